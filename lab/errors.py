@@ -1,0 +1,46 @@
+"""The errors a person may meet, named by who must act; each knows the exit code of the command that meets it."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a command's exit status says."""
+
+    OK = 0
+    FAILED = 1
+    WRONG_INPUT = 2
+    HOST_NOT_ABLE = 3
+
+
+class LabError(Exception):
+    """Base of all errors of the lab; never raised itself."""
+
+    exit_code = ExitCode.FAILED
+
+
+class TopologyError(LabError):
+    """The topology file must be edited; the text lists every fault, one a line, as ``file:line:column: ...``."""
+
+    exit_code = ExitCode.WRONG_INPUT
+
+
+class UsageError(LabError):
+    """The request names something that does not exist (a lab, a node, a service) or contradicts the lab's state."""
+
+    exit_code = ExitCode.WRONG_INPUT
+
+
+class HostError(LabError):
+    """The kernel, the rights or the programs of this host lack something; the text says what and how to mend it."""
+
+    exit_code = ExitCode.HOST_NOT_ABLE
+
+
+class RealiseError(LabError):
+    """A step of the plan failed, or a service never got ready; the text names the step, the node and the cause."""
+
+
+class ProbeError(LabError):
+    """A question could not be asked (which is never the same as the answer "no")."""
