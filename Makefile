@@ -1,0 +1,71 @@
+# The commands of the project. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup system demo test test-user check scenarios bench lock clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The build finds maturin in the virtual environment, and cargo also where rustup puts it.
+export PATH := $(CURDIR)/$(BIN):$(PATH):$(HOME)/.cargo/bin
+
+CRATES := $(wildcard wire proxy dns)
+RUST := Cargo.toml Cargo.lock $(shell find $(CRATES) -name '*.rs' -o -name Cargo.toml)
+PURE_TESTS := $(wildcard tests/topology tests/plan) tests/test_architecture.py
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup: system $(VENV)/.project ## all that the other commands need; quick when nothing changed
+
+demo: setup ## the homelab comes up, shows that it works, and goes
+	@$(BIN)/python -m lab.demo
+
+test: setup ## all tests: as you, and, when you are root, the essential ones again as ordinary users
+	cargo test --workspace --locked --quiet
+	$(BIN)/pytest -n 4 $(wildcard tests scenarios)
+	@if [ "$$(id -u)" -eq 0 ]; then $(MAKE) --no-print-directory test-user; fi
+
+test-user: setup ## (root) the essential tests as users without rights
+	tests/as_user.sh labtest essential
+	tests/as_user.sh labtest1 single_id
+
+check: setup ## format, lint, types, pure tests; no rights, under a minute
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy lab tests
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+	$(BIN)/pytest $(PURE_TESTS)
+
+scenarios: setup ## the claims about home networks, each asked of a realised lab
+	$(BIN)/pytest scenarios
+
+bench: setup ## measurements against peers, as a table with ratios
+	$(BIN)/python -m benchmarks
+
+lock: setup ## write the requirements*.lock files anew (needs uv)
+	uv pip compile pyproject.toml --extra test $(LOCK) -o requirements.lock
+	uv pip compile pyproject.toml --extra test --extra dev --constraint requirements.lock $(LOCK) -o requirements-dev.lock
+
+LOCK := --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links \
+	--custom-compile-command "make lock" --quiet
+
+clean: ## remove what setup and the tests made
+	rm -rf $(VENV) target .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+system:
+	@setup/system.sh
+
+$(BIN)/python:
+	@rm -rf $(VENV)
+	$$(setup/python.sh) -m venv $(VENV)
+
+$(VENV)/.locked: requirements-dev.lock | $(BIN)/python
+	$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(VENV)/.project: $(VENV)/.locked pyproject.toml commands/scripts/lab $(RUST)
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
