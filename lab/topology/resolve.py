@@ -1,0 +1,60 @@
+"""As written -> as meant: the one place where a topology gets its meaning; all faults are gathered on the way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lab.topology.directory import Directory
+from lab.topology.draft import draft_nodes
+from lab.topology.firewall import resolve_firewall
+from lab.topology.interfaces import attach
+from lab.topology.model import Node, Topology
+from lab.topology.nat import resolve_nat
+from lab.topology.networks import check_cables, resolve_networks
+from lab.topology.node_names import hosts_entries, resolvers, sysctls
+from lab.topology.routes import Station, work_out
+from lab.topology.service import resolve_services
+from lab.topology.static_routes import given_routes, merge
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lab.topology.draft import NodeDraft
+    from lab.topology.faults import Fault
+    from lab.topology.include import Gathered
+    from lab.topology.source import At
+
+
+def resolve(name: str, file: Path, gathered: Gathered, top: At, faults: list[Fault]) -> Topology:
+    """The topology; complete and consistent only if no fault was added."""
+    networks = resolve_networks(gathered, faults)
+    nodes = draft_nodes(gathered, networks, faults)
+    check_cables(gathered, nodes, faults)
+    attach(nodes, faults)
+    directory = Directory(gathered, networks, nodes)
+    services, ssh = resolve_services(name, directory, faults)
+    routes = work_out(networks.values(), [_station(node) for node in nodes.values()])
+    meant: list[Node] = []
+    for node in nodes.values():
+        nat = resolve_nat(node, directory, faults)
+        meant.append(
+            Node(
+                name=node.name,
+                role=node.role,
+                image=node.written.image,
+                interfaces=node.interfaces,
+                routes=merge(routes[node.name], given_routes(node, faults)),
+                nat=nat,
+                firewall=resolve_firewall(node, nat, directory, faults),
+                dns=resolvers(node, gathered.dns, top, directory, faults),
+                hosts=hosts_entries(node, directory, faults),
+                sysctls=sysctls(node, faults),
+                services=services.get(node.name, ()),
+            )
+        )
+    return Topology(name, file, tuple(networks.values()), tuple(meant), ssh)
+
+
+def _station(node: NodeDraft) -> Station:
+    nat = node.written.nat
+    return Station(node.name, node.role, node.interfaces, nat.outside if nat is not None else None)

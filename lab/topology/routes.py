@@ -1,0 +1,130 @@
+"""Routes worked out from the topology: per family, per network rather than per host, shortest way first, never a loop.
+
+A way from network to network leads through a router with an address of the family on both. A router with NAT lets IPv4 pass
+from its inside to its outside only, so prefixes inside are invisible from outside. Distances to a destination fall with every
+hop, which is why following the routes ends. Ties go to the router, then to the link, that the file names first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import TYPE_CHECKING
+
+from lab.topology.model import Role, Route
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from lab.topology.model import Address, Interface, Network, Prefix
+
+DEFAULT = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """A node as routing sees it."""
+
+    name: str
+    role: Role
+    interfaces: tuple[Interface, ...]
+    nat_outside: str | None  # network
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """The way out of a network: `distance` routers to the destination, the next one at `via`."""
+
+    distance: int
+    via: Address | None  # None: the network is the destination
+
+
+def work_out(networks: Iterable[Network], stations: Iterable[Station]) -> dict[str, tuple[Route, ...]]:
+    """The routes of every node beyond the on-link ones: default first, then in the order of the networks; IPv4, then IPv6."""
+    nets, every = list(networks), list(stations)
+    maps = [_Map(version, nets, every) for version in (4, 6)]
+    return {station.name: tuple(route for each in maps for route in each.routes(station)) for station in every}
+
+
+class _Map:
+    """The ways between networks in one family."""
+
+    def __init__(self, version: int, networks: list[Network], stations: list[Station]) -> None:
+        self.version = version
+        self.prefixes = {
+            network.name: [prefix for prefix in network.prefixes if prefix.version == version] for network in networks
+        }
+        self.internet = next((n.name for n in networks if n.internet and self.prefixes[n.name]), None)
+        # entrances[B]: (A, address on A) of every router that leads from A to B, in the order of the file
+        self.entrances: dict[str, list[tuple[str, Address]]] = {network.name: [] for network in networks}
+        for station in stations:
+            if station.role is Role.ROUTER:
+                self._add(station)
+        self.hops: dict[str, dict[str, Hop]] = {
+            network.name: self._hops_to(network.name) for network in networks if self.prefixes[network.name]
+        }
+        self.known: dict[tuple[object, ...], list[tuple[Prefix, Address, str]]] = {}
+
+    def routes(self, station: Station) -> list[Route]:
+        """The routes of one node; hosts on the same networks share the work."""
+        attached = {i.network: i.name for i in station.interfaces if self._address(i) is not None}
+        key = (tuple(attached), station.role)
+        if key not in self.known:
+            self.known[key] = self._ways(list(attached), station.role)
+        return [Route(destination, via, attached[network]) for destination, via, network in self.known[key]]
+
+    def _ways(self, attached: list[str], role: Role) -> list[tuple[Prefix, Address, str]]:
+        """Destination, next hop and the network it is on."""
+        ways: dict[str, tuple[Address, str]] = {}
+        for destination, hops in self.hops.items():
+            if destination in attached:
+                continue
+            reachable = [(hops[network].distance, network) for network in attached if network in hops]
+            if not reachable:
+                continue
+            _, network = min(reachable, key=lambda entry: entry[0])  # the first of equals
+            via = hops[network].via
+            if via is not None:
+                ways[destination] = (via, network)
+        default = self._default(attached, ways, role)
+        found = [(DEFAULT[self.version], *default)] if default is not None else []
+        for destination, way in ways.items():
+            if way != default:
+                found += [(prefix, *way) for prefix in self.prefixes[destination]]
+        return found
+
+    def _default(self, attached: list[str], ways: dict[str, tuple[Address, str]], role: Role) -> tuple[Address, str] | None:
+        if self.internet in attached:
+            return None
+        if self.internet in ways:
+            return ways[self.internet]
+        # Without an internet a host's only way out may be its default. A router's may not: two of them would point at
+        # each other and bounce what is for neither.
+        different = set(ways.values())
+        return different.pop() if role is Role.HOST and len(different) == 1 else None
+
+    def _add(self, router: Station) -> None:
+        sides = [(i.network, address) for i in router.interfaces if (address := self._address(i)) is not None]
+        for near, address in sides:
+            if self.version == 4 and near == router.nat_outside:
+                continue
+            for far, _ in sides:
+                if far != near:
+                    self.entrances[far].append((near, address))
+
+    def _hops_to(self, destination: str) -> dict[str, Hop]:
+        """Breadth first, against the direction of travel."""
+        hops = {destination: Hop(0, None)}
+        edge = [destination]
+        while edge:
+            following: list[str] = []
+            for far in edge:
+                for near, address in self.entrances[far]:
+                    if near not in hops:
+                        hops[near] = Hop(hops[far].distance + 1, address)
+                        following.append(near)
+            edge = following
+        return hops
+
+    def _address(self, interface: Interface) -> Address | None:
+        return next((address.ip for address in interface.addresses if address.version == self.version), None)

@@ -1,0 +1,1 @@
+"""Services that the lab knows how to run, one file each."""

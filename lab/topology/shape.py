@@ -1,0 +1,102 @@
+"""Plain values -> as-written types; what pydantic finds becomes faults in the words of the file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from lab.topology.faults import Wrong, listed, shown
+from lab.topology.source import At
+
+if TYPE_CHECKING:
+    from lab.topology.faults import Fault
+
+M = TypeVar("M", bound=BaseModel)
+
+_KINDS = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+}
+
+
+def shape(kind: type[M], data: object, at: At, faults: list[Fault]) -> M | None:
+    """The value as `kind`, or None and all its faults."""
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        for found in error.errors(include_url=False):
+            faults.append(_fault(kind, dict(found), at))
+        return None
+
+
+def _fault(kind: type[BaseModel], error: dict[str, Any], at: At) -> Fault:
+    place = at
+    for segment in error["loc"]:
+        place = place / segment
+    name, value, context = error["type"], error["input"], error.get("ctx", {})
+    last = error["loc"][-1] if error["loc"] else ""
+    if isinstance(context.get("error"), Wrong):
+        return place.fault(str(context["error"]))
+    if name == "extra_forbidden":
+        known = keys_at(kind, error["loc"][:-1])
+        return place.fault(
+            f"unknown key {shown(last)}", f"allowed: {listed(known, most=30)}", near=(str(last), known), of_key=True
+        )
+    if name == "missing":
+        parent = At(place.source, place.path[:-1])
+        return parent.fault(f"the key '{last}' is missing", of_key=True)
+    return place.fault(shown(value), _allowed(name, context, value))
+
+
+def _allowed(name: str, context: dict[str, Any], value: object) -> str:
+    if name in _KINDS:
+        quote = "; quote it" if name == "string_type" and isinstance(value, int) else ""
+        return _KINDS[name] + quote
+    match name:
+        case "literal_error":
+            return str(context["expected"]).replace("'", "")
+        case "greater_than_equal":
+            return f"at least {context['ge']}"
+        case "less_than_equal":
+            return f"at most {context['le']}"
+        case "too_short":
+            return f"at least {context['min_length']} in the list"
+        case "too_long":
+            return f"at most {context['max_length']} in the list"
+        case "string_pattern_mismatch" if "tcp|udp" in context["pattern"]:
+            return "a protocol and a port, as tcp/443 or udp/53"
+        case _:
+            return name.replace("_", " ")
+
+
+def keys_at(kind: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
+    """The keys that a mapping at `loc` below `kind` may have."""
+    annotation: Any = kind
+    for segment in loc:
+        model = _model_in(annotation)
+        if get_origin(annotation) in (dict, list):
+            annotation = get_args(annotation)[-1]
+        elif model is not None:
+            fields = {field.alias or key: field.annotation for key, field in model.model_fields.items()}
+            annotation = _container_or_model(fields.get(str(segment)))
+    model = _model_in(annotation)
+    return [field.alias or key for key, field in model.model_fields.items()] if model is not None else []
+
+
+def _container_or_model(annotation: Any) -> Any:
+    """`X | None` without the None."""
+    if get_origin(annotation) in (dict, list) or isinstance(annotation, type):
+        return annotation
+    return next((part for part in get_args(annotation) if part is not type(None)), None)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and get_origin(annotation) is None and issubclass(annotation, BaseModel):
+        return annotation
+    return None
