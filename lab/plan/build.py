@@ -1,0 +1,204 @@
+"""A topology as a plan: every step that makes it real, in order. Same topology, same plan."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from lab.plan.ruleset import ruleset
+from lab.plan.step import (
+    AddAddress,
+    AddRoute,
+    Cable,
+    Certificate,
+    ConnectNodes,
+    ConnectToSwitch,
+    CreateCertificates,
+    CreateNode,
+    CreateSshKeys,
+    CreateSwitch,
+    LoadRuleset,
+    Plan,
+    Ready,
+    SetSysctls,
+    ShareFile,
+    SshServer,
+    StartService,
+    Step,
+)
+from lab.topology.model import (
+    Interface,
+    Node,
+    ReadyCommand,
+    ReadyLog,
+    ReadyPort,
+    Role,
+    Service,
+    Topology,
+)
+
+# Interface indices are given, not asked for, so that a plan is complete before anything exists. They start
+# above those of the fallback tunnel devices that some kernels put into every new namespace.
+FIRST_INTERFACE_INDEX = 101
+FIRST_SWITCH_INDEX = 1001
+FIRST_PORT_INDEX = 100001
+
+# A new namespace copies the IPv4 settings of the host and resets those of IPv6 (kernel: devconf_inherit_init_net),
+# so what a lab depends on is written out. The last line lets every user of a node ping (icmp(7)).
+_NODE_SYSCTLS = (
+    ("net.ipv4.conf.all.rp_filter", "0"),
+    ("net.ipv4.conf.default.rp_filter", "0"),
+    ("net.ipv6.conf.all.disable_ipv6", "0"),
+    ("net.ipv6.conf.default.accept_dad", "0"),
+    ("net.ipv6.conf.default.accept_ra", "0"),
+    ("net.ipv4.ping_group_range", "0 0"),
+)
+
+
+def build(topology: Topology, *, services: bool = True) -> Plan:
+    """The plan that makes `topology` real, or only its nodes and links if not `services`."""
+    steps = (
+        *_name_files(topology),
+        *(_create_node(node) for node in topology.nodes),
+        *_links(topology),
+        *(SetSysctls(node.name, late) for node in topology.nodes if (late := _split_sysctls(node)[1])),
+        *(step for node in topology.nodes for step in _addresses(node)),
+        *(step for node in topology.nodes for step in _routes(node)),
+        *(LoadRuleset(node.name, text) for node in topology.nodes if (text := ruleset(node))),
+        *(_keys(topology) if services else ()),
+        *(_start(node, service) for node in topology.nodes for service in node.services if services),
+    )
+    return Plan(topology.name, steps)
+
+
+def _name_files(topology: Topology) -> list[Step]:
+    """/etc/hosts and /etc/resolv.conf, one file for all nodes that would have the same."""
+    hosts: dict[str, list[str]] = defaultdict(list)
+    resolvers: dict[str, list[str]] = defaultdict(list)
+    neighbours = _neighbours(topology)
+    for node in topology.nodes:
+        networks = tuple(interface.network for interface in node.interfaces)
+        own = "".join(f"{address} {' '.join(names)}\n" for address, names in node.hosts)
+        hosts[own + "".join(neighbours[network] for network in networks)].append(node.name)
+        resolvers["".join(f"nameserver {address}\n" for address in node.dns)].append(node.name)
+    loopback = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
+    return [
+        *(ShareFile(tuple(nodes), "/etc/hosts", loopback + text) for text, nodes in hosts.items()),
+        *(ShareFile(tuple(nodes), "/etc/resolv.conf", text) for text, nodes in resolvers.items()),
+    ]
+
+
+def _neighbours(topology: Topology) -> dict[str, str]:
+    """The hosts lines of each network: who shares it, as names in a LAN are known to all in it."""
+    lines: dict[str, list[str]] = {network.name: [] for network in topology.networks}
+    for node in topology.nodes:
+        for interface in node.interfaces:
+            lines[interface.network] += [f"{address.ip} {node.name}\n" for address in interface.addresses]
+    return {network: "".join(found) for network, found in lines.items()}
+
+
+def _create_node(node: Node) -> CreateNode:
+    forwards = "1" if node.role is Role.ROUTER else "0"
+    forwarding = (("net.ipv4.ip_forward", forwards), ("net.ipv6.conf.all.forwarding", forwards))
+    # Turning forwarding on resets other settings of the interfaces (kernel: ip-sysctl, ip_forward), so it comes first.
+    return CreateNode(node.name, (*forwarding, *_NODE_SYSCTLS, *_split_sysctls(node)[0]))
+
+
+def _split_sysctls(node: Node) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
+    """The node's own sysctls: those of the whole namespace, and those that name one of its interfaces."""
+    interfaces = {interface.name for interface in node.interfaces}
+    late = tuple(setting for setting in node.sysctls if interfaces & set(setting[0].split(".")[3:]))
+    return tuple(setting for setting in node.sysctls if setting not in late), late
+
+
+def _links(topology: Topology) -> list[Step]:
+    switches = [network for network in topology.networks if not network.point_to_point]
+    index_of_switch = {network.name: FIRST_SWITCH_INDEX + i for i, network in enumerate(switches)}
+    steps: list[Step] = [CreateSwitch(network.name, index_of_switch[network.name], network.mtu) for network in switches]
+    cables: dict[str, list[Cable]] = defaultdict(list)
+    ports = 0
+    for node in topology.nodes:
+        for index, interface in enumerate(node.interfaces, FIRST_INTERFACE_INDEX):
+            if interface.network not in index_of_switch:
+                cables[interface.network].append(_cable(node, interface, index))
+                continue
+            steps.append(
+                ConnectToSwitch(
+                    node=node.name,
+                    interface=interface.name,
+                    index=index,
+                    mac=interface.mac,
+                    mtu=interface.mtu,
+                    network=interface.network,
+                    switch_index=index_of_switch[interface.network],
+                    port=f"port{ports + 1}",
+                    port_index=FIRST_PORT_INDEX + ports,
+                )
+            )
+            ports += 1
+    return steps + [ConnectNodes(network, a, b) for network, (a, b) in cables.items()]
+
+
+def _cable(node: Node, interface: Interface, index: int) -> Cable:
+    return Cable(node.name, interface.name, index, interface.mac, interface.mtu)
+
+
+def _addresses(node: Node) -> list[AddAddress]:
+    return [
+        AddAddress(node.name, interface.name, index, str(address))
+        for index, interface in enumerate(node.interfaces, FIRST_INTERFACE_INDEX)
+        for address in interface.addresses
+    ]
+
+
+def _routes(node: Node) -> list[AddRoute]:
+    index_of = {interface.name: index for index, interface in enumerate(node.interfaces, FIRST_INTERFACE_INDEX)}
+    return [
+        AddRoute(node.name, str(route.destination), str(route.via), route.interface, index_of[route.interface])
+        for route in node.routes
+    ]
+
+
+def _keys(topology: Topology) -> list[Step]:
+    names_of = {
+        node.name: (node.name, *(str(address.ip) for link in node.interfaces for address in link.addresses))
+        for node in topology.nodes
+    }
+    servers = tuple(SshServer(access.server, names_of[access.server], access.clients) for access in topology.ssh)
+    certificates = tuple(
+        Certificate(node.name, service.name, service.certificate)
+        for node in topology.nodes
+        for service in node.services
+        if service.certificate
+    )
+    return [
+        *([CreateSshKeys(servers)] if servers else []),
+        *([CreateCertificates(certificates)] if certificates else []),
+    ]
+
+
+def _start(node: Node, service: Service) -> StartService:
+    return StartService(
+        node=node.name,
+        service=service.name,
+        argv=service.argv,
+        files=tuple((file.path, file.text) for file in service.files),
+        user=service.user or "",
+        environment=service.environment,
+        restart=str(service.restart),
+        after=service.after,
+        ready=_ready(service),
+        ready_timeout=service.ready_timeout,
+        changes_user=service.changes_user,
+    )
+
+
+def _ready(service: Service) -> Ready:
+    match service.ready:
+        case ReadyPort() as bound:
+            return Ready("port", bound.node, str(bound.protocol), bound.port, str(bound.address or ""))
+        case ReadyLog(pattern=pattern):
+            return Ready("log", pattern=pattern)
+        case ReadyCommand(argv=argv):
+            return Ready("command", argv=argv)
+        case None:
+            return Ready("started")

@@ -1,0 +1,172 @@
+"""Carry out a plan: every step but the services, which start once all the rest exists."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+from lab.errors import RealiseError
+from lab.plan.step import (
+    AddAddress,
+    AddRoute,
+    ConnectNodes,
+    ConnectToSwitch,
+    CreateCertificates,
+    CreateNode,
+    CreateSshKeys,
+    CreateSwitch,
+    LoadRuleset,
+    Plan,
+    SetSysctls,
+    ShareFile,
+    StartService,
+    Step,
+)
+from lab.realise.nodes import FABRIC, Nodes
+from lab.realise.process import Command, start
+
+Progress = Callable[[str, int, int], None]
+
+_PHASES: dict[type[Step], str] = {
+    ShareFile: "names",
+    CreateNode: "nodes",
+    CreateSwitch: "links",
+    ConnectToSwitch: "links",
+    ConnectNodes: "links",
+    SetSysctls: "settings",
+    AddAddress: "addresses",
+    AddRoute: "routes",
+    LoadRuleset: "rulesets",
+    CreateSshKeys: "keys",
+    CreateCertificates: "keys",
+    StartService: "services",
+}
+
+
+@dataclass(slots=True)
+class Executor:
+    """Does the steps of one plan against the kernel."""
+
+    nodes: Nodes
+    progress: Progress
+    _files: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
+
+    def build(self, plan: Plan) -> None:
+        """Do every step up to the services, in order; the first failure ends it.
+
+        Raises:
+            RealiseError: a step failed; its text names the step and the cause. Nothing is undone here: the lab ends
+                with its supervisor.
+        """
+        key_maker = self._make_keys([s for s in plan.steps if isinstance(s, CreateSshKeys | CreateCertificates)])
+        for phase, group in groupby(plan.steps, key=lambda step: _PHASES[type(step)]):
+            steps = list(group)
+            self.progress(phase, 0, len(steps))
+            self._do(phase, steps)
+            self.progress(phase, len(steps), len(steps))
+        self.nodes.requests.clear()
+        if key_maker is not None:
+            _await_child(key_maker, "create keys")
+
+    def _do(self, phase: str, steps: list[Step]) -> None:
+        if phase == "rulesets":
+            self._load_rulesets([step for step in steps if isinstance(step, LoadRuleset)])
+            return
+        for step in steps:
+            self._do_step(step)
+        if phase == "nodes":
+            self.nodes.return_home()
+        self.nodes.send_requests()
+        if phase == "links":
+            for step in steps:
+                self._turn_on_far_end(step)
+            self.nodes.send_requests()
+
+    def _do_step(self, step: Step) -> None:
+        match step:
+            case ShareFile():
+                path = self.nodes.filesystem.add_shared_file(step.text)
+                for node in step.nodes:
+                    self._files[node].append((path, step.path))
+            case CreateNode():
+                self.nodes.create(step, self._files[step.node])
+            case CreateSwitch():
+                self.nodes.requests[FABRIC].create_switch(step)
+            case ConnectToSwitch():
+                self.nodes.requests[FABRIC].connect_to_switch(step, self.nodes.place(step.node).network)
+            case ConnectNodes():
+                self.nodes.requests[step.a.node].connect_nodes(step, self.nodes.place(step.b.node).network)
+            case SetSysctls():
+                self.nodes.set_sysctls(step)
+            case AddAddress():
+                self.nodes.requests[step.node].add_address(step)
+            case AddRoute():
+                self.nodes.requests[step.node].add_route(step)
+            case LoadRuleset() | CreateSshKeys() | CreateCertificates() | StartService():
+                pass
+
+    def _turn_on_far_end(self, step: Step) -> None:
+        if isinstance(step, ConnectToSwitch):
+            self.nodes.requests[step.node].turn_on(step.index, step.describe())
+        elif isinstance(step, ConnectNodes):
+            self.nodes.requests[step.b.node].turn_on(step.b.index, step.describe())
+
+    def _load_rulesets(self, steps: list[LoadRuleset]) -> None:
+        """Run nft in every node at once; each loads its ruleset wholly or not at all (nft(8), --file)."""
+        running = []
+        for step in steps:
+            text, said = os.memfd_create("ruleset"), os.memfd_create("said")
+            os.write(text, step.text.encode())
+            os.lseek(text, 0, os.SEEK_SET)
+            pid = start(self.nodes.place(step.node), Command(("nft", "-f", "-")), (text, said, said))
+            os.close(text)
+            running.append((step, pid, said))
+        for step, pid, said in running:
+            _, status = os.waitpid(pid, 0)
+            os.lseek(said, 0, os.SEEK_SET)
+            with os.fdopen(said, errors="replace") as file:
+                complaint = file.read()
+            if status:
+                raise RealiseError(f"{step.describe()}\nnft refused it: {complaint.strip()}")
+
+    def _make_keys(self, steps: list[CreateSshKeys | CreateCertificates]) -> int | None:
+        """Make keys beside the building, in a child, for it takes about as long."""
+        if not steps:
+            return None
+        filesystem = self.nodes.filesystem
+        for node in {node for step in steps for node in _nodes_with_keys(step)}:
+            filesystem.node_folder(node, "/run/lab/home/.ssh").mkdir(parents=True, exist_ok=True)
+            filesystem.node_folder(node, "/run/lab/ssh").mkdir(parents=True, exist_ok=True)
+            filesystem.node_folder(node, "/run/lab/services").mkdir(parents=True, exist_ok=True)
+        pid = os.fork()
+        if pid:
+            return pid
+        try:
+            from lab.realise import keys  # noqa: PLC0415 - heavy, and needed in this child alone
+
+            for step in steps:
+                if isinstance(step, CreateSshKeys):
+                    keys.create_ssh_keys(step, filesystem)
+                else:
+                    keys.create_certificates(step, filesystem)
+            os._exit(0)
+        except BaseException as error:  # noqa: BLE001 - a forked child must end here, whatever happened
+            Path("/run/keys-failed").write_text(repr(error))
+            os._exit(1)
+
+
+def _nodes_with_keys(step: CreateSshKeys | CreateCertificates) -> set[str]:
+    if isinstance(step, CreateCertificates):
+        return {wanted.node for wanted in step.certificates}
+    return {name for server in step.servers for name in (server.node, *server.clients)}
+
+
+def _await_child(pid: int, what: str) -> None:
+    _, status = os.waitpid(pid, 0)
+    if status:
+        failed = Path("/run/keys-failed")
+        raise RealiseError(f"{what}: {failed.read_text() if failed.exists() else f'ended with status {status}'}")

@@ -1,0 +1,163 @@
+"""What a lab's processes see of the host's files: all of them, but for a few folders and files of the lab's own.
+
+Everything lives in one memory file system that belongs to the lab's mount namespace and ends with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lab.realise.process import HOME
+from lab.realise.syscalls import (
+    MS_BIND,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_PRIVATE,
+    MS_RDONLY,
+    MS_REC,
+    MS_REMOUNT,
+    mount,
+)
+
+# The lab's memory file system as its supervisor sees it; a node sees its own folder of it as /run.
+ROOT = Path("/run")
+SHARED = ROOT / "shared"  # written by the supervisor
+_SHARED_READ_ONLY = ROOT / "shared-read-only"  # the same, as nodes see it
+_NODES = ROOT / "nodes"
+_TRUST_STORE = Path("/etc/ssl/certs/ca-certificates.crt")
+
+# Folders of which each node has its own, empty at first, and their modes.
+_OWN_FOLDERS = {"/run": 0o755, "/tmp": 0o1777, "/var/tmp": 0o1777, "/var/log": 0o755}  # noqa: S108
+# Within a node's /run. sshd refuses to start without its folder there (sshd(8), FILES).
+_SKELETON = ("lab/home/.ssh", "lab/services", "lab/log", "lab/ssh", "sshd", "lock")
+_SHARE_OF_MEMORY = "25%"
+
+
+@dataclass(slots=True)
+class Filesystem:
+    """The lab's files: made once by its supervisor, then once for each node."""
+
+    keep: tuple[str, ...]  # folders of the host that nodes must see even below a folder of their own
+    _shared_files: list[tuple[str, str]] = field(default_factory=list)
+
+    def prepare(self) -> None:
+        """Make the lab's own mounts in the supervisor's fresh mount namespace.
+
+        Raises:
+            OSError: the kernel refuses a mount, as some containers arrange; the error names the target.
+        """
+        mount("none", "/", "", MS_REC | MS_PRIVATE)
+        mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")  # noqa: S108
+        self._mount_terminals()
+        with _held(self.keep, str(ROOT)) as held:
+            mount("tmpfs", str(ROOT), "tmpfs", MS_NOSUID | MS_NODEV, f"mode=755,size={_SHARE_OF_MEMORY}")
+            _show_again(held)
+        for folder in (SHARED, _SHARED_READ_ONLY, _NODES):
+            folder.mkdir()
+        mount(str(SHARED), str(_SHARED_READ_ONLY), "", MS_BIND)
+        mount("none", str(_SHARED_READ_ONLY), "", MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV)
+        self._share("passwd", Path("/etc/passwd"), _passwd())
+        if _TRUST_STORE.exists():
+            self._share("trust.pem", _TRUST_STORE, _TRUST_STORE.read_text())
+
+    def node_folder(self, node: str, path: str) -> Path:
+        """Where the supervisor finds what the node calls `path`, which lies below one of the node's own folders."""
+        for folder in _OWN_FOLDERS:
+            if path == folder or path.startswith(f"{folder}/"):
+                return _NODES / node / folder.strip("/").replace("/", "-") / path[len(folder) :].lstrip("/")
+        raise ValueError(f"{path} is not among {', '.join(_OWN_FOLDERS)}")
+
+    def add_shared_file(self, text: str) -> str:
+        """Keep a file for several nodes; returns the path to give to `prepare_node`."""
+        name = f"file{len(self._shared_files)}"
+        self._shared_files.append((name, text))
+        (SHARED / name).write_text(text)
+        return str(_SHARED_READ_ONLY / name)
+
+    def trust(self, certificate: str) -> None:
+        """Add an authority (PEM) to those that every node trusts."""
+        with contextlib.suppress(FileNotFoundError), (SHARED / "trust.pem").open("r+") as store:
+            store.seek(0, os.SEEK_END)
+            store.write(certificate)
+
+    def prepare_node(self, node: str, files: list[tuple[str, str]]) -> None:
+        """Make a node's own folders and files in its fresh mount namespace, which this process is in.
+
+        Args:
+            node: its name.
+            files: pairs of a path from `add_shared_file` and the path that the node shall see it at.
+        """
+        mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        sources = {folder: str(self.node_folder(node, folder)) for folder in _OWN_FOLDERS}
+        for folder, mode in _OWN_FOLDERS.items():
+            os.makedirs(sources[folder], exist_ok=True)  # noqa: PTH103 - a thousand nodes: no Path objects
+            os.chmod(sources[folder], mode)  # noqa: PTH101
+        for part in _SKELETON:
+            os.makedirs(f"{sources['/run']}/{part}", exist_ok=True)  # noqa: PTH103
+        os.chmod(f"{sources['/run']}/lab/home/.ssh", 0o700)  # noqa: PTH101
+        held_files = [(os.open(source, os.O_PATH | os.O_CLOEXEC), target) for source, target in files]
+        # /run last: the lab's own folders lie below it.
+        for folder in reversed(_OWN_FOLDERS):
+            with _held(self.keep, folder) as held:
+                mount(sources[folder], folder, "", MS_BIND)
+                _show_again(held)
+        for descriptor, target in held_files:
+            mount(f"/proc/self/fd/{descriptor}", _mount_point(target), "", MS_BIND)
+            os.close(descriptor)
+
+    def _mount_terminals(self) -> None:
+        options = "newinstance,ptmxmode=0666,mode=620"
+        mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, options)
+        if not Path("/dev/ptmx").is_symlink():
+            mount("/dev/pts/ptmx", "/dev/ptmx", "", MS_BIND)
+
+    def _share(self, name: str, target: Path, text: str) -> None:
+        (SHARED / name).write_text(text)
+        mount(str(_SHARED_READ_ONLY / name), str(target.resolve()), "", MS_BIND)
+
+
+def _passwd() -> str:
+    """The host's accounts, but root of a node lives in the node's own folder (ssh finds its keys by this)."""
+    lines = []
+    for line in Path("/etc/passwd").read_text().splitlines():
+        fields = line.split(":")
+        if len(fields) == 7 and fields[2] == "0":
+            fields[5] = HOME
+        lines.append(":".join(fields))
+    return "\n".join(lines) + "\n"
+
+
+def _mount_point(path: str) -> str:
+    """Where to mount a file over `path`: systemd hosts have /etc/resolv.conf as a link into /run."""
+    real = os.path.realpath(path)
+    if real.startswith(tuple(f"{folder}/" for folder in _OWN_FOLDERS)) and not os.path.exists(real):  # noqa: PTH110
+        Path(real).parent.mkdir(parents=True, exist_ok=True)
+        Path(real).touch()
+    return real
+
+
+@contextlib.contextmanager
+def _held(folders: tuple[str, ...], below: str) -> Iterator[list[tuple[str, int]]]:
+    """Open descriptors of those of `folders` that lie below a folder about to be covered."""
+    held: list[tuple[str, int]] = []
+    try:
+        for folder in folders:
+            if folder.startswith(f"{below}/"):
+                held.append((folder, os.open(folder, os.O_PATH | os.O_CLOEXEC)))
+        yield held
+    finally:
+        for _, descriptor in held:
+            os.close(descriptor)
+
+
+def _show_again(held: list[tuple[str, int]]) -> None:
+    for folder, descriptor in held:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        mount(f"/proc/self/fd/{descriptor}", folder, "", MS_BIND | MS_REC)
+

@@ -1,0 +1,139 @@
+"""Which user ids the lab's processes can have: all for root, a range lent by root, or just one (user_namespaces(7))."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import subprocess
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from lab.errors import HostError
+from lab.host import programs
+from lab.realise.syscalls import CLONE_NEWUSER, unshare
+
+
+class Ids(StrEnum):
+    """How many user ids a lab of this user has."""
+
+    ALL = "all"  # of root: no user namespace at all
+    RANGE = "range"  # subordinate ids through newuidmap and newgidmap
+    ONE = "one"  # one id: programs that change user fail
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A line of /etc/subuid or /etc/subgid."""
+
+    first: int
+    count: int
+
+
+def ids_of_this_user() -> Ids:
+    """What a lab started by this process would have."""
+    if os.geteuid() == 0:
+        return Ids.ALL
+    return Ids.RANGE if _ranges() is not None else Ids.ONE
+
+
+def enter_user_namespace() -> None:
+    """Become root of a new user namespace, with as many ids as the host lends; nothing to do for root.
+
+    Raises:
+        HostError: the host does not let this user have one.
+    """
+    if os.geteuid() == 0:
+        return
+    user, group = os.geteuid(), os.getegid()
+    ranges = _ranges()
+    if ranges is None:
+        _unshare_user()
+        Path("/proc/self/setgroups").write_text("deny")
+        _write_map("uid_map", user)
+        _write_map("gid_map", group)
+    else:
+        _map_ranges(user, group, *ranges)
+        os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+
+
+def _ranges() -> tuple[Range, Range] | None:
+    """The subordinate user and group ids of this user, if the host has both and the programs that map them."""
+    if programs.find("newuidmap") is None or programs.find("newgidmap") is None:
+        return None
+    user_ids, group_ids = _range_in("/etc/subuid"), _range_in("/etc/subgid")
+    return (user_ids, group_ids) if user_ids and group_ids else None
+
+
+def _range_in(path: str) -> Range | None:
+    """The widest range of this user, by name or number (subuid(5))."""
+    user = os.geteuid()
+    names = {str(user)}
+    try:
+        names.add(pwd.getpwuid(user).pw_name)
+        lines = Path(path).read_text().splitlines()
+    except (KeyError, OSError):
+        lines = []
+    found = [line.split(":") for line in lines]
+    ranges = [
+        Range(int(fields[1]), int(fields[2]))
+        for fields in found
+        if len(fields) == 3 and fields[0] in names and fields[1].isdigit() and fields[2].isdigit()
+    ]
+    return max(ranges, key=lambda lent: lent.count, default=None)
+
+
+def _map_ranges(user: int, group: int, user_ids: Range, group_ids: Range) -> None:
+    """Let newuidmap and newgidmap, run by a child that stays outside, map this process's ids."""
+    ready, go = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        os.close(go)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        status = 1
+        try:
+            if os.read(ready, 1):
+                status = _run_mappers(os.getppid(), user, group, user_ids, group_ids)
+        finally:
+            os._exit(status)
+    os.close(ready)
+    try:
+        _unshare_user()
+        os.write(go, b"!")
+    finally:
+        os.close(go)
+        _, status = os.waitpid(child, 0)
+    if status:
+        raise HostError(
+            "newuidmap or newgidmap refused the ranges of /etc/subuid and /etc/subgid for this user; "
+            "they must be setuid root and the ranges its own: see `lab doctor`"
+        )
+
+
+def _run_mappers(target: int, user: int, group: int, user_ids: Range, group_ids: Range) -> int:
+    for program, own, lent in (("newuidmap", user, user_ids), ("newgidmap", group, group_ids)):
+        path = programs.find(program) or program
+        lines = ["0", str(own), "1", "1", str(lent.first), str(lent.count)]
+        if subprocess.run([path, str(target), *lines], check=False, stdin=subprocess.DEVNULL).returncode:  # noqa: S603
+            return 1
+    return 0
+
+
+def _unshare_user() -> None:
+    try:
+        unshare(CLONE_NEWUSER)
+    except OSError as error:
+        raise HostError(f"no user namespace for this user ({error.strerror}): see `lab doctor`") from error
+
+
+def _write_map(name: str, own: int) -> None:
+    try:
+        Path(f"/proc/self/{name}").write_text(f"0 {own} 1")
+    except OSError as error:
+        raise HostError(
+            f"writing /proc/self/{name} was refused ({error.strerror}), as AppArmor does on Ubuntu 24.04 and later: "
+            "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
+        ) from error

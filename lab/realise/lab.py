@@ -1,0 +1,114 @@
+"""A running lab and its nodes, as Python objects: sockets of any node in this very process, programs, logs, files."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+from lab.errors import RealiseError, UsageError
+from lab.realise import registry
+from lab.realise.asking import ask
+from lab.realise.message import Message
+from lab.realise.node import Node
+
+_END_TIMEOUT = 30.0  # seconds
+
+
+class Lab:
+    """A handle on a running lab. Closing it leaves the lab alone; `down` (or a ``with`` block) ends it."""
+
+    def __init__(self, name: str) -> None:
+        """Connect to a lab of this user by its name.
+
+        Raises:
+            UsageError: no such lab runs.
+        """
+        self.name = name
+        self._channel = registry.knock(name)
+        self._lock = threading.Lock()
+        self.facts: dict[str, Any] = self.ask({"ask": "inspect"})[0]
+        self.nodes: dict[str, Node] = {facts["name"]: Node(self, facts) for facts in self.facts["nodes"]}
+
+    @classmethod
+    def up(cls, file: str | Path, **options: Any) -> Self:  # noqa: ANN401 - those of `launch.up`
+        """Make a topology file real and connect to it; options as for `lab.realise.launch.up`."""
+        from lab.realise import launch  # noqa: PLC0415 - clients of a running lab do not need the topology language
+
+        return cls(launch.up(Path(file), **options))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.down()
+
+    def __getitem__(self, node: str) -> Node:
+        """A node by its name.
+
+        Raises:
+            UsageError: the lab has no such node.
+        """
+        if node not in self.nodes:
+            raise UsageError(f"no node {node!r} in lab {self.name}; it has {', '.join(sorted(self.nodes))}")
+        return self.nodes[node]
+
+    def services(self) -> list[dict[str, Any]]:
+        """The state of every service: node, service, state, pid, exit_code, restarts."""
+        states: list[dict[str, Any]] = self.ask({"ask": "inspect"})[0]["states"]
+        return states
+
+    def open_log(self, node: str, service: str) -> BinaryIO:
+        """The log of a service, open for reading from its start; what is written later can be read later."""
+        _, (descriptor,) = self.ask({"ask": "log", "service": f"{node}/{service}"})
+        return os.fdopen(descriptor, "rb")
+
+    def log(self, node: str, service: str) -> str:
+        """What a service has written to its standard output and error so far."""
+        with self.open_log(node, service) as file:
+            return file.read().decode(errors="replace")
+
+    def signal_service(self, node: str, service: str, number: int) -> None:
+        """Send a signal to a service's processes; its restart policy decides what follows."""
+        self.ask({"ask": "signal-service", "service": f"{node}/{service}", "signal": number})
+
+    def down(self) -> None:
+        """End the lab: every process, namespace, link and file of it. Ending one that has ended is no error.
+
+        Raises:
+            RealiseError: the kernel did not end its processes in 30 s.
+        """
+        try:
+            supervisor = os.pidfd_open(registry.supervisor_of(self._channel))
+        except ProcessLookupError:
+            return
+        try:
+            try:
+                self.ask({"ask": "down"})
+            except (OSError, RealiseError):
+                return
+            if not registry.await_end(supervisor, _END_TIMEOUT):
+                raise RealiseError(f"lab {self.name} did not end within {_END_TIMEOUT:g} s")
+        finally:
+            os.close(supervisor)
+            self._channel.close()
+
+    def close(self) -> None:
+        """Let go of the lab without ending it."""
+        self._channel.close()
+
+    def ask(self, message: Message) -> tuple[Message, list[int]]:
+        """Send one request to the supervisor and return its answer and descriptors (for the classes of this package).
+
+        Raises:
+            LabError: as the supervisor says.
+            OSError: what was asked failed in the kernel, or the lab is gone.
+        """
+        with self._lock:
+            return ask(self._channel, message)
+
+    def connection(self) -> socket.socket:
+        """One more connection to the supervisor, for a process that lives with it."""
+        return registry.knock(self.name)

@@ -1,0 +1,97 @@
+"""Nodes: their namespaces, and what must be set in them before anything else exists there."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, field
+
+from lab.errors import RealiseError, UsageError
+from lab.plan.step import CreateNode, SetSysctls
+from lab.realise.filesystem import Filesystem
+from lab.realise.place import Place
+from lab.realise.rtnetlink import LOOPBACK_INDEX, Requests, open_channel
+from lab.realise.syscalls import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUTS, setns, unshare
+
+FABRIC = "fabric"
+
+
+@dataclass(slots=True)
+class Nodes:
+    """Every node of the lab, and the fabric: the namespace of its switches."""
+
+    filesystem: Filesystem
+    places: dict[str, Place] = field(default_factory=dict)
+    fabric: Place = field(init=False)
+    requests: dict[str, Requests] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Take the supervisor's own namespaces as those of the fabric, where IPv6 has no business."""
+        self.fabric = Place(FABRIC, _open("net"), _open("uts"), _open("mnt"))
+        _set(FABRIC, (("net.ipv6.conf.all.disable_ipv6", "1"), ("net.ipv6.conf.default.disable_ipv6", "1")))
+        self.requests[FABRIC] = Requests(open_channel())
+
+    def place(self, node: str) -> Place:
+        """The namespaces of a node.
+
+        Raises:
+            UsageError: the lab has no such node.
+        """
+        if node not in self.places:
+            raise UsageError(f"no node {node!r} in this lab; it has {', '.join(sorted(self.places)[:20])}")
+        return self.places[node]
+
+    def create(self, step: CreateNode, files: list[tuple[str, str]]) -> None:
+        """Make a node's namespaces.
+
+        Raises:
+            RealiseError: the kernel refused a namespace, a mount or a setting.
+        """
+        try:
+            setns(self.fabric.mounts, CLONE_NEWNS)
+            unshare(CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWNS)
+            socket.sethostname(step.node)
+            _set(step.node, step.sysctls)
+            self.filesystem.prepare_node(step.node, files)
+            place = Place(step.node, _open("net"), _open("uts"), _open("mnt"))
+            channel = Requests(open_channel())
+        except OSError as error:
+            where = f" {error.filename}" if error.filename else ""
+            raise RealiseError(f"{step.describe()}: {error.strerror}{where}") from error
+        channel.turn_on(LOOPBACK_INDEX, f"turn lo on in {step.node}")
+        self.places[step.node] = place
+        self.requests[step.node] = channel
+
+    def return_home(self) -> None:
+        """Go back to the supervisor's own names and files after nodes were made."""
+        setns(self.fabric.uts, CLONE_NEWUTS)
+        setns(self.fabric.mounts, CLONE_NEWNS)
+        setns(self.fabric.network, CLONE_NEWNET)
+
+    def set_sysctls(self, step: SetSysctls) -> None:
+        """Set what belongs to an interface of a node."""
+        self.place(step.node).enter_network()
+        _set(step.node, step.sysctls)
+
+    def send_requests(self) -> None:
+        """Send what was gathered for every namespace, the fabric's links first."""
+        self.requests[FABRIC].send()
+        for requests in self.requests.values():
+            requests.send()
+
+
+def _open(kind: str) -> int:
+    return os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _set(node: str, sysctls: tuple[tuple[str, str], ...]) -> None:
+    for name, value in sysctls:
+        path = "/proc/sys/" + name.replace(".", "/")
+        try:
+            descriptor = os.open(path, os.O_WRONLY)
+            try:
+                os.write(descriptor, value.encode())
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise RealiseError(f"node {node}: sysctl {name} = {value!r}: {error.strerror}") from error

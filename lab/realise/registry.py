@@ -1,0 +1,87 @@
+"""Which labs run: each has a socket whose name the kernel forgets with it, so there is nothing to keep or to sweep.
+
+The name lies in the abstract namespace (unix(7)) as ``homelab-lab/USER/LAB``; whoever binds it first has the lab's name.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import struct
+from pathlib import Path
+
+from lab.errors import UsageError
+
+_PREFIX = "homelab-lab"
+
+
+def claim(name: str) -> socket.socket:
+    """The socket of a new lab, bound to its name; it becomes the lab's door.
+
+    Raises:
+        UsageError: a lab of this user has that name.
+    """
+    door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        door.bind(_address(name))
+    except OSError as error:
+        door.close()
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise UsageError(
+            f"a lab named {name!r} is already up: `lab down {name}` ends it, `lab up --name OTHER` makes another"
+        ) from error
+    return door
+
+
+def knock(name: str) -> socket.socket:
+    """A connection to the supervisor of a running lab of this user.
+
+    Raises:
+        UsageError: no such lab runs.
+    """
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        channel.connect(_address(name))
+    except ConnectionRefusedError as error:
+        channel.close()
+        running = ", ".join(names()) or "none"
+        raise UsageError(f"no lab named {name!r} is up; running: {running}. `lab up TOPOLOGY` starts one") from error
+    # Anyone may bind an abstract name; only this user (or root) may be believed to be its lab.
+    if _credentials(channel)[1] not in (os.geteuid(), 0):
+        channel.close()
+        raise UsageError(f"another user has taken the name of lab {name!r}; choose one with `lab up --name OTHER`")
+    return channel
+
+
+def names() -> list[str]:
+    """The names of this user's labs, sorted."""
+    mine = f"@{_PREFIX}/{os.geteuid()}/"
+    found = {
+        line.rpartition(mine)[2] for line in Path("/proc/net/unix").read_text().splitlines() if f" {mine}" in line
+    }
+    return sorted(found)
+
+
+def supervisor_of(channel: socket.socket) -> int:
+    """The process id of the supervisor at the other end of a connection."""
+    return _credentials(channel)[0]
+
+
+def await_end(pid_descriptor: int, seconds: float) -> bool:
+    """Wait for a supervisor (a descriptor from pidfd_open(2)) to end, and with it every process of its lab."""
+    poll = select.poll()
+    poll.register(pid_descriptor, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
+def _address(name: str) -> str:
+    return f"\0{_PREFIX}/{os.geteuid()}/{name}"
+
+
+def _credentials(channel: socket.socket) -> tuple[int, int]:
+    packed = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
+    pid, user, _ = struct.unpack("iII", packed)
+    return pid, user

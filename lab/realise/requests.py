@@ -1,0 +1,203 @@
+"""What clients ask of a running lab: its state, sockets and files of its nodes, processes in them, its end."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import signal
+import socket
+import struct
+import termios
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from lab.errors import LabError, RealiseError, UsageError
+from lab.realise.bound_ports import is_bound
+from lab.realise.loop import Loop
+from lab.realise.message import Message, receive, send
+from lab.realise.nodes import Nodes
+from lab.realise.process import Command, start
+from lab.realise.services import Services
+
+_MAPPED_USER = 0  # the lab's owner as seen from inside: itself if root, mapped to root otherwise
+_MOST_CLIENTS = 1024
+
+
+@dataclass(slots=True, eq=False)
+class Client:
+    """One connection; at most one process at a time, which ends with it."""
+
+    channel: socket.socket
+    pid: int | None = None
+
+
+@dataclass(slots=True)
+class Requests:
+    """Serves the lab's clients, one message at a time."""
+
+    loop: Loop
+    nodes: Nodes
+    services: Services
+    facts: Message
+    started: float = field(default_factory=time.time)
+    clients: set[Client] = field(default_factory=set)
+
+    def accept_from(self, door: socket.socket) -> Callable[[], None]:
+        """The call to make when someone knocks."""
+
+        def accept() -> None:
+            with contextlib.suppress(BlockingIOError, ConnectionError):
+                channel, _ = door.accept()
+                if len(self.clients) >= _MOST_CLIENTS or not _is_owner(channel):
+                    channel.close()
+                    return
+                channel.setblocking(False)
+                client = Client(channel)
+                self.clients.add(client)
+                self.loop.on_readable(channel, lambda: self._spoke(client))
+
+        return accept
+
+    def _spoke(self, client: Client) -> None:
+        try:
+            received = receive(client.channel)
+        except (OSError, ValueError):
+            received = None
+        if received is None:
+            self._leave(client)
+            return
+        message, descriptors = received
+        try:
+            reply, sent = self._answer(client, message, descriptors)
+            send(client.channel, reply, tuple(sent))
+        except LabError as error:
+            self._reply_error(client, str(error), type(error).__name__)
+        except OSError as error:
+            where = f" ({error.filename})" if error.filename else ""
+            self._reply_error(client, f"{error.strerror}{where}", "OSError", error.errno or 0)
+        except (KeyError, TypeError, ValueError) as error:
+            self._reply_error(client, f"not a request that this lab understands: {error!r}", "UsageError")
+        else:
+            for descriptor in sent:
+                os.close(descriptor)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _answer(self, client: Client, message: Message, descriptors: list[int]) -> tuple[Message, list[int]]:
+        match message["ask"]:
+            case "inspect":
+                return self._inspect(), []
+            case "socket":
+                return {}, [self._socket(message)]
+            case "bound":
+                place = self.nodes.place(message["node"])
+                return {"bound": is_bound(place, message["protocol"], message["port"], message["address"])}, []
+            case "run":
+                return self._run(client, message, descriptors)
+            case "signal-process":
+                if client.pid is not None:
+                    os.killpg(client.pid, message["signal"])
+                return {}, []
+            case "signal-service":
+                self.services.signal(message["service"], message["signal"])
+                return {}, []
+            case "log":
+                return {}, [self._log(message["service"])]
+            case "open":
+                return {}, [self._open(message["node"], message["path"])]
+            case "down":
+                send(client.channel, {"down": True})
+                os._exit(0)
+            case other:
+                raise UsageError(f"no request is called {other!r}; this lab was started by another version of lab?")
+
+    def _inspect(self) -> Message:
+        return {**self.facts, "started": self.started, "states": self.services.states()}
+
+    def _socket(self, message: Message) -> int:
+        """A socket in a node, with what needs privilege there already done."""
+        place = self.nodes.place(message["node"])
+        with place.socket(message["family"], message["type"], message["protocol"]) as made:
+            for level, option, value in message["options"]:
+                made.setsockopt(level, option, value if isinstance(value, int) else value.encode())
+            if message["bind"] is not None:
+                made.bind(tuple(message["bind"]))
+            if message["listen"] is not None:
+                made.listen(message["listen"])
+            return made.detach()
+
+    def _run(self, client: Client, message: Message, descriptors: list[int]) -> tuple[Message, list[int]]:
+        if client.pid is not None:
+            raise UsageError("this connection already has a process; open another one")
+        place = self.nodes.place(message["node"])
+        size = message["terminal"]
+        command = Command(
+            argv=tuple(message["argv"]),
+            environment=tuple(message["environment"].items()),
+            folder=message["folder"],
+            user=message["user"],
+            terminal=size is not None,
+        )
+        if size is None:
+            stdin, stdout, stderr = descriptors
+            client.pid = start(place, command, (stdin, stdout, stderr))
+            sent = []
+        else:
+            master, slave = pty.openpty()
+            fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+            try:
+                client.pid = start(place, command, (slave, slave, slave))
+            except RealiseError:
+                os.close(master)
+                raise
+            finally:
+                os.close(slave)
+            sent = [master]
+        self.loop.on_exit(client.pid, lambda code: self._process_ended(client, code))
+        return {"pid": client.pid}, sent
+
+    def _process_ended(self, client: Client, code: int) -> None:
+        client.pid = None
+        if client in self.clients:
+            with contextlib.suppress(OSError):
+                send(client.channel, {"exit": code})
+
+    def _log(self, name: str) -> int:
+        running = self.services.running.get(name)
+        if running is None:
+            known = ", ".join(sorted(self.services.running)) or "none"
+            raise UsageError(f"no service {name!r} in this lab; it has {known}")
+        os.close(running.files.open_log())
+        return os.open(running.files.log, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _open(self, node: str, path: str) -> int:
+        """Open a file as the node sees it."""
+        place = self.nodes.place(node)
+        try:
+            place.enter()
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        finally:
+            self.nodes.return_home()
+
+    def _reply_error(self, client: Client, text: str, kind: str, number: int = 0) -> None:
+        with contextlib.suppress(OSError):
+            send(client.channel, {"error": text, "kind": kind, "errno": number})
+
+    def _leave(self, client: Client) -> None:
+        self.loop.forget(client.channel)
+        client.channel.close()
+        self.clients.discard(client)
+        if client.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(client.pid, signal.SIGKILL)
+
+
+def _is_owner(channel: socket.socket) -> bool:
+    """Whether the peer is the user that the lab belongs to (unix(7), SO_PEERCRED)."""
+    credentials = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
+    _, user, _ = struct.unpack("iII", credentials)
+    return bool(user == _MAPPED_USER)

@@ -1,0 +1,201 @@
+"""Links, addresses and routes: steps as rtnetlink requests, sent many at a time (rtnetlink(7)).
+
+pyroute2 writes the messages; they go out in one packet for each namespace, because a round trip for each of
+the thousands of requests of a large lab would take most of its building time.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from ipaddress import ip_interface
+from typing import Any
+
+from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, nlmsg
+from pyroute2.netlink.rtnl import (
+    RTM_NEWADDR,
+    RTM_NEWLINK,
+    RTM_NEWROUTE,
+    rt_proto,
+    rt_scope,
+    rt_type,
+)
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from lab.errors import RealiseError
+from lab.plan.step import AddAddress, AddRoute, Cable, ConnectNodes, ConnectToSwitch, CreateSwitch
+
+LOOPBACK_INDEX = 1
+_UP = 1  # IFF_UP
+_NO_DAD = 0x02  # IFA_F_NODAD
+_MAIN_TABLE = 254
+_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
+_ERROR_KIND = 2  # NLMSG_ERROR
+_EXPLAINED = 0x200  # NLM_F_ACK_TLVS
+_CAPPED = 0x100  # NLM_F_CAPPED
+_EXPLANATION = 1  # NLMSGERR_ATTR_MSG
+_SOL_NETLINK = 270
+_NETLINK_CAP_ACK = 10
+_NETLINK_EXT_ACK = 11
+_MOST_AT_ONCE = 64  # requests in a packet; their answers fit the default receive buffer
+
+
+class Requests:
+    """Requests for one namespace, gathered and then sent together."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        """Send by `channel`, a NETLINK_ROUTE socket of that namespace (see `open_channel`)."""
+        self._channel = channel
+        self._waiting: list[tuple[nlmsg, str]] = []
+
+    def turn_on(self, index: int, what: str) -> None:
+        """Turn an interface on; `what` names the step in an error."""
+        self._link(what, {"index": index, "flags": _UP, "change": _UP}, [], new=False)
+
+    def create_switch(self, step: CreateSwitch) -> None:
+        """Make a bridge that forwards at once and floods multicast: no spanning tree, no snooping."""
+        bridge = [("IFLA_BR_STP_STATE", 0), ("IFLA_BR_FORWARD_DELAY", 0), ("IFLA_BR_MCAST_SNOOPING", 0)]
+        info = [("IFLA_INFO_KIND", "bridge"), ("IFLA_INFO_DATA", {"attrs": bridge})]
+        fields = {"index": step.index, "flags": _UP, "change": _UP}
+        name = f"switch{step.index}"
+        attributes = [("IFLA_IFNAME", name), ("IFLA_MTU", step.mtu), ("IFLA_LINKINFO", {"attrs": info})]
+        self._link(step.describe(), fields, attributes)
+
+    def connect_to_switch(self, step: ConnectToSwitch, node_network: int) -> None:
+        """Make a veth pair whose far end is born, turned off, inside the node's namespace (a descriptor of it).
+
+        It cannot be born on: the kernel sets the pair's ends up one after the other, and a veth without its
+        other end does not open.
+        """
+        far = _end(Cable(step.node, step.interface, step.index, step.mac, step.mtu), node_network)
+        attributes = [("IFLA_IFNAME", step.port), ("IFLA_MTU", step.mtu), ("IFLA_MASTER", step.switch_index)]
+        fields = {"index": step.port_index, "flags": _UP, "change": _UP}
+        self._link(step.describe(), fields, [*attributes, _veth(far)])
+
+    def connect_nodes(self, step: ConnectNodes, network_of_b: int) -> None:
+        """Make a veth pair from this namespace, that of end `a`, to the namespace of end `b`, where it is off."""
+        near = _end(step.a, None) | {"flags": _UP, "change": _UP}
+        self._link(step.describe(), near, [*near.pop("attrs"), _veth(_end(step.b, network_of_b))])
+
+    def add_address(self, step: AddAddress) -> None:
+        """Give an interface an address; IPv6 without duplicate address detection."""
+        given = ip_interface(step.address)
+        message = ifaddrmsg()
+        message["family"] = socket.AF_INET if given.version == 4 else socket.AF_INET6
+        message["prefixlen"] = given.network.prefixlen
+        message["index"] = step.index
+        message["flags"] = _NO_DAD if given.version == 6 else 0
+        message["attrs"] = [("IFA_LOCAL", str(given.ip)), ("IFA_ADDRESS", str(given.ip))]
+        if given.version == 4 and given.network.prefixlen < 31:
+            message["attrs"].append(("IFA_BROADCAST", str(given.network.broadcast_address)))
+        self._queue(message, RTM_NEWADDR, step.describe())
+
+    def add_route(self, step: AddRoute) -> None:
+        """Add a unicast route to the main table."""
+        destination = ip_interface(step.destination)
+        message = rtmsg()
+        message["family"] = socket.AF_INET if destination.version == 4 else socket.AF_INET6
+        message["dst_len"] = destination.network.prefixlen
+        message["table"] = _MAIN_TABLE
+        message["proto"] = rt_proto["static"]
+        message["scope"] = rt_scope["universe"]
+        message["type"] = rt_type["unicast"]
+        message["attrs"] = [("RTA_GATEWAY", step.via), ("RTA_OIF", step.index)]
+        if destination.network.prefixlen:
+            message["attrs"].append(("RTA_DST", str(destination.ip)))
+        self._queue(message, RTM_NEWROUTE, step.describe())
+
+    def send(self) -> None:
+        """Send all that was gathered and wait for the kernel's answers.
+
+        Raises:
+            RealiseError: the kernel refused one; the text holds the step and the kernel's reason.
+        """
+        waiting, self._waiting = self._waiting, []
+        for start in range(0, len(waiting), _MOST_AT_ONCE):
+            chunk = waiting[start : start + _MOST_AT_ONCE]
+            packet = bytearray()
+            for number, (message, _) in enumerate(chunk):
+                message["header"]["sequence_number"] = number
+                message.encode()
+                packet += message.data
+            self._channel.send(packet)
+            self._await_answers([what for _, what in chunk])
+
+    def _link(
+        self, what: str, fields: dict[str, Any], attributes: list[tuple[str, Any]], *, new: bool = True
+    ) -> None:
+        message = ifinfmsg()
+        message.update(fields)
+        message["attrs"] = attributes
+        self._queue(message, RTM_NEWLINK, what, new=new)
+
+    def _queue(self, message: nlmsg, kind: int, what: str, *, new: bool = True) -> None:
+        message["header"]["type"] = kind
+        message["header"]["flags"] = NLM_F_REQUEST | NLM_F_ACK | (NLM_F_CREATE | NLM_F_EXCL if new else 0)
+        self._waiting.append((message, what))
+
+    def _await_answers(self, steps: list[str]) -> None:
+        missing = len(steps)
+        while missing:
+            packet = self._channel.recv(256 * 1024)
+            offset = 0
+            while offset < len(packet):
+                length, kind, flags, sequence, _ = _HEADER.unpack_from(packet, offset)
+                if kind == _ERROR_KIND:
+                    missing -= 1
+                    _raise_if_refused(packet[offset : offset + length], flags, steps[sequence])
+                offset += (length + 3) & ~3
+
+
+def open_channel() -> socket.socket:
+    """A NETLINK_ROUTE socket of the network namespace that the thread is in."""
+    channel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    channel.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+    channel.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
+    channel.bind((0, 0))
+    return channel
+
+
+def _end(cable: Cable, network: int | None) -> dict[str, Any]:
+    attributes: list[tuple[str, Any]] = [
+        ("IFLA_IFNAME", cable.interface),
+        ("IFLA_ADDRESS", cable.mac),
+        ("IFLA_MTU", cable.mtu),
+    ]
+    if network is not None:
+        attributes.append(("IFLA_NET_NS_FD", network))
+    return {"index": cable.index, "attrs": attributes}
+
+
+def _veth(peer: dict[str, Any]) -> tuple[str, Any]:
+    data = {"attrs": [("VETH_INFO_PEER", peer)]}
+    return ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", data)]})
+
+
+def _raise_if_refused(answer: bytes, flags: int, step: str) -> None:
+    (number,) = struct.unpack_from("=i", answer, _HEADER.size)
+    if number == 0:
+        return
+    reason = os.strerror(-number)
+    explanation = _explanation(answer, flags)
+    raise RealiseError(f"{step}: {reason}{f' ({explanation})' if explanation else ''}")
+
+
+def _explanation(answer: bytes, flags: int) -> str:
+    """The kernel's own words from an extended acknowledgement (linux/netlink.h, NLMSGERR_ATTR_MSG)."""
+    if not flags & _EXPLAINED:
+        return ""
+    (length,) = struct.unpack_from("=I", answer, _HEADER.size + 4)
+    offset = _HEADER.size + 4 + (_HEADER.size if flags & _CAPPED else (length + 3) & ~3)
+    while offset + 4 <= len(answer):
+        size, kind = struct.unpack_from("=HH", answer, offset)
+        if size < 4:
+            break
+        if kind == _EXPLANATION:
+            return answer[offset + 4 : offset + size].rstrip(b"\0").decode(errors="replace")
+        offset += (size + 3) & ~3
+    return ""

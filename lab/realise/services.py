@@ -1,0 +1,253 @@
+"""The services of a lab: start them in order, know when they are ready, start them again when they end."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from lab.errors import RealiseError
+from lab.plan.step import StartService
+from lab.realise.bound_ports import bound_addresses, is_bound
+from lab.realise.loop import Loop
+from lab.realise.nodes import Nodes
+from lab.realise.process import Command, start
+from lab.realise.service_files import ServiceFiles
+
+_POLL = 0.005  # seconds between two looks at a service that is not ready yet
+_LATER_POLL = 0.1  # the same once the lab is up and a service starts again
+_COMMAND_POLL = 0.05  # the same where a look is a process
+_FIRST_BACKOFF = 0.1  # seconds before a service that ended is started again; doubles each time
+_LONGEST_BACKOFF = 5.0
+_LOG_LOOK = 1.0  # seconds between two looks at the sizes of logs
+_LOG_TAIL = 20  # lines shown of a service that failed
+
+
+class State(StrEnum):
+    """Where a service is in its life."""
+
+    WAITING = "waiting"  # for those it comes after
+    STARTING = "starting"  # not ready yet
+    READY = "ready"
+    ENDED = "ended"  # not to be started again
+    FAILED = "failed"
+
+
+_DONE = (State.READY, State.ENDED)
+
+
+@dataclass(slots=True)
+class Running:
+    """One service and its process."""
+
+    step: StartService
+    files: ServiceFiles
+    state: State = State.WAITING
+    pid: int | None = None
+    exit_code: int | None = None
+    restarts: int = 0
+    backoff: float = _FIRST_BACKOFF
+    deadline: float = 0.0
+    look_again: float = 0.0
+    asking: bool = False  # a ready command is running
+
+    @property
+    def name(self) -> str:
+        return f"{self.step.node}/{self.step.service}"
+
+
+@dataclass(slots=True)
+class Services:
+    """All services of a lab."""
+
+    loop: Loop
+    nodes: Nodes
+    on_progress: Callable[[int, int, str], None]
+    on_ready: Callable[[], None]
+    on_failure: Callable[[RealiseError], None]
+    running: dict[str, Running] = field(default_factory=dict)
+    _polling: bool = False
+    _settled: bool = False
+
+    def start(self, steps: list[StartService]) -> None:
+        """Start what depends on nothing; the rest follows as it may. Calls `on_ready` or `on_failure` once."""
+        for step in steps:
+            files = ServiceFiles(self.nodes.filesystem, step)
+            running = Running(step, files)
+            self.running[running.name] = running
+        for running in self.running.values():
+            running.files.write()
+        self._advance()
+
+    def states(self) -> list[dict[str, object]]:
+        """Every service as plain values for `lab ps`."""
+        return [
+            {
+                "node": running.step.node,
+                "service": running.step.service,
+                "state": str(running.state),
+                "pid": running.pid,
+                "exit_code": running.exit_code,
+                "restarts": running.restarts,
+            }
+            for running in self.running.values()
+        ]
+
+    def signal(self, name: str, number: int) -> None:
+        """Send a signal to a service's whole session; its restart policy then decides.
+
+        Raises:
+            KeyError: no such service.
+            ProcessLookupError: it is not running.
+        """
+        pid = self.running[name].pid
+        if pid is None:
+            raise ProcessLookupError(f"{name} is not running")
+        os.killpg(pid, number)
+
+    def _advance(self) -> None:
+        """Start whatever may start, and say so if nothing is left to wait for."""
+        ready = {name for name, running in self.running.items() if running.state in _DONE}
+        for running in self.running.values():
+            if running.state is State.WAITING and ready.issuperset(running.step.after):
+                running.deadline = time.monotonic() + running.step.ready_timeout
+                self._start(running)
+        waiting = [name for name, running in self.running.items() if running.state not in _DONE]
+        self.on_progress(len(self.running) - len(waiting), len(self.running), waiting[0] if waiting else "")
+        if not self._settled and not waiting:
+            self._settled = True
+            self.loop.after(_LOG_LOOK, self._bound_logs)
+            self.on_ready()
+
+    def _start(self, running: Running) -> None:
+        step = running.step
+        running.state, running.exit_code, running.look_again = State.STARTING, None, 0.0
+        folder = running.files.folder_in_node
+        command = Command(step.argv, step.environment, folder, step.user)
+        nothing, log = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), running.files.open_log()
+        try:
+            running.pid = start(self.nodes.place(step.node), command, (nothing, log, log))
+        except RealiseError as error:
+            running.state = State.FAILED
+            self._fail(RealiseError(f"service {running.name}: {error}"))
+            return
+        finally:
+            os.close(nothing)
+            os.close(log)
+        self.loop.on_exit(running.pid, lambda code: self._ended(running, code))
+        self._poll_soon()
+
+    def _poll_soon(self) -> None:
+        if not self._polling:
+            self._polling = True
+            self.loop.after(_LATER_POLL if self._settled else _POLL, self._poll)
+
+    def _poll(self) -> None:
+        self._polling = False
+        now = time.monotonic()
+        starting = [running for running in self.running.values() if running.state is State.STARTING]
+        advanced = False
+        for running in starting:
+            if running.pid is not None and running.look_again <= now and self._is_ready(running):
+                running.state, running.backoff = State.READY, _FIRST_BACKOFF
+                advanced = True
+            elif now > running.deadline and not self._settled:
+                running.state = State.FAILED
+                self._fail(self._too_late(running))
+                return
+        if advanced:
+            self._advance()
+        if any(running.state is State.STARTING for running in starting):
+            self._poll_soon()
+
+    def _is_ready(self, running: Running) -> bool:
+        ready = running.step.ready
+        match ready.kind:
+            case "port":
+                return is_bound(self.nodes.place(ready.node), ready.protocol, ready.port, ready.address)
+            case "log":
+                return re.search(ready.pattern, running.files.log_text(), re.MULTILINE) is not None
+            case "command":
+                self._ask(running)
+                return False
+            case _:
+                return True
+
+    def _ask(self, running: Running) -> None:
+        """Run the ready command; its exit makes the service ready, or it is asked again a little later."""
+        if running.asking:
+            return
+        running.look_again = time.monotonic() + _COMMAND_POLL
+        nothing = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        step = running.step
+        command = Command(step.ready.argv, step.environment, running.files.folder_in_node, step.user)
+        try:
+            pid = start(self.nodes.place(step.node), command, (nothing, nothing, nothing))
+        except RealiseError as error:
+            running.state = State.FAILED
+            self._fail(RealiseError(f"service {running.name}: its ready check: {error}"))
+            return
+        finally:
+            os.close(nothing)
+        running.asking = True
+
+        def answered(code: int) -> None:
+            running.asking = False
+            if code == 0 and running.state is State.STARTING:
+                running.state, running.backoff = State.READY, _FIRST_BACKOFF
+                self._advance()
+
+        self.loop.on_exit(pid, answered)
+
+    def _ended(self, running: Running, code: int) -> None:
+        was_ready = running.state is State.READY
+        running.pid, running.exit_code = None, code
+        if running.state is State.FAILED:
+            return
+        again = running.step.restart == "always" or (running.step.restart == "on-failure" and code != 0)
+        if again:
+            running.state = State.STARTING
+            running.restarts += 1
+            self.loop.after(running.backoff, lambda: self._start(running))
+            running.backoff = min(running.backoff * 2, _LONGEST_BACKOFF)
+            self._poll_soon()
+            return
+        if was_ready or (running.step.ready.kind == "started" and code == 0):
+            running.state = State.ENDED
+            self._advance()
+            return
+        running.state = State.FAILED
+        self._fail(RealiseError(f"service {running.name} {_how(code)} before it was ready{self._tail(running)}"))
+
+    def _bound_logs(self) -> None:
+        for running in self.running.values():
+            running.files.bound_log()
+        self.loop.after(_LOG_LOOK, self._bound_logs)
+
+    def _fail(self, error: RealiseError) -> None:
+        if not self._settled:
+            self._settled = True
+            self.on_failure(error)
+
+    def _too_late(self, running: Running) -> RealiseError:
+        step = running.step
+        text = f"service {running.name} was not ready within {step.ready_timeout:g} s: waited until "
+        text += step.ready.describe()
+        if step.ready.kind == "port":
+            found = bound_addresses(self.nodes.place(step.ready.node), step.ready.protocol)
+            text += f"; bound there: {', '.join(found[:8]) or 'nothing'}"
+        return RealiseError(text + self._tail(running))
+
+    def _tail(self, running: Running) -> str:
+        lines = running.files.log_text().splitlines()[-_LOG_TAIL:]
+        if not lines:
+            return "; its log is empty"
+        return "; the last lines of its log:\n" + "\n".join(f"    {line}" for line in lines)
+
+
+def _how(code: int) -> str:
+    return f"ended with exit code {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"

@@ -1,0 +1,169 @@
+"""The lab's process 1: makes the lab, keeps it, hands out its sockets and processes. When it ends, all of it ends.
+
+Started by `lab.realise.launch` with one argument: the descriptor of the channel to whoever starts the lab.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+import sys
+import traceback
+from pathlib import Path
+from typing import NoReturn
+
+from lab.errors import HostError, LabError, RealiseError
+from lab.plan.encoding import from_json
+from lab.plan.step import StartService
+from lab.realise.executor import Executor
+from lab.realise.filesystem import Filesystem
+from lab.realise.identity import enter_user_namespace
+from lab.realise.loop import Loop
+from lab.realise.message import Message, receive, send
+from lab.realise.nodes import Nodes
+from lab.realise.requests import Requests
+from lab.realise.services import Services
+from lab.realise.syscalls import (
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUTS,
+    PR_CAPBSET_DROP,
+    prctl,
+    unshare,
+)
+
+# What no lab needs and what would reach the host's kernel if its user is root: SYS_MODULE, SYS_RAWIO, SYS_BOOT,
+# SYS_TIME, MAC_OVERRIDE, MAC_ADMIN, SYSLOG, WAKE_ALARM (linux/capability.h).
+_CAPABILITIES_OF_THE_HOST = (16, 17, 22, 25, 32, 33, 34, 35)
+
+
+def main() -> None:
+    """Fork process 1 of a new lab and leave it alone; it serves until the lab is taken down."""
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    try:
+        received = receive(channel)
+        if received is None:
+            sys.exit(0)  # the topology had faults, or its reader went away
+        _enter_namespaces()
+        pid = os.fork()
+        if pid == 0:
+            _serve(channel, *received)
+        send(channel, {"supervisor": pid})
+    except LabError as error:
+        _report(channel, error)
+        sys.exit(1)
+
+
+def _enter_namespaces() -> None:
+    enter_user_namespace()
+    if os.geteuid() == 0 and Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]:
+        for capability in _CAPABILITIES_OF_THE_HOST:
+            prctl(PR_CAPBSET_DROP, capability)
+    try:
+        unshare(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET)
+    except OSError as error:
+        raise HostError(
+            f"this user may not have namespaces of its own ({error.strerror}): see `lab doctor` for what to change"
+        ) from error
+
+
+def _serve(channel: socket.socket, order: Message, descriptors: list[int]) -> NoReturn:
+    """Be process 1: build the lab, then answer requests until told to end."""
+    try:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os.chdir("/")
+        os.umask(0o022)
+        _allow_many_descriptors()
+        Lab(channel, order, socket.socket(fileno=descriptors[0])).run()
+    except BrokenPipeError:
+        pass  # whoever started the lab is gone, and so is the lab
+    except LabError as error:
+        _report(channel, error)
+    except BaseException:  # noqa: BLE001 - the last words of process 1
+        _report(channel, RealiseError(f"the supervisor failed, which is a defect:\n{traceback.format_exc()}"))
+    finally:
+        os._exit(1)
+
+
+class Lab:
+    """A lab from its first namespace to its last request."""
+
+    def __init__(self, channel: socket.socket, order: Message, door: socket.socket) -> None:
+        """Hold the channel to the starter, its order, and the socket where clients will knock."""
+        self._channel: socket.socket | None = channel
+        self._order = order
+        self._plan = from_json(order["plan"])
+        self._loop = Loop()
+        # From here on `lab down` and `lab ps` find the lab, though they must wait until it is built.
+        door.listen(64)
+        door.setblocking(False)
+        self._door = door
+
+    def run(self) -> NoReturn:
+        """Build, start the services, serve."""
+        filesystem = Filesystem(tuple(self._order["keep"]))
+        try:
+            filesystem.prepare()
+        except OSError as error:
+            raise HostError(f"{error.strerror} ({error.filename}): see `lab doctor`") from error
+        nodes = Nodes(filesystem)
+        Executor(nodes, self._progress).build(self._plan)
+        services = Services(self._loop, nodes, self._services_progress, self._ready, self._failed)
+        self._requests = Requests(self._loop, nodes, services, self._order["facts"])
+        self._loop.on_readable(self._door, self._requests.accept_from(self._door))
+        if self._channel is not None:
+            self._loop.on_readable(self._channel, self._starter_spoke)
+        services.start([step for step in self._plan.steps if isinstance(step, StartService)])
+        self._loop.run()
+
+    def _progress(self, phase: str, done: int, total: int, note: str = "") -> None:
+        if self._channel is not None:
+            send(self._channel, {"progress": [phase, done, total, note]})
+
+    def _services_progress(self, done: int, total: int, waiting_for: str) -> None:
+        self._progress("services", done, total, waiting_for)
+
+    def _ready(self) -> None:
+        self._say({"ready": True})
+
+    def _failed(self, error: RealiseError) -> None:
+        kept = self._order["keep_failed"]
+        self._say({"failed": str(error), "kind": type(error).__name__, "kept": kept})
+        if not kept:
+            os._exit(1)
+
+    def _say(self, message: Message) -> None:
+        if self._channel is not None:
+            send(self._channel, message)
+
+    def _starter_spoke(self) -> None:
+        """The starter lets go of the lab with a message; an end without one means that it died or gave up."""
+        assert self._channel is not None
+        with contextlib.suppress(OSError, ValueError):
+            if receive(self._channel) is not None:
+                self._loop.forget(self._channel)
+                self._channel.close()
+                self._channel = None
+                return
+        os._exit(1)
+
+
+def _allow_many_descriptors() -> None:
+    """Each node holds a few open namespaces."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _report(channel: socket.socket, error: LabError) -> None:
+    with contextlib.suppress(OSError):
+        send(channel, {"failed": str(error), "kind": type(error).__name__})
+
+
+if __name__ == "__main__":
+    main()
