@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
@@ -16,7 +15,8 @@ def find(name: str, path: str | None = None) -> str | None:
     """
     folders = (os.environ.get("PATH", os.defpath) if path is None else path).split(os.pathsep)
     for folder in (*folders, *SYSTEM_FOLDERS):
-        candidate = Path(folder, name)
-        if candidate.is_absolute() and candidate.is_file() and os.access(candidate, os.X_OK):
-            return str(candidate)
+        candidate = os.path.join(folder, name)  # noqa: PTH118
+        # Unlike Path.is_file, this takes a folder of the PATH that the user may not read for one without the program.
+        if folder.startswith("/") and os.path.isfile(candidate) and os.access(candidate, os.X_OK):  # noqa: PTH113
+            return candidate
     return None
