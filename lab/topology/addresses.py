@@ -1,4 +1,4 @@
-"""Prefixes -> addresses of the nodes on a network, the same for the same file; given ones first, then routers, then hosts."""
+"""Prefixes -> addresses of the nodes on a network, always the same; given ones first, then routers, then hosts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def assign(nodes: dict[str, NodeDraft], faults: list[Fault]) -> dict[Place, tupl
     return assigned
 
 
-def _assign_network(network: Network, ends: list[End], faults: list[Fault]) -> dict[Place, tuple[InterfaceAddress, ...]]:
+def _assign_network(
+    network: Network, ends: list[End], faults: list[Fault]
+) -> dict[Place, tuple[InterfaceAddress, ...]]:
     for node, link in ends:
         if not _check_given(network, link, faults):
             node.is_whole = False
@@ -50,9 +52,9 @@ def _assign_network(network: Network, ends: list[End], faults: list[Fault]) -> d
                 v4 = next((found[0] for each, found in chosen[place_name].items() if each.version == 4), None)
                 spells = prefix.version == 6 and v4 is not None
                 if spells is spelled_first:
-                    address = pool.take(node, link, v4 if spells else None)
-                    if address is not None:
-                        chosen[place_name][prefix] = [address]
+                    taken = pool.take(node, link, v4 if spells else None)
+                    if taken is not None:
+                        chosen[place_name][prefix] = [taken]
     return {
         place: tuple(address for prefix in network.prefixes for address in found.get(prefix, ()))
         for place, found in chosen.items()
@@ -63,7 +65,9 @@ def _check_given(network: Network, link: LinkDraft, faults: list[Fault]) -> bool
     noted = len(faults)
     only = link.written.only
     if only is not None and not any(f"ipv{prefix.version}" == only for prefix in network.prefixes):
-        faults.append((link.at / "only").fault(f"{only}", f"a family of the network: {listed(map(str, network.prefixes))}"))
+        faults.append(
+            (link.at / "only").fault(f"{only}", f"a family of the network: {listed(map(str, network.prefixes))}")
+        )
     for index, address in enumerate(link.written.address):
         at = link.at / "address" / index
         if not any(address.version == prefix.version and address in prefix for prefix in network.prefixes):

@@ -1,4 +1,4 @@
-"""References of the file by name: nodes, their nearest addresses, addresses given instead; a missing name is a fault."""
+"""References by name: nodes, their nearest addresses, addresses given instead; a missing name is a fault."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ class Directory:
         self.nodes = nodes
         self._internet = next((network.name for network in networks.values() if network.internet), None)
 
-    def node(self, name: str, at: At, faults: list[Fault], *, or_else: str = "", of_key: bool = False) -> NodeDraft | None:
+    def node(
+        self, name: str, at: At, faults: list[Fault], *, or_else: str = "", of_key: bool = False
+    ) -> NodeDraft | None:
         """The node of that name; None if it has faults of its own, which are noted already, or if there is none."""
         node = self.nodes.get(name)
         if node is not None:
@@ -62,7 +64,9 @@ class Directory:
     def nearest_usable(self, node: NodeDraft, seen_from: NodeDraft) -> Address | None:
         """One of the nearest addresses in a family that `seen_from` has, IPv4 before IPv6."""
         families = {address.version for address in seen_from.addresses()}
-        nearest = sorted(self.nearest(node, seen_from), key=lambda address: (address.version not in families, address.version))
+        nearest = sorted(
+            self.nearest(node, seen_from), key=lambda address: (address.version not in families, address.version)
+        )
         return nearest[0] if nearest else None
 
     def is_on_a_network(self, address: Address) -> bool:

@@ -107,7 +107,9 @@ def _links(
     for number, (name, link) in enumerate(written.links.items(), start=1):
         place = at / "links" / name
         if name not in known:
-            faults.append(place.fault(f"no network '{name}'", f"networks: {listed(known)}", near=(name, known), of_key=True))
+            faults.append(
+                place.fault(f"no network '{name}'", f"networks: {listed(known)}", near=(name, known), of_key=True)
+            )
             continue
         network = networks.get(name)
         if network is None:  # its own faults are noted
@@ -119,7 +121,12 @@ def _links(
         taken.setdefault(interface, name)
         if link.mtu is not None and link.mtu > network.mtu:
             faults.append((place / "mtu").fault(f"{link.mtu} bytes", f"at most the network's {network.mtu}"))
-        if link.mtu is not None and link.mtu < 1280 and link.only != "ipv4" and any(p.version == 6 for p in network.prefixes):
+        if (
+            link.mtu is not None
+            and link.mtu < 1280
+            and link.only != "ipv4"
+            and any(p.version == 6 for p in network.prefixes)
+        ):
             faults.append((place / "mtu").fault(f"{link.mtu} bytes", "at least 1280 with IPv6 (RFC 8200 section 5)"))
         if link.address and (written.count or 1) > 1:
             faults.append((place / "address").fault("an address for several nodes", "auto, or a node of its own"))

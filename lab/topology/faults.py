@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 MOST_SHOWN = 40  # characters of a found value
 
 
-class Wrong(ValueError):
+class Wrong(ValueError):  # noqa: N818  # not an error of the program: it becomes a fault
     """A value that cannot be what it should be; turned into a fault by whoever knows its place."""
 
     def __init__(self, found: str, allowed: str) -> None:
@@ -36,7 +36,7 @@ class Fault:
 
 
 def raise_faults(faults: Iterable[Fault], *, first: Path) -> None:
-    """Raise TopologyError with every different fault, those of the file `first` at the top, in the order of the text."""
+    """Raise TopologyError with every different fault: those of the file `first` first, in the order of its text."""
     ordered = sorted(set(faults), key=lambda f: (f.file != first, str(f.file), f.line, f.column, f.path, f.text))
     if ordered:
         raise TopologyError("\n".join(map(str, ordered)))

@@ -85,7 +85,9 @@ class RouteFile(AsWritten):
 def exactly_one(written: object, keys: tuple[str, ...]) -> None:
     given = [key for key in keys if getattr(written, key) is not None]
     if len(given) != 1:
-        raise Wrong("more than one of " + ", ".join(given) if given else "none of " + ", ".join(keys), "exactly one of them")
+        raise Wrong(
+            "more than one of " + ", ".join(given) if given else "none of " + ", ".join(keys), "exactly one of them"
+        )
 
 
 class ForwardFile(AsWritten):

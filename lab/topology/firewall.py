@@ -55,7 +55,9 @@ def _allow(node: NodeDraft, written: AllowFile, at: At, directory: Directory, fa
         return []
     fitting = [each for each in destinations if written.source is None or each.version == written.source.version]
     if not fitting:
-        faults.append((at / "to").fault(f"'{written.to}' has no address in the family of {written.source}", "one family"))
+        faults.append(
+            (at / "to").fault(f"'{written.to}' has no address in the family of {written.source}", "one family")
+        )
     return [Allow(protocol, port, written.source, destination) for destination in fitting]
 
 

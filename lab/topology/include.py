@@ -90,7 +90,9 @@ class _Gatherer:
     def _only_at_top(self, top: TopologyFile, at: At) -> None:
         for key in ("name", "dns"):
             if getattr(top, key):
-                self.faults.append((at / key).fault(f"`{key}` in an included file", "only in the first file", of_key=True))
+                self.faults.append(
+                    (at / key).fault(f"`{key}` in an included file", "only in the first file", of_key=True)
+                )
 
     def _network(self, name: str, data: object, at: At) -> None:
         self._check_name(names.NETWORK, name, at)
@@ -108,7 +110,9 @@ class _Gatherer:
         except Wrong as wrong:
             self.faults.append(at.fault(str(wrong), of_key=True))
 
-    def _is_new(self, name: str, at: At, known: dict[str, tuple[At, NetworkFile | None]] | dict[str, tuple[At, NodeFile | None]]) -> bool:
+    def _is_new(
+        self, name: str, at: At, known: dict[str, tuple[At, NetworkFile | None]] | dict[str, tuple[At, NodeFile | None]]
+    ) -> bool:
         if name not in known:
             return True
         first = known[name][0].where(of_key=True)

@@ -24,7 +24,9 @@ def attach(nodes: dict[str, NodeDraft], faults: list[Fault]) -> None:
             if mac in taken:
                 other, at = taken[mac]
                 place = link.at / "mac" if link.written.mac else link.at
-                faults.append(place.fault(f"the MAC address {mac}, which '{other}' has at {at.where()}", "each once in a lab"))
+                faults.append(
+                    place.fault(f"the MAC address {mac}, which '{other}' has at {at.where()}", "each once in a lab")
+                )
             taken[mac] = (node.name, link.at / "mac")
             interfaces.append(
                 Interface(

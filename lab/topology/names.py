@@ -13,7 +13,7 @@ RESERVED_INTERFACES = frozenset({"lo", "all", "default", ".", ".."})
 class NameRule:
     """A pattern with the sentence that explains it."""
 
-    __slots__ = ("_pattern", "_words", "_reserved")
+    __slots__ = ("_pattern", "_reserved", "_words")
 
     def __init__(self, pattern: str, words: str, *, reserved: frozenset[str] = frozenset()) -> None:
         self._pattern = re.compile(pattern + r"\Z")
@@ -51,7 +51,9 @@ HOST = NameRule(
     "a host name: labels of letters, digits, _ and -, with dots between",
 )
 USER = NameRule(r"[a-z_][a-z0-9_-]{0,31}", "a user's name is 1 to 32 of a-z, 0-9, _ and -, not a digit first")
-VARIABLE = NameRule(r"[A-Za-z_][A-Za-z0-9_]*", "an environment variable's name is letters, digits and _, not a digit first")
+VARIABLE = NameRule(
+    r"[A-Za-z_][A-Za-z0-9_]*", "an environment variable's name is letters, digits and _, not a digit first"
+)
 SYSCTL = NameRule(
     r"net(?:\.[A-Za-z0-9_-]+){1,8}", "a sysctl of the node's network, as net.ipv4.tcp_ecn; only net.* is a node's own"
 )

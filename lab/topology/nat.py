@@ -41,7 +41,9 @@ def resolve_nat(node: NodeDraft, directory: Directory, faults: list[Fault]) -> N
     if outside is None:
         return None
     if not any(address.version == 4 for address in outside.addresses):
-        faults.append((at / "outside").fault(f"no IPv4 address on '{written.outside}'", "an outside that NAT can write"))
+        faults.append(
+            (at / "outside").fault(f"no IPv4 address on '{written.outside}'", "an outside that NAT can write")
+        )
     return Nat(outside.name, tuple(forwards.values()))
 
 
@@ -52,7 +54,9 @@ def outside_interface(node: NodeDraft, network: str, at: At, faults: list[Fault]
             return interface
     linked = list(node.written.links)
     if network not in linked:
-        faults.append(at.fault(f"no link to {shown(network)}", f"links of the node: {listed(linked)}", near=(network, linked)))
+        faults.append(
+            at.fault(f"no link to {shown(network)}", f"links of the node: {listed(linked)}", near=(network, linked))
+        )
     return None
 
 
@@ -74,7 +78,9 @@ def _target(
     if target is None:
         return None
     inside = {interface.network for interface in node.interfaces} - {outside}
-    found = [(i.network, a.ip) for i in target.interfaces for a in i.addresses if a.version == 4 and i.network != outside]
+    found = [
+        (i.network, a.ip) for i in target.interfaces for a in i.addresses if a.version == 4 and i.network != outside
+    ]
     if not found:
         faults.append(at.fault(f"'{target.name}' has no IPv4 address inside", allowed))
         return None

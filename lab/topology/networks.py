@@ -36,7 +36,9 @@ def resolve_networks(gathered: Gathered, faults: list[Fault]) -> dict[str, Netwo
         internet = written.internet if written.internet is not None else name == INTERNET
         if internet and internet_at is not None:
             found = f"a second internet, first {internet_at.where(of_key=True)}"
-            faults.append(at.fault(found, "at most one network is the internet; `internet: false` says no", of_key=True))
+            faults.append(
+                at.fault(found, "at most one network is the internet; `internet: false` says no", of_key=True)
+            )
         elif internet:
             internet_at = at
         networks[name] = Network(name, tuple(written.prefixes), written.mtu, written.point_to_point, internet)
@@ -72,7 +74,9 @@ def _check_prefix(prefix: Prefix, written: NetworkFile, at: At, faults: list[Fau
     least = 1 if written.point_to_point else 2  # RFC 3021, RFC 6164
     if host_bits < least:
         longest = prefix.max_prefixlen - least
-        allowed = f"at most /{longest}" + ("" if written.point_to_point else f", or /{longest + 1} with `point_to_point: true`")
+        allowed = f"at most /{longest}" + (
+            "" if written.point_to_point else f", or /{longest + 1} with `point_to_point: true`"
+        )
         faults.append(at.fault(f"{prefix}", allowed))
 
 
@@ -86,6 +90,8 @@ def _check_overlaps(prefixes: list[tuple[Prefix, At]], faults: list[Fault]) -> N
         reach: tuple[Prefix, At] | None = None
         for prefix, at in ordered:
             if reach is not None and int(prefix.network_address) <= int(reach[0].broadcast_address):
-                faults.append(at.fault(f"{prefix} overlaps {reach[0]} at {reach[1].where()}", "prefixes that do not overlap"))
+                faults.append(
+                    at.fault(f"{prefix} overlaps {reach[0]} at {reach[1].where()}", "prefixes that do not overlap")
+                )
                 continue
             reach = (prefix, at)

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from lab.topology.source import At
 
 
-def resolvers(node: NodeDraft, default: list[str], default_at: At, directory: Directory, faults: list[Fault]) -> tuple[Address, ...]:
+def resolvers(
+    node: NodeDraft, default: list[str], default_at: At, directory: Directory, faults: list[Fault]
+) -> tuple[Address, ...]:
     """The addresses of `dns`, the node's or else the lab's; of a node the nearest, in a family that `node` has."""
     written, at = (default, default_at / "dns") if node.written.dns is None else (node.written.dns, node.at / "dns")
     found: dict[Address, None] = {}
@@ -35,7 +37,9 @@ def resolvers(node: NodeDraft, default: list[str], default_at: At, directory: Di
     return tuple(found)
 
 
-def hosts_entries(node: NodeDraft, directory: Directory, faults: list[Fault]) -> tuple[tuple[Address, tuple[str, ...]], ...]:
+def hosts_entries(
+    node: NodeDraft, directory: Directory, faults: list[Fault]
+) -> tuple[tuple[Address, tuple[str, ...]], ...]:
     """The entries of `hosts`, grouped by address; a node stands for its nearest addresses."""
     entries: dict[Address, list[str]] = {}
     for name, written in node.written.hosts.items():

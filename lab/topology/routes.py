@@ -1,8 +1,8 @@
 """Routes worked out from the topology: per family, per network rather than per host, shortest way first, never a loop.
 
-A way from network to network leads through a router with an address of the family on both. A router with NAT lets IPv4 pass
-from its inside to its outside only, so prefixes inside are invisible from outside. Distances to a destination fall with every
-hop, which is why following the routes ends. Ties go to the router, then to the link, that the file names first.
+A way from network to network leads through a router with an address of the family on both. A router with NAT lets IPv4
+pass from its inside to its outside only, so prefixes inside are invisible from outside. Distances to a destination fall
+with every hop, which is why following the routes ends. Ties go to the router, then the link, that the file names first.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Hop:
 
 
 def work_out(networks: Iterable[Network], stations: Iterable[Station]) -> dict[str, tuple[Route, ...]]:
-    """The routes of every node beyond the on-link ones: default first, then in the order of the networks; IPv4, then IPv6."""
+    """Every node's routes beyond the on-link ones: IPv4, then IPv6; default first, then in the order of the networks."""
     nets, every = list(networks), list(stations)
     maps = [_Map(version, nets, every) for version in (4, 6)]
     return {station.name: tuple(route for each in maps for route in each.routes(station)) for station in every}
@@ -93,7 +93,9 @@ class _Map:
                 found += [(prefix, *way) for prefix in self.prefixes[destination]]
         return found
 
-    def _default(self, attached: list[str], ways: dict[str, tuple[Address, str]], role: Role) -> tuple[Address, str] | None:
+    def _default(
+        self, attached: list[str], ways: dict[str, tuple[Address, str]], role: Role
+    ) -> tuple[Address, str] | None:
         if self.internet in attached:
             return None
         if self.internet in ways:

@@ -89,7 +89,7 @@ def parse_command(value: object) -> list[str]:
         words = [str(word) for word in value]
     elif isinstance(value, str):
         try:
-            words = shlex.split(value)
+            words = shlex.split(re.sub(r"\{\{[ \t]*(\S+?)[ \t]*\}\}", r"{{\1}}", value))  # a fact is one word
         except ValueError as error:
             raise Wrong(f"{shown(value)} ({error})", allowed) from error
     else:

@@ -50,13 +50,13 @@ class ReadyFile(AsWritten):
 class ServiceKeys(AsWritten):
     """Common to `run:` and to every `use:`."""
 
-    files: dict[str, InlineFile] = {}
+    files: dict[str, InlineFile] = Field(default={})
     ready: ReadyFile | None = None
     restart: Literal["never", "on-failure", "always"] | None = None
     user: UserName | None = None
-    env: dict[str, Value] = {}
-    after: list[str] = []
-    tls: list[str] = []
+    env: dict[str, Value] = Field(default={})
+    after: list[str] = Field(default=[])
+    tls: list[str] = Field(default=[])
     ports: list[PortWord] | None = None
 
 

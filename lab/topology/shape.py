@@ -30,8 +30,7 @@ def shape(kind: type[M], data: object, at: At, faults: list[Fault]) -> M | None:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        for found in error.errors(include_url=False):
-            faults.append(_fault(kind, dict(found), at))
+        faults += [_fault(kind, dict(found), at) for found in error.errors(include_url=False)]
         return None
 
 

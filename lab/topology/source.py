@@ -1,6 +1,6 @@
 """YAML text -> plain values that remember where they stood; strict where YAML guesses, bounded where it explodes.
 
-Scalars follow the YAML 1.2 core schema without its floats: only `true`, `false` and canonical decimal numbers are not text.
+Scalars follow the YAML 1.2 core schema without its floats: only truth values and canonical decimal numbers are not text.
 So `no`, `on`, 010, 52:54:00:12:34:56, 1.10 and 2026-01-01 are text, and a fault where text does not belong.
 """
 
@@ -21,8 +21,7 @@ from yaml import (
     SequenceStartEvent,
     YAMLError,
 )
-
-from yaml.cyaml import CParser
+from yaml.cyaml import CParser  # type: ignore[attr-defined]  # not in the stubs
 
 from lab.topology.faults import Fault, Wrong, did_you_mean, shown
 
@@ -68,7 +67,9 @@ class At:
     def __truediv__(self, key: Key) -> At:
         return At(self.source, (*self.path, key))
 
-    def fault(self, found: str, allowed: str = "", *, near: tuple[str, Any] | None = None, of_key: bool = False) -> Fault:
+    def fault(
+        self, found: str, allowed: str = "", *, near: tuple[str, Any] | None = None, of_key: bool = False
+    ) -> Fault:
         """A fault here: at the value, or at its key if `of_key`; `near` is a name and the names it might have been."""
         line, column, depth = self._stand(of_key=of_key)
         text = found + (f"; {allowed}" if allowed else "") + (did_you_mean(*near) if near else "")
@@ -155,7 +156,7 @@ def _read_text(file: Path) -> str:
         raise Wrong(f"byte {error.start} is not UTF-8", "UTF-8 text") from error
 
 
-class _Unreadable(Exception):
+class _Unreadable(Exception):  # noqa: N818  # as Wrong
     """What stands here makes the rest of the file unreadable."""
 
     def __init__(self, fault: Fault) -> None:
@@ -247,7 +248,9 @@ class _Builder:
     def _alias(self, event: Any) -> None:
         self._needs_no_key(event, "an alias as a key")
         if event.anchor not in self.anchors:
-            raise _Unreadable(self._fault(event, f"the alias *{event.anchor}", f"an alias after the end of &{event.anchor}"))
+            raise _Unreadable(
+                self._fault(event, f"the alias *{event.anchor}", f"an alias after the end of &{event.anchor}")
+            )
         value, tree = self.anchors[event.anchor]
         self.values += tree.size
         self._bound(event)
@@ -285,8 +288,12 @@ class _Builder:
             raise _Unreadable(self._fault(event, f"more than {MOST_VALUES} values", "fewer values and aliases"))
 
     def _fault(self, event: Any, found: str, allowed: str) -> Fault:
-        path = tuple(len(o.data) if o.key is None else o.key for o in self.stack if o.key is not None or type(o.data) is list)
-        return Fault(self.file, event.start_mark.line + 1, event.start_mark.column + 1, spelled(path), f"{found}; {allowed}")
+        path = tuple(
+            len(o.data) if o.key is None else o.key for o in self.stack if o.key is not None or type(o.data) is list
+        )
+        return Fault(
+            self.file, event.start_mark.line + 1, event.start_mark.column + 1, spelled(path), f"{found}; {allowed}"
+        )
 
 
 def _plain(text: str) -> str | int | bool | None:
@@ -309,7 +316,9 @@ def _syntax_fault(file: Path, text: str, error: YAMLError) -> Fault:
         line, column = _line_column(text, _first_unprintable(text))
     if "cannot start any token" in problem and text.splitlines()[line - 1][column - 1 : column] == "\t":
         problem = "a tab; spaces indent YAML"
-    return Fault(file, line, column, "file", f"not YAML: {_one_line(problem)}" + (f" ({_one_line(context)})" if context else ""))
+    return Fault(
+        file, line, column, "file", f"not YAML: {_one_line(problem)}" + (f" ({_one_line(context)})" if context else "")
+    )
 
 
 def _first_unprintable(text: str) -> int:

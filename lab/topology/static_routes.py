@@ -22,7 +22,9 @@ def given_routes(node: NodeDraft, faults: list[Fault]) -> tuple[Route, ...]:
         at = node.at / "routes" / index
         destination: Prefix = DEFAULT[written.via.version] if written.to is None else written.to
         if destination.version != written.via.version:
-            faults.append((at / "via").fault(f"{written.via}", f"an IPv{destination.version} address, as the destination"))
+            faults.append(
+                (at / "via").fault(f"{written.via}", f"an IPv{destination.version} address, as the destination")
+            )
             continue
         if destination in routes:
             faults.append((at / "to").fault(f"a second route to {destination}", "one for each destination"))
@@ -37,7 +39,9 @@ def merge(worked_out: tuple[Route, ...], given: tuple[Route, ...]) -> tuple[Rout
     """Worked-out routes whose destination the file does not give, then the given ones; defaults first."""
     destinations = {route.destination for route in given}
     routes = [route for route in worked_out if route.destination not in destinations] + list(given)
-    return tuple(sorted(routes, key=lambda route: (route.destination.version, route.destination.prefixlen != 0)))  # stable
+    return tuple(
+        sorted(routes, key=lambda route: (route.destination.version, route.destination.prefixlen != 0))
+    )  # stable
 
 
 def _interface(node: NodeDraft, via: object, at: At, faults: list[Fault]) -> Interface | None:

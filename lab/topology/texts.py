@@ -1,0 +1,100 @@
+"""Texts of services, rendered: files beside the topology file, inline texts, words of commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab.topology.faults import Fault, Wrong, did_you_mean, listed, shown
+from lab.topology.source import spelled
+from lab.topology.template import TemplateFault, line_column, render
+
+if TYPE_CHECKING:
+    from lab.topology.facts import Facts
+    from lab.topology.source import At
+
+MOST_BYTES = 1 << 20
+MOST_NEIGHBOURS = 1000  # files of a folder among which a similar name is sought
+
+
+class Texts:
+    """Every file read once, every fault noted where the text stands."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        self._faults = faults
+        self._read: dict[Path, str | Wrong] = {}
+
+    def render(self, text: str, facts: Facts, at: At) -> str:
+        """A text of the topology file."""
+        rendered, found = render(text, facts.look_up)
+        for fault in found:
+            line, column = line_column(text, fault.offset)
+            where = f", line {line} column {column} of the text" if "\n" in text else ""
+            self._faults.append(at.fault(f"{_found(fault)}{where}", _allowed(fault)))
+        return rendered
+
+    def file(self, written: str, facts: Facts, at: At) -> str | None:
+        """A file, by its path relative to the topology file; None if it cannot be read."""
+        path = at.source.file.parent / written
+        if path not in self._read:
+            try:
+                self._read[path] = _read(path)
+            except Wrong as wrong:
+                self._read[path] = wrong
+        text = self._read[path]
+        if isinstance(text, Wrong):
+            near = did_you_mean(path.name, _neighbours(path))
+            self._faults.append(at.fault(f"{shown(written)}: {text}{near}"))
+            return None
+        rendered, found = render(text, facts.look_up)
+        for fault in found:
+            line, column = line_column(text, fault.offset)
+            said = f"{_found(fault)}; {_allowed(fault)}"
+            self._faults.append(Fault(path, line, column, spelled(at.path), said))
+        return rendered
+
+
+def _found(fault: TemplateFault) -> str:
+    if fault.unknown is None:
+        return f"{shown(fault.written)} is no fact"
+    if not fault.unknown.segment:
+        return f"'{fault.written}' is no fact but holds some"
+    return f"no fact '{fault.written}'"
+
+
+def _allowed(fault: TemplateFault) -> str:
+    if fault.unknown is None:
+        return "{{ dotted.path }}, as {{ node.address.home }}"
+    if not fault.unknown.known and fault.unknown.before:
+        return f"{fault.unknown.before} has nothing below it"
+    after = f"after {fault.unknown.before}: " if fault.unknown.before else "facts: "
+    return after + listed(fault.unknown.known) + did_you_mean(fault.unknown.segment, fault.unknown.known)
+
+
+def _read(path: Path) -> str:
+    allowed = "a text file, its path relative to the topology file"
+    try:
+        if path.is_dir():
+            raise Wrong("a directory", allowed)
+        if path.exists() and not path.is_file():
+            raise Wrong("a device, pipe or socket", allowed)
+        with path.open("rb") as stream:
+            raw = stream.read(MOST_BYTES + 1)
+    except FileNotFoundError as error:
+        raise Wrong("no such file", allowed) from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise Wrong(f"cannot be read ({reason})", allowed) from error
+    if len(raw) > MOST_BYTES:
+        raise Wrong("larger than 1 MiB", allowed)
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Wrong(f"byte {error.start} is not UTF-8", allowed) from error
+
+
+def _neighbours(path: Path) -> list[str]:
+    try:
+        return sorted(entry.name for _, entry in zip(range(MOST_NEIGHBOURS), path.parent.iterdir(), strict=False))
+    except (OSError, ValueError):
+        return []
