@@ -75,9 +75,10 @@ def _services(group: Group, names: dict[IPv4Address, str]) -> list[Content]:
         detail = f"port forward: {forward.protocol} {forward.port} to {forward.address}:{forward.to_port}"
         to = to if len(to) <= LONGEST_NAME else f"{to[:LONGEST_NAME]}…"
         chips.append((ChipKind.FORWARD, f"{port} → {to}{to_port}", detail))
-    for service in node.services:
-        chips.append((ChipKind.SERVICE, _service_text(service), _service_detail(service)))
-    return chips
+    return [
+        *chips,
+        *((ChipKind.SERVICE, _service_text(service), _service_detail(service)) for service in node.services),
+    ]
 
 
 def port_text(port: Port) -> str:

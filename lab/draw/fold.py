@@ -13,9 +13,10 @@ FEWEST = 3  # two nodes take no more room than a stack of two
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One node, or a run of equal nodes whose names differ by consecutive numbers."""
+    """One node, or several that are drawn as one."""
 
     nodes: tuple[Node, ...]
+    is_run: bool = True  # equal nodes whose names differ by consecutive numbers
 
     @property
     def first(self) -> Node:
@@ -25,6 +26,8 @@ class Group:
     def name(self) -> str:
         if len(self.nodes) == 1:
             return self.first.name
+        if not self.is_run:
+            return f"{len(self.nodes)} hosts"
         return f"{self.first.name} … {self.nodes[-1].name} ({len(self.nodes)})"
 
 

@@ -94,9 +94,8 @@ class _Builder:
                 roots.append(node)
                 self._open(node, level=1)
                 self._grow()
-        for network in self.topology.networks:
-            if network.name not in self.networks:
-                roots.append(self._add_network(network.name, level=0))
+        lonely = [network.name for network in self.topology.networks if network.name not in self.networks]
+        roots += [self._add_network(name, level=0) for name in lonely]
         self._close_rings()
         for tree in self.networks.values():
             tree.below = self._neighbours_together(tree)
@@ -147,9 +146,9 @@ class _Builder:
 
         def side(node: TreeNode) -> int:
             """-1, 0 or 1: whether the other networks of a node stand left of, under or right of this one."""
-            places = [place[id(self.networks[interface.network])] for interface in node.extra]
-            same_row = [p for p, i in zip(places, node.extra, strict=True) if self.networks[i.network].level == tree.level]
-            return 0 if not same_row else 1 if sum(same_row) / len(same_row) > here else -1
+            others = [self.networks[interface.network] for interface in node.extra]
+            places = [place[id(other)] for other in others if other.level == tree.level]
+            return 0 if not places else 1 if sum(places) / len(places) > here else -1
 
         waiting = sorted(tree.below, key=side)
         ordered: list[TreeNode] = []

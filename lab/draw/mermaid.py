@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from lab.draw.address_text import short_lines
 from lab.draw.box import port_text
 from lab.draw.fold import Group, fold, has_firewall, tunnels_of
-from lab.topology.model import Interface, Network, Port, Role, Topology
+from lab.topology.model import Interface, Network, Node, Port, PortForward, Role, Service, Topology
 
 MOST_EDGES = 450  # mermaid refuses more than 500 (its option maxEdges)
 
@@ -53,25 +53,17 @@ class _Flowchart:
 
     def _node(self, group: Group) -> str:
         node = group.first
-        words = [f"<b>{_group_name(group)}</b>"]
-        badges = [word for word, is_so in (("NAT", node.nat), ("firewall", has_firewall(node))) if is_so]
-        words += [" · ".join(badges)] if badges else []
-        words += [node.image] if node.image else []
-        for forward in node.nat.forwards if node.nat else ():
-            words.append(f"{port_text(Port(forward.protocol, forward.port))} → {forward.address}:{forward.to_port}")
-        for service in node.services:
-            words.append(" ".join([service.name, *map(port_text, service.ports)]))
         left, right, style = ("{{", "}}", "router") if node.role is Role.ROUTER else ("[", "]", "host")
         if len(group.nodes) > 1:
             left, right = "[[", "]]"
-        return f"{self.node_id[node.name]}{left}{_text(words)}{right}:::{style}"
+        return f"{self.node_id[node.name]}{left}{_text(_words(group))}{right}:::{style}"
 
     def _links(self, network: Network) -> list[str]:
-        """Nodes with another link further in stand below the network, all in the order of the file."""
+        """In the order of the file; a node stands below the network of its first link and above those of its others."""
         here = self.network_id[network.name]
         links: list[str] = []
         for group, interface in self.ends[network.name]:
-            label = _label(short_lines(group, interface, network) if _is_run(group) else ())
+            label = _label(short_lines(group, interface, network) if group.is_run else ())
             there = self.node_id[group.first.name]
             is_above = interface is not group.first.interfaces[0]
             links.append(f"{there} ---{label} {here}" if is_above else f"{here} ---{label} {there}")
@@ -79,7 +71,7 @@ class _Flowchart:
 
     def _cable(self, network: Network) -> str:
         (first, one), (second, other) = self.ends[network.name]
-        ends = (*short_lines(first, one, network), "–", *short_lines(second, other, network))
+        ends = (*short_lines(first, one, network), "to", *short_lines(second, other, network))
         label = _label([network.name, *map(str, network.prefixes), " ".join(ends)])
         return f"{self.node_id[first.first.name]} ---{label} {self.node_id[second.first.name]}"
 
@@ -94,30 +86,40 @@ class _Flowchart:
 
 
 def _gathered(groups: Sequence[Group]) -> tuple[Group, ...]:
-    """Plain hosts of one network as one group, since a flowchart of so many edges is refused."""
-    wanted = {ready.node for group in groups for node in group.nodes for ready in tunnels_of(node)}
-    plain: dict[str, list[Group]] = defaultdict(list)
+    """Hosts with one link and no tunnel as one group per network, since a flowchart of so many edges is refused."""
+    targets = {ready.node for group in groups for ready in tunnels_of(group.first)}
+    plain: dict[str, list[Node]] = defaultdict(list)
     kept: list[Group] = []
     for group in groups:
         node = group.first
-        if node.role is Role.HOST and len(node.interfaces) == 1 and not node.services and node.name not in wanted:
-            plain[node.interfaces[0].network].append(group)
+        has_tunnel = bool(tunnels_of(node)) or node.name in targets
+        if node.role is Role.HOST and len(node.interfaces) == 1 and not has_tunnel:
+            plain[node.interfaces[0].network].extend(group.nodes)
         else:
             kept.append(group)
-    return (*kept, *(Group(tuple(node for group in some for node in group.nodes)) for some in plain.values()))
+    return (*kept, *(Group(tuple(nodes), is_run=False) for nodes in plain.values()))
 
 
-def _is_run(group: Group) -> bool:
-    """Whether all nodes of the group have as many addresses as the first, as folded ones have."""
-    counts = {tuple((i.name, len(i.addresses)) for i in node.interfaces) for node in group.nodes}
-    return len(counts) == 1
+def _words(group: Group) -> list[str]:
+    """What stands in a node, a line each."""
+    node = group.first
+    if not group.is_run:
+        return [f"<b>{group.name}</b>", ", ".join(_with_services(node) for node in group.nodes)]
+    badges = [word for word, is_so in (("NAT", node.nat), ("firewall", has_firewall(node))) if is_so]
+    words = [f"<b>{group.name}</b>", *([" · ".join(badges)] if badges else []), *([node.image] if node.image else [])]
+    return [*words, *map(_forward, node.nat.forwards if node.nat else ()), *map(_service, node.services)]
 
 
-def _group_name(group: Group) -> str:
-    stems = {node.name.rpartition("-")[0] for node in group.nodes}
-    if len(stems) == 1:
-        return group.name
-    return f"{len(group.nodes)} hosts</b><br/>{', '.join(node.name for node in group.nodes)}<b>"
+def _forward(forward: PortForward) -> str:
+    return f"{port_text(Port(forward.protocol, forward.port))} → {forward.address}:{forward.to_port}"
+
+
+def _with_services(node: Node) -> str:
+    return f"{node.name} ({', '.join(map(_service, node.services))})" if node.services else node.name
+
+
+def _service(service: Service) -> str:
+    return " ".join([service.name, *map(port_text, service.ports)])
 
 
 def _label(lines: Sequence[str]) -> str:

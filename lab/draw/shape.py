@@ -83,7 +83,7 @@ class Bar:
     """A network: a horizontal bar, or the label of a line if it is point-to-point."""
 
     network: Network
-    lines: tuple[str, ...]  # name first
+    prefixes: str
     hue: int  # index into the palette; 0 is the internet's
     text_width: float
     width: float
@@ -109,10 +109,18 @@ class Link:
     interface: Interface
     lines: tuple[str, ...]  # the addresses, short
     detail: str  # the addresses, in full
-    width: float  # of the label
-    height: float
+    label: Rect
     points: list[Point] = field(default_factory=list)  # from box to bar
-    label: Rect = Rect(0, 0, 0, 0)
+
+    @property
+    def width(self) -> float:
+        """Of the label."""
+        return self.label.width
+
+    @property
+    def height(self) -> float:
+        """Of the label."""
+        return self.label.height
 
 
 @dataclass(slots=True)

@@ -48,7 +48,7 @@ STYLE = (
     ".network .name{font-size:13px;font-weight:700}"
     f".network .prefix{{font-family:{MONO};font-size:11px}}"
     f".internet text{{fill:{PAPER}}}"
-    ".cable rect{stroke-dasharray:none;stroke-width:1}"
+    ".cable rect{stroke-width:1}"
     ".node .box{fill:#ffffff;stroke:#57606a;stroke-width:1.2}"
     ".node.router .box{fill:#f1f4f7;stroke:#33475b;stroke-width:2}"
     ".node .behind{fill:#ffffff;stroke:#8b949e;stroke-width:1}"
@@ -63,6 +63,6 @@ STYLE = (
     ".halo{fill:none;stroke:#ffffff;stroke-width:5}"
     ".dash{fill:none;stroke:#24292f;stroke-width:1.5;stroke-dasharray:6 4;stroke-linejoin:round}"
     ".head{fill:#24292f}"
-    ".legend text{font-size:11px;fill:#57606a}"
+    ".legend>text{font-size:11px;fill:#57606a}"
     ".legend .rule{stroke:#d0d7de}"
 )

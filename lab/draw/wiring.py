@@ -9,7 +9,9 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
+from lab.draw.measure import Parts
 from lab.draw.shape import Bar, Box, Link, Point, Rect, Tunnel
 
 BEND = 25.0  # pixels of detour that a bend is worth
@@ -20,14 +22,15 @@ LANES = (10.0, 19.0)  # distances from a box at which a line may pass
 MOST_WORK = 400_000  # grid points x lines; beyond it lines go straight, behind the boxes
 
 
-def route(links: Sequence[Link], tunnels: Sequence[Tunnel], boxes: Sequence[Box], drawn: Sequence[Link], bars: Sequence[Bar]) -> None:
-    """Gives each of `links` and `tunnels` its points; `drawn` are all links, those with points keep them."""
+def route(links: Sequence[Link], parts: Parts) -> None:
+    """Gives each of `links`, and each tunnel, its points; the other links have theirs."""
+    tunnels, drawn, bars = parts.tunnels, parts.links, parts.bars
     if not links and not tunnels:
         return
     starts = [_link_start(link) for link in links]
     goals = [_side_points(tunnel.target, tunnels) for tunnel in tunnels]
     sources = [_side_points(tunnel.source, tunnels) for tunnel in tunnels]
-    solid = [box.rect for box in boxes] + [link.label for link in drawn]
+    solid = [box.rect for box in parts.boxes] + [link.label for link in drawn]
     texts = [bar.text_rect for bar in bars]
     ends = [_cable_points(link.bar) for link in links]
     points = [*starts, *(p for side in (*goals, *sources, *ends) for p, _ in side)]
@@ -108,7 +111,8 @@ def _direct(tunnel: Tunnel) -> list[Point]:
     """From edge to edge of the two boxes, whatever stands between."""
     source, target = tunnel.source.rect, tunnel.target.rect
     down = source.y < target.y
-    return [(source.middle[0], source.bottom if down else source.y), (target.middle[0], target.y if down else target.bottom)]
+    start = (source.middle[0], source.bottom if down else source.y)
+    return [start, (target.middle[0], target.y if down else target.bottom)]
 
 
 def _without_stops(points: list[Point]) -> list[Point]:
@@ -121,6 +125,9 @@ def _without_stops(points: list[Point]) -> list[Point]:
             kept.pop()
         kept.append(point)
     return kept
+
+
+_State = tuple[int, int, bool]  # x and y as positions in the grid, and whether the last step was vertical
 
 
 class _Grid:
@@ -160,7 +167,7 @@ class _Grid:
 
     def draw(self, points: Sequence[Point]) -> None:
         """Takes note of a line: none may run along it, each that crosses it pays."""
-        for (x1, y1), (x2, y2) in zip(points, points[1:], strict=False):
+        for (x1, y1), (x2, y2) in pairwise(points):
             rect = Rect(min(x1, x2), min(y1, y2), abs(x1 - x2), abs(y1 - y2))
             if x1 == x2:
                 self.block(Rect(x1, rect.y - CLEAR, 0, rect.height + 2 * CLEAR), across=False, down=True)
@@ -175,8 +182,8 @@ class _Grid:
 
     def reachable(self, bar: Bar) -> list[Point]:
         """Points of the grid on the long edges of a bar."""
-        xs = self.xs[bisect_left(self.xs, bar.x + 6) : bisect_right(self.xs, bar.rect.right - 6)] or [bar.rect.middle[0]]
-        return [(x, y) for x in xs for y in (bar.y, bar.rect.bottom)]
+        low, high = bisect_left(self.xs, bar.x + 6), bisect_right(self.xs, bar.rect.right - 6)
+        return [(x, y) for x in self.xs[low:high] for y in (bar.y, bar.rect.bottom)]
 
     def search(self, starts: Sequence[Point], goals: Sequence[Point]) -> list[Point] | None:
         """The cheapest path from a start to a goal, or None."""
@@ -190,8 +197,8 @@ class _Grid:
             x, y = self.xs[i], self.ys[j]
             return max(low_x - x, 0, x - high_x) + max(low_y - y, 0, y - high_y)
 
-        best: dict[tuple[int, int, bool], float] = {}
-        before: dict[tuple[int, int, bool], tuple[int, int, bool]] = {}
+        best: dict[_State, float] = {}
+        before: dict[_State, _State] = {}
         heap: list[tuple[float, float, int, int, bool]] = []
         for x, y in starts:
             i, j = x_index[x], y_index[y]
@@ -226,7 +233,7 @@ class _Grid:
         if j + 1 < len(ys) and (extra := self.down[i][j]) < BLOCKED:
             yield i, j + 1, True, ys[j + 1] - ys[j] + extra
 
-    def _path(self, state: tuple[int, int, bool], before: dict[tuple[int, int, bool], tuple[int, int, bool]]) -> list[Point]:
+    def _path(self, state: _State, before: dict[_State, _State]) -> list[Point]:
         path = [(self.xs[state[0]], self.ys[state[1]])]
         while state in before:
             state = before[state]

@@ -54,8 +54,9 @@ def node(
     )
     policy = Policy.DROP if wall else Policy.ACCEPT
     firewall = Firewall(nat if wall else None, policy, policy, ())
+    masquerade = Nat(nat, tuple(forwards)) if nat else None
     role = Role.ROUTER if router or nat else Role.HOST
-    return Node(name, role, image, interfaces, (), Nat(nat, tuple(forwards)) if nat else None, firewall, (), (), (), services)
+    return Node(name, role, image, interfaces, (), masquerade, firewall, (), (), (), services)
 
 
 def topology(name: str, networks: Sequence[Network], nodes: Sequence[Node]) -> Topology:
@@ -78,7 +79,9 @@ def homelab() -> Topology:
         [
             node("vps-a", {"internet": ["198.51.100.10/24", "2001:db8:1::10/64"]}, *edge),
             node("vps-b", {"internet": ["198.51.100.11/24", "2001:db8:1::11/64"]}, *edge),
-            node("dns", {"internet": ["198.51.100.53/24", "2001:db8:1::53/64"]}, service("dnsmasq", "tcp/53", "udp/53")),
+            node(
+                "dns", {"internet": ["198.51.100.53/24", "2001:db8:1::53/64"]}, service("dnsmasq", "tcp/53", "udp/53")
+            ),
             node("stranger", {"internet": ["198.51.100.66/24", "2001:db8:1::66/64"]}),
             node(
                 "isp",
@@ -141,7 +144,8 @@ def guests(count: int = 200, stem: str = "guest-") -> Topology:
     """Many hosts on one switch; with a stem of their own they are not folded."""
     base = IPv4Interface("10.20.0.10/16")
     hosts = [
-        node(f"{stem}{number}", {"lan": [f"{base.ip + number}/16", f"2001:db8:20::{number:x}/64"]}) for number in range(1, count + 1)
+        node(f"{stem}{number}", {"lan": [f"{base.ip + number}/16", f"2001:db8:20::{number:x}/64"]})
+        for number in range(1, count + 1)
     ]
     server = node("server", {"lan": ["10.20.0.2/16", "2001:db8:20::f002/64"]}, service("web", "tcp/80"))
     return topology(f"guests-{count}", [network("lan", "10.20.0.0/16", "2001:db8:20::/64")], [server, *hosts])
@@ -157,7 +161,7 @@ def crowd(count: int) -> Topology:
 
 
 def many_links() -> Topology:
-    """A router with three networks inside, a host with two links, a storage network only between hosts, a spare router."""
+    """A router with three networks inside, hosts with two links, a network between hosts only, a spare router."""
     return topology(
         "many-links",
         [
@@ -185,7 +189,12 @@ def many_links() -> Topology:
             node("bench", {"lab": ["192.168.2.4/24"], "storage": ["10.99.0.4/24"]}),
             node("disk", {"lab": ["192.168.2.5/24"], "storage": ["10.99.0.5/24"]}, service("nfs", "tcp/2049")),
             node("visitor", {"guests": ["192.168.3.9/24", "2001:db8:3::9/64"]}),
-            node("media", {"guests": ["192.168.3.10/24"]}, service("tunnel", tunnel=("disk", 8080)), image="homelab/media:1"),
+            node(
+                "media",
+                {"guests": ["192.168.3.10/24"]},
+                service("tunnel", tunnel=("disk", 8080)),
+                image="homelab/media:1",
+            ),
             node("alone", {}),
         ],
     )
@@ -196,8 +205,9 @@ def long_names() -> Topology:
     first, second = "n" * 63, "node-with-a-name-as-long-as-dns-allows-which-is-sixty-three-byte"
     names = [first, second[:63]]
     services = [service("s" * 63, "tcp/65535"), service("many", *(f"udp/{60000 + number}" for number in range(12)))]
+    v6 = "2001:db8:ffff:ffff:ffff:ffff:ffff:fff"
     hosts = [
-        node(name, {"network-15-long": [f"192.168.100.{200 + i}/24", f"2001:db8:ffff:ffff:ffff:ffff:ffff:fff{i}/64"]}, *services)
+        node(name, {"network-15-long": [f"192.168.100.{200 + i}/24", f"{v6}{i}/64"]}, *services)
         for i, name in enumerate(names)
     ]
     return topology("l" * 32, [network("network-15-long", "192.168.100.0/24", "2001:db8:ffff:ffff::/64")], hosts)
@@ -224,7 +234,8 @@ def empty() -> Topology:
 def keywords() -> Topology:
     """Names that mean something in Mermaid or in SVG."""
     words = ["end", "graph", "subgraph", "click", "style", "class", "default", "o", "x", "title"]
-    nodes = [node(word, {"flowchart": [f"192.0.2.{i + 1}/24"]}, service("end", "tcp/1")) for i, word in enumerate(words)]
+    end = service("end", "tcp/1")
+    nodes = [node(word, {"flowchart": [f"192.0.2.{i + 1}/24"]}, end) for i, word in enumerate(words)]
     return topology("end", [network("flowchart", "192.0.2.0/24")], nodes)
 
 
