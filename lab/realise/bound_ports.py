@@ -9,16 +9,18 @@ from lab.realise.place import Place
 
 _LISTENING = "0A"  # TCP_LISTEN
 _UNCONNECTED = "07"  # what the table of UDP sockets shows for a bound one (TCP_CLOSE)
-_ANY = (IPv4Address(0), IPv6Address(0))
 
 
 def is_bound(place: Place, protocol: str, port: int, address: str = "") -> bool:
-    """Whether a TCP socket listens, or an unconnected UDP socket is bound, at `port` (and `address` if given)."""
+    """Whether a TCP socket listens, or an unconnected UDP socket is bound, at `port`.
+
+    With `address`, only a socket bound to just that address counts: one bound to all of them may be another program's.
+    """
     place.enter_network()
     wanted = ip_address(address) if address else None
     state = _LISTENING if protocol == "tcp" else _UNCONNECTED
     return any(
-        bound_port == port and (wanted is None or bound == wanted or bound in _ANY)
+        bound_port == port and wanted in (None, bound)
         for table in (protocol, f"{protocol}6")
         for bound, bound_port in _bound(table, state)
     )
