@@ -35,7 +35,7 @@ class Directory:
         if node is not None:
             return node if node.is_whole else None
         group = self.gathered.nodes.get(name)
-        if group is not None and group[1] is None:
+        if name in self.gathered.partial or name.rpartition("-")[0] in self.gathered.partial:
             return None
         if group is not None and group[1] is not None:
             every = copies(name, group[1])

@@ -57,7 +57,7 @@ def draft_nodes(gathered: Gathered, networks: dict[str, Network], faults: list[F
             number += 1
             continue
         links = _links(at, written, gathered.networks, networks, faults)
-        is_whole = len(links) == len(written.links)
+        is_whole = len(links) == len(written.links) and group not in gathered.partial
         role = Role(written.role)
         for name in copies(group, written):
             number += 1

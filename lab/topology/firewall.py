@@ -28,7 +28,7 @@ def resolve_firewall(node: NodeDraft, nat: Nat | None, directory: Directory, fau
     if written.outside is not None:
         interface = outside_interface(node, written.outside, at / "outside", faults)
         outside = interface.name if interface is not None else None
-    if node.role is not Role.ROUTER and written.forward is not None:
+    if node.role is not Role.ROUTER and node.is_whole and written.forward is not None:
         faults.append((at / "forward").fault("`forward` on a host", "`role: router`", of_key=True))
     allow: list[Allow] = []
     for index, exception in enumerate(written.allow):
@@ -47,7 +47,7 @@ def _allow(node: NodeDraft, written: AllowFile, at: At, directory: Directory, fa
     port = written.tcp or written.udp
     if written.to is None:
         return [Allow(protocol, port, written.source, None)]
-    if node.role is not Role.ROUTER:
+    if node.role is not Role.ROUTER and node.is_whole:
         faults.append((at / "to").fault("`to` on a host", "`role: router`", of_key=True))
         return []
     destinations = _destinations(written.to, at / "to", directory, faults)

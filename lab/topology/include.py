@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lab.topology import names
 from lab.topology.faults import Wrong, shown
 from lab.topology.file import NetworkFile, NodeFile, TopologyFile
-from lab.topology.shape import shape
+from lab.topology.shape import shape, shape_what_is_sound
 from lab.topology.source import At, read_source
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class Gathered:
     dns: list[str] = field(default_factory=list)
     networks: dict[str, tuple[At, NetworkFile | None]] = field(default_factory=dict)
     nodes: dict[str, tuple[At, NodeFile | None]] = field(default_factory=dict)
+    partial: set[str] = field(default_factory=set)  # nodes that were shaped without their faulty parts
 
 
 def gather(file: Path, faults: list[Fault]) -> Gathered:
@@ -102,7 +103,10 @@ class _Gatherer:
     def _node(self, name: str, data: object, at: At) -> None:
         self._check_name(names.NODE, name, at)
         if self._is_new(name, at, self.gathered.nodes):
-            self.gathered.nodes[name] = (at, None if data is None else shape(NodeFile, data, at, self.faults))
+            written, is_whole = (None, False) if data is None else shape_what_is_sound(NodeFile, data, at, self.faults)
+            self.gathered.nodes[name] = (at, written)
+            if not is_whole:
+                self.gathered.partial.add(name)
 
     def _check_name(self, rule: names.NameRule, name: str, at: At) -> None:
         try:

@@ -25,7 +25,7 @@ def resolve_nat(node: NodeDraft, directory: Directory, faults: list[Fault]) -> N
     if written is None:
         return None
     at = node.at / "nat"
-    if node.role is not Role.ROUTER:
+    if node.role is not Role.ROUTER and node.is_whole:
         faults.append(at.fault("nat on a host", "`role: router`", of_key=True))
     outside = outside_interface(node, written.outside, at / "outside", faults)
     forwards: dict[tuple[Protocol, int], PortForward] = {}
@@ -53,7 +53,7 @@ def outside_interface(node: NodeDraft, network: str, at: At, faults: list[Fault]
         if interface.network == network:
             return interface
     linked = list(node.written.links)
-    if network not in linked:
+    if network not in linked and node.is_whole:
         faults.append(
             at.fault(f"no link to {shown(network)}", f"links of the node: {listed(linked)}", near=(network, linked))
         )

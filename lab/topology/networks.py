@@ -48,7 +48,7 @@ def resolve_networks(gathered: Gathered, faults: list[Fault]) -> dict[str, Netwo
 
 def check_cables(gathered: Gathered, nodes: dict[str, NodeDraft], faults: list[Fault]) -> None:
     """A point-to-point network has exactly two ends."""
-    if any(written is None for _, written in gathered.nodes.values()):
+    if gathered.partial:
         return
     ends: dict[str, list[str]] = {}
     for node in nodes.values():

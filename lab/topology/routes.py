@@ -40,7 +40,7 @@ class Hop:
 
 
 def work_out(networks: Iterable[Network], stations: Iterable[Station]) -> dict[str, tuple[Route, ...]]:
-    """Every node's routes beyond the on-link ones: IPv4, then IPv6; default first, then in the order of the networks."""
+    """Every node's routes beyond the on-link ones: IPv4, then IPv6; default first, then as the networks are ordered."""
     nets, every = list(networks), list(stations)
     maps = [_Map(version, nets, every) for version in (4, 6)]
     return {station.name: tuple(route for each in maps for route in each.routes(station)) for station in every}
@@ -55,7 +55,7 @@ class _Map:
             network.name: [prefix for prefix in network.prefixes if prefix.version == version] for network in networks
         }
         self.internet = next((n.name for n in networks if n.internet and self.prefixes[n.name]), None)
-        # entrances[B]: (A, address on A) of every router that leads from A to B, in the order of the file
+        # entrances[B]: (A, address on A) of every router that leads from A to B, as the file orders them
         self.entrances: dict[str, list[tuple[str, Address]]] = {network.name: [] for network in networks}
         for station in stations:
             if station.role is Role.ROUTER:

@@ -34,6 +34,38 @@ def shape(kind: type[M], data: object, at: At, faults: list[Fault]) -> M | None:
         return None
 
 
+def shape_what_is_sound(kind: type[M], data: object, at: At, faults: list[Fault]) -> tuple[M | None, bool]:
+    """As `shape`, but a value with faults is shaped without its faulty keys; and whether nothing had to be left out.
+
+    Meaning can then be looked for in the rest, so that a person sees all faults at once.
+    """
+    try:
+        return kind.model_validate(data), True
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+    faults += [_fault(kind, dict(each), at) for each in found]
+    if not isinstance(data, dict):
+        return None, False
+    rest = _without(data, [each["loc"] for each in found])
+    try:
+        return kind.model_validate(rest), False
+    except ValidationError:
+        return None, False
+
+
+def _without(data: dict[str, Any], places: list[tuple[str | int, ...]]) -> dict[str, Any]:
+    """The mapping without its faulty parts: of a mapping by name one entry, otherwise the whole key."""
+    rest = dict(data)
+    for place in places:
+        key = place[0] if place else None
+        part = rest.get(str(key))
+        if len(place) > 1 and key in ("links", "services", "hosts", "sysctls") and isinstance(part, dict):
+            rest[str(key)] = {name: value for name, value in part.items() if name != place[1]}
+        else:
+            rest.pop(str(key), None)
+    return rest
+
+
 def _fault(kind: type[BaseModel], error: dict[str, Any], at: At) -> Fault:
     place = at
     for segment in error["loc"]:

@@ -1,6 +1,6 @@
 """YAML text -> plain values that remember where they stood; strict where YAML guesses, bounded where it explodes.
 
-Scalars follow the YAML 1.2 core schema without its floats: only truth values and canonical decimal numbers are not text.
+Scalars follow the YAML 1.2 core schema without its floats: only truth values and canonical decimals are not text.
 So `no`, `on`, 010, 52:54:00:12:34:56, 1.10 and 2026-01-01 are text, and a fault where text does not belong.
 """
 
@@ -28,6 +28,7 @@ from lab.topology.faults import Fault, Wrong, did_you_mean, shown
 MOST_BYTES = 1 << 20
 MOST_VALUES = 200_000  # after expansion of aliases
 MOST_DEPTH = 32
+MERGE = "<<"  # YAML 1.1 merge key, the usual way to vary a mapping
 
 Key = str | int
 _INTEGER = re.compile(r"(?:0|-?[1-9][0-9]{0,17})\Z")
@@ -197,7 +198,7 @@ class _Builder:
             elif isinstance(event, SequenceStartEvent):
                 self._begin(event, [])
             elif isinstance(event, MappingEndEvent | SequenceEndEvent):
-                self._end(event)
+                self._end()
             elif isinstance(event, AliasEvent):
                 self._alias(event)
             elif isinstance(event, DocumentStartEvent):
@@ -229,8 +230,6 @@ class _Builder:
         if key in parent.tree.keys:
             first = "{}:{}".format(*parent.tree.keys[key])
             self.faults.append(self._fault(event, f"the key '{key}' again, first at {first}", "each key once"))
-        elif key == "<<" and event.implicit[0]:
-            self.faults.append(self._fault(event, "a merge key", "each key written out"))
         parent.tree.keys[key] = (line, column)
 
     def _begin(self, event: Any, data: Any) -> None:
@@ -241,9 +240,32 @@ class _Builder:
             raise _Unreadable(self._fault(event, f"nested more than {MOST_DEPTH} deep", "flatter values"))
         self.stack.append(_Open(self._tree(event), data, event.anchor))
 
-    def _end(self, _event: Any) -> None:
+    def _end(self) -> None:
         ended = self.stack.pop()
+        if type(ended.data) is dict and MERGE in ended.data:
+            self._merge(ended)
         self._place(ended.data, ended.tree, ended.anchor)
+
+    def _merge(self, ended: _Open) -> None:
+        """`<<: *other` stands for the other mapping's keys; those that the mapping has itself win."""
+        merged = ended.data[MERGE]
+        tree = ended.tree.children[MERGE]
+        if not isinstance(merged, dict):
+            line, column = ended.tree.keys[MERGE]
+            self.faults.append(Fault(self.file, line, column, MERGE, f"a merge of {shown(merged)}; a mapping"))
+            merged = {}
+        own = dict(ended.data)
+        ended.data.clear()
+        for key, value in own.items():
+            if key != MERGE:
+                ended.data[key] = value
+                continue
+            for other, borrowed in merged.items():
+                if other not in own and other in tree.children:
+                    ended.data[other] = borrowed
+                    ended.tree.keys[other] = tree.keys[other]
+                    ended.tree.children[other] = tree.children[other]
+        del ended.tree.keys[MERGE], ended.tree.children[MERGE]
 
     def _alias(self, event: Any) -> None:
         self._needs_no_key(event, "an alias as a key")
