@@ -14,13 +14,16 @@ from lab.topology.services.known import KnownService, Program
 if TYPE_CHECKING:
     from lab.topology.services.known import Setting
 
-# sshd_config(5). The keys are the lab's; the plan puts them there.
+# sshd_config(5). The keys are the lab's; the plan puts them there. Without StrictModes, for in the lab of an
+# ordinary user the root folder belongs to an id that is not its own.
 _CONFIG = """\
 Port {port}
 HostKey /run/lab/ssh/host_ed25519
 AuthorizedKeysFile /run/lab/ssh/authorized_keys
 PermitRootLogin prohibit-password
 PasswordAuthentication no
+KbdInteractiveAuthentication no
+StrictModes no
 UsePAM no
 GatewayPorts clientspecified
 PidFile none
