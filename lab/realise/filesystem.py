@@ -62,7 +62,11 @@ class Filesystem:
             folder.mkdir()
         mount(str(SHARED), str(_SHARED_READ_ONLY), "", MS_BIND)
         mount("none", str(_SHARED_READ_ONLY), "", MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV)
-        self._share("passwd", Path("/etc/passwd"), _passwd())
+        accounts = _accounts()
+        self._share("passwd", Path("/etc/passwd"), "".join(f"{':'.join(fields)}\n" for fields in accounts))
+        if Path("/etc/shadow").exists():
+            # No node needs the host's passwords; sshd takes an account for locked if it cannot read this file.
+            self._share("shadow", Path("/etc/shadow"), "".join(f"{fields[0]}:*:::::::\n" for fields in accounts))
         if _TRUST_STORE.exists():
             self._share("trust.pem", _TRUST_STORE, _TRUST_STORE.read_text())
 
@@ -122,15 +126,13 @@ class Filesystem:
         mount(str(_SHARED_READ_ONLY / name), str(target.resolve()), "", MS_BIND)
 
 
-def _passwd() -> str:
+def _accounts() -> list[list[str]]:
     """The host's accounts, but root of a node lives in the node's own folder (ssh finds its keys by this)."""
-    lines = []
-    for line in Path("/etc/passwd").read_text().splitlines():
-        fields = line.split(":")
+    accounts = [line.split(":") for line in Path("/etc/passwd").read_text().splitlines()]
+    for fields in accounts:
         if len(fields) == 7 and fields[2] == "0":
             fields[5] = HOME
-        lines.append(":".join(fields))
-    return "\n".join(lines) + "\n"
+    return accounts
 
 
 def _mount_point(path: str) -> str:
