@@ -9,7 +9,7 @@ from lab.draw.shape import Point, Rect
 
 
 def element(tag: str, *children: str, **attributes: str | float) -> str:
-    """One element; `class_` is the attribute class, other underscores are hyphens; children are SVG already."""
+    """One element; `class_` is the attribute class, other underscores are hyphens; children are SVG or escaped text."""
     words = "".join(f' {_name(name)}="{_value(value)}"' for name, value in attributes.items())
     if not children:
         return f"<{tag}{words}/>"

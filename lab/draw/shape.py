@@ -97,7 +97,7 @@ class Bar:
 
     @property
     def text_rect(self) -> Rect:
-        return Rect(self.x + (self.width - self.text_width) / 2, self.y + 4, self.text_width, self.height - 8)
+        return Rect(self.x + (self.width - self.text_width) / 2, self.y + 6, self.text_width, self.height - 12)
 
 
 @dataclass(slots=True)

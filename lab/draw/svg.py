@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 from lab.draw.box import CHIP_SIZE, ICON, NAME_LINE, NAME_SIZE, PAD
 from lab.draw.element import element, path, rectangle, tooltip, words
 from lab.draw.layout import lay_out
@@ -33,8 +35,8 @@ def to_svg(topology: Topology) -> str:
     height = foot + legend.height(inner) + 0.3 * MARGIN
     drawing = element(
         "svg",
-        element("title", f"{topology.name}: network topology", id="title"),
-        element("desc", _description(topology, counts), id="desc"),
+        element("title", escape(f"{topology.name}: network topology"), id="title"),
+        element("desc", escape(_description(topology, counts)), id="desc"),
         element("style", STYLE),
         rectangle(Rect(0.5, 0.5, width - 1, height - 1), class_="card", rx=10),
         words(topology.name, MARGIN, 36, class_="heading"),

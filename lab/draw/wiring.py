@@ -34,6 +34,7 @@ def route(links: Sequence[Link], parts: Parts) -> None:
     texts = [bar.text_rect for bar in bars]
     ends = [_cable_points(link.bar) for link in links]
     points = [*starts, *(p for side in (*goals, *sources, *ends) for p, _ in side)]
+    points += [(link.bar.rect.middle[0], link.bar.y) for link in links]
     edges = [y for link in links for y in (link.bar.y, link.bar.rect.bottom)]
     grid = _Grid([*solid, *(bar.rect for bar in bars)], points, edges)
     if len(grid.xs) * len(grid.ys) * (len(links) + len(tunnels)) > MOST_WORK:
