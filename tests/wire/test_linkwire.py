@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -148,22 +149,24 @@ def test_inherited_descriptors_are_ends_too() -> None:
     with Namespace() as fabric:
         ends = [fabric.tap(name, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR) for name in ("tap-a", "tap-b")]
         words = ["--fd", *map(str, ends)]
-        with subprocess.Popen([linkwire(), *words], pass_fds=ends, stdout=subprocess.PIPE, text=True) as process:
-            for end in ends:
-                os.close(end)
-            for name in ("tap-a", "tap-b"):
-                fabric.run("ip", "link", "set", name, "up")
-            with (
-                fabric.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender,
-                fabric.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_TEST)) as receiver,
-            ):
+        with (
+            subprocess.Popen([linkwire(), *words], pass_fds=ends, stdout=subprocess.PIPE, text=True) as process,
+            fabric.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender,
+            fabric.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_TEST)) as receiver,
+        ):
+            try:
+                for name, end in zip(("tap-a", "tap-b"), ends, strict=True):
+                    os.close(end)
+                    fabric.run("ip", "link", "set", name, "up")
                 sender.bind(("tap-a", ETH_P_TEST))
                 receiver.bind(("tap-b", ETH_P_TEST))
                 for frame in frames(seed=5)[:50]:
                     sender.send(frame)
                     assert receiver.recv(65536) == frame
-            process.terminate()
-            assert process.wait(timeout=DEADLINE_S) == 0
+                process.terminate()
+                assert process.wait(timeout=DEADLINE_S) == 0
+            finally:
+                process.kill()
 
 
 def test_an_inherited_descriptor_without_the_offload_header_is_refused() -> None:
@@ -206,8 +209,10 @@ def transfer(wire: Wire, address: str, content: bytes) -> str:
         accepted, _ = listener.accept()
         with accepted:
             accepted.settimeout(DEADLINE_S)
+            deadline = time.monotonic() + DEADLINE_S
             while piece := accepted.recv(MEBIBYTE):
                 digest.update(piece)
+                assert time.monotonic() < deadline, "the content trickles"
         sending.join()
     return digest.hexdigest()
 

@@ -63,7 +63,7 @@ class Namespace:
         return ["nsenter", f"--net=/proc/{self.pid}/ns/net", "--", *command]
 
     def run(self, *command: str) -> str:
-        done = subprocess.run(self.enter(*command), capture_output=True, text=True, check=False)
+        done = subprocess.run(self.enter(*command), capture_output=True, text=True, check=False, timeout=DEADLINE_S)
         assert done.returncode == 0, f"{command}: {done.stderr}{done.stdout}"
         return done.stdout
 
