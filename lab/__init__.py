@@ -1,0 +1,49 @@
+"""Homelab Lab: whole home networks made real on one Linux kernel, to be asked questions.
+
+The names for tests and scripts: `Lab` (a running lab), `Node` (a machine of it), `Process` (a program in a node),
+`load_topology`, and the errors.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from lab.errors import HostError, LabError, ProbeError, RealiseError, TopologyError, UsageError
+
+if TYPE_CHECKING:
+    from lab.realise.asking import wait_until
+    from lab.realise.lab import Lab
+    from lab.realise.node import Node
+    from lab.realise.running import Process
+    from lab.topology.load import load_topology
+
+# Imported when first asked for: every command of the CLI imports this package, and most need none of them.
+_LAZY = {
+    "Lab": "lab.realise.lab",
+    "Node": "lab.realise.node",
+    "Process": "lab.realise.running",
+    "load_topology": "lab.topology.load",
+    "wait_until": "lab.realise.asking",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)
+
+
+__all__ = [
+    "HostError",
+    "Lab",
+    "LabError",
+    "Node",
+    "ProbeError",
+    "Process",
+    "RealiseError",
+    "TopologyError",
+    "UsageError",
+    "load_topology",
+    "wait_until",
+]
