@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
+from typing import Any
 
 
 class ExitCode(IntEnum):
@@ -24,6 +26,11 @@ class TopologyError(LabError):
     """The topology file must be edited; the text lists every fault, one a line, as ``file:line:column: ...``."""
 
     exit_code = ExitCode.WRONG_INPUT
+
+    def __init__(self, text: str, faults: Sequence[Any] = ()) -> None:
+        """`faults`: the same as `lab.topology.faults.Fault`, for who wants their parts."""
+        super().__init__(text)
+        self.faults = faults
 
 
 class UsageError(LabError):

@@ -39,7 +39,7 @@ def raise_faults(faults: Iterable[Fault], *, first: Path) -> None:
     """Raise TopologyError with every different fault: those of the file `first` first, in the order of its text."""
     ordered = sorted(set(faults), key=lambda f: (f.file != first, str(f.file), f.line, f.column, f.path, f.text))
     if ordered:
-        raise TopologyError("\n".join(map(str, ordered)))
+        raise TopologyError("\n".join(map(str, ordered)), ordered)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
