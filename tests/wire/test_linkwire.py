@@ -139,7 +139,9 @@ def test_wrong_ends_are_named_with_status_2(ends: list[str], said: str) -> None:
     with Namespace() as fabric:
         fabric.run("ip", "tuntap", "add", "tap-a", "mode", "tap")
         fabric.run("ip", "tuntap", "add", "tun-b", "mode", "tun")
-        done = subprocess.run(fabric.enter(linkwire(), *ends), capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            fabric.enter(linkwire(), *ends), capture_output=True, text=True, check=False, timeout=DEADLINE_S
+        )
     assert done.returncode == 2, done
     assert said in done.stderr
     assert done.stdout == ""
@@ -173,7 +175,7 @@ def test_an_inherited_descriptor_without_the_offload_header_is_refused() -> None
     with Namespace() as fabric:
         ends = [fabric.tap(name, IFF_TAP | IFF_NO_PI) for name in ("tap-a", "tap-b")]
         command = [linkwire(), "--fd", *map(str, ends)]
-        done = subprocess.run(command, pass_fds=ends, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, pass_fds=ends, capture_output=True, text=True, check=False, timeout=DEADLINE_S)
         for end in ends:
             os.close(end)
     assert done.returncode == 2
