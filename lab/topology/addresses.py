@@ -46,15 +46,16 @@ def _assign_network(
                     place = link.at / "address" / index
                     chosen[node.name, network.name].setdefault(prefix, []).append(pool.reserve(address, node, place))
         automatic = [end for end in ordered if _wants(end, prefix, chosen[end[0].name, network.name])]
-        for spelled_first in (True, False):  # IPv6 that spells IPv4 goes before IPv6 that only fills gaps
-            for node, link in automatic:
-                place_name = (node.name, network.name)
-                v4 = next((found[0] for each, found in chosen[place_name].items() if each.version == 4), None)
-                spells = prefix.version == 6 and v4 is not None
-                if spells is spelled_first:
-                    taken = pool.take(node, link, v4 if spells else None)
-                    if taken is not None:
-                        chosen[place_name][prefix] = [taken]
+        for node, link in automatic if prefix.version == 6 else []:  # before others fill gaps
+            found = chosen[node.name, network.name]
+            v4 = next((each[0] for at, each in found.items() if at.version == 4), None)
+            spelled = pool.spell(node, link, v4) if v4 is not None else None
+            if spelled is not None:
+                found[prefix] = [spelled]
+        for node, link in automatic:
+            if prefix not in chosen[node.name, network.name]:
+                lowest = pool.take(node, link)
+                chosen[node.name, network.name][prefix] = [lowest] if lowest is not None else []
     return {
         place: tuple(address for prefix in network.prefixes for address in found.get(prefix, ()))
         for place, found in chosen.items()
@@ -117,18 +118,23 @@ class _Pool:
             self.taken[offset] = (node.name, at)
         return self._address(offset)
 
-    def take(self, node: NodeDraft, link: LinkDraft, spelling: InterfaceAddress | None) -> InterfaceAddress | None:
-        """The address that spells `spelling`'s host part if it is free, otherwise the lowest that is."""
-        offset = _spelled_offset(spelling) if spelling is not None else None
-        if offset is None or offset in self.taken or not self.first <= offset <= self.last:
-            while self.next in self.taken:
-                self.next += 1
-            offset = self.next
-        if offset > self.last:
-            self._report_exhausted(link)
+    def spell(self, node: NodeDraft, link: LinkDraft, address: InterfaceAddress) -> InterfaceAddress | None:
+        """192.168.1.10/24 -> ::10: IPv4's host part in decimal digits, read as hexadecimal; None if it is not free."""
+        offset = int(str(int(address.ip) - int(address.network.network_address)), 16)
+        if offset in self.taken or not self.first <= offset <= self.last:
             return None
         self.taken[offset] = (node.name, link.at)
         return self._address(offset)
+
+    def take(self, node: NodeDraft, link: LinkDraft) -> InterfaceAddress | None:
+        """The lowest free address; None and a fault if there is none."""
+        while self.next in self.taken:
+            self.next += 1
+        if self.next > self.last:
+            self._report_exhausted(link)
+            return None
+        self.taken[self.next] = (node.name, link.at)
+        return self._address(self.next)
 
     def _report_exhausted(self, link: LinkDraft) -> None:
         if self.is_exhausted:
@@ -140,8 +146,3 @@ class _Pool:
     def _address(self, offset: int) -> InterfaceAddress:
         kind = IPv4Interface if self.prefix.version == 4 else IPv6Interface
         return kind((self.start + offset, self.prefix.prefixlen))
-
-
-def _spelled_offset(address: InterfaceAddress) -> int:
-    """192.168.1.10/24 -> 0x10: the IPv4 host part in decimal digits, read as hexadecimal."""
-    return int(str(int(address.ip) - int(address.network.network_address)), 16)

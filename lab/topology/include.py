@@ -67,7 +67,7 @@ class _Gatherer:
         self.done.add(self.open.pop())
 
     def _include(self, file: Path, at: At, written: str) -> None:
-        resolved = _resolved(file) if "\0" not in written else file
+        resolved = _resolved(file)
         if resolved in self.done:
             return
         if resolved in self.open:
@@ -77,7 +77,7 @@ class _Gatherer:
             self.faults.append(at.fault(f"{shown(written)} is included {MOST_DEPTH + 1} deep", f"at most {MOST_DEPTH}"))
         elif len(self.done) + len(self.open) >= MOST_FILES:
             self.faults.append(at.fault(f"{shown(written)} is one file more than {MOST_FILES}", "fewer files"))
-        elif not file.exists():
+        elif not _may_exist(file):
             self.faults.append(at.fault(f"no file {shown(written)}", f"a path relative to {self.open[-1].name}"))
         else:
             self.take(file, at)
@@ -133,5 +133,15 @@ def _keys(source: Source, section: str) -> list[str]:
 def _resolved(file: Path) -> Path:
     try:
         return file.resolve()
-    except (OSError, RuntimeError):  # a loop of symbolic links: reading the file will say so
+    except (OSError, RuntimeError, ValueError):  # a loop of symbolic links, a zero: reading the file will say so
         return file
+
+
+def _may_exist(file: Path) -> bool:
+    try:
+        file.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError:  # reading the file will say why
+        return True
+    return True

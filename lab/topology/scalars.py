@@ -57,10 +57,9 @@ def parse_destination(value: object) -> Prefix | None:
     """A route's destination; None stands for `default`, whose family the next hop tells. Raises Wrong."""
     if value == "default":
         return None
-    try:
-        return parse_prefix(value)
-    except Wrong as wrong:
-        raise Wrong(str(wrong), "or `default`") from wrong
+    if not isinstance(value, str) or not re.search(r"[0-9:]", value):
+        raise Wrong(shown(value), "a prefix, as 192.0.2.0/24 or 2001:db8::/64, or default")
+    return parse_prefix(value)
 
 
 def parse_port(value: object) -> int:

@@ -24,8 +24,8 @@ from yaml import (
 from yaml.cyaml import CParser  # type: ignore[attr-defined]  # not in the stubs
 
 from lab.topology.faults import Fault, Wrong, did_you_mean, shown
+from lab.topology.text_file import read_text
 
-MOST_BYTES = 1 << 20
 MOST_VALUES = 200_000  # after expansion of aliases
 MOST_DEPTH = 32
 MERGE = "<<"  # YAML 1.1 merge key, the usual way to vary a mapping
@@ -104,7 +104,11 @@ def spelled(path: tuple[Key, ...]) -> str:
 def read_source(file: Path, faults: list[Fault]) -> Source | None:
     """The file's value, or None and its faults; faults that leave the rest readable still give the value."""
     try:
-        text = _read_text(file)
+        text = read_text(
+            file,
+            allowed="a topology is a YAML file",
+            if_larger="up to 1 MiB; `include:` divides a topology, `count:` repeats a node",
+        )
     except Wrong as wrong:
         faults.append(Fault(file, 1, 1, "file", str(wrong)))
         return None
@@ -131,30 +135,6 @@ def parse(file: Path, text: str, faults: list[Fault]) -> Source | None:
         faults.append(Fault(file, tree.line, tree.column, "file", f"{found}; {allowed}"))
         return None
     return Source(file, data, tree)
-
-
-def _read_text(file: Path) -> str:
-    allowed = "a topology is a YAML file"
-    try:
-        if file.is_dir():
-            raise Wrong("a directory", allowed)
-        if file.exists() and not file.is_file():
-            raise Wrong("a device, pipe or socket", allowed)
-        with file.open("rb") as stream:
-            raw = stream.read(MOST_BYTES + 1)
-    except FileNotFoundError as error:
-        raise Wrong("no such file", allowed) from error
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise Wrong(f"cannot be read ({reason})", allowed) from error
-    if len(raw) > MOST_BYTES:
-        raise Wrong("larger than 1 MiB", "up to 1 MiB; `include:` divides a topology, `count:` repeats a node")
-    if b"\0" in raw:
-        raise Wrong("a binary file", allowed)
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise Wrong(f"byte {error.start} is not UTF-8", "UTF-8 text") from error
 
 
 class _Unreadable(Exception):  # noqa: N818  # as Wrong

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from lab.topology.faults import Fault, Wrong, did_you_mean, listed, shown
 from lab.topology.source import spelled
 from lab.topology.template import TemplateFault, line_column, render
+from lab.topology.text_file import read_text
 
 if TYPE_CHECKING:
     from lab.topology.facts import Facts
     from lab.topology.source import At
 
-MOST_BYTES = 1 << 20
+_ALLOWED = "a text file, its path relative to the topology file"
 MOST_NEIGHBOURS = 1000  # files of a folder among which a similar name is sought
 
 
@@ -38,12 +39,12 @@ class Texts:
         path = at.source.file.parent / written
         if path not in self._read:
             try:
-                self._read[path] = _read(path)
+                self._read[path] = read_text(path, allowed=_ALLOWED, if_larger="up to 1 MiB")
             except Wrong as wrong:
                 self._read[path] = wrong
         text = self._read[path]
         if isinstance(text, Wrong):
-            near = did_you_mean(path.name, _neighbours(path))
+            near = did_you_mean(path.name, _neighbours(path)) if str(text).startswith("no such") else ""
             self._faults.append(at.fault(f"{shown(written)}: {text}{near}"))
             return None
         rendered, found = render(text, facts.look_up)
@@ -69,28 +70,6 @@ def _allowed(fault: TemplateFault) -> str:
         return f"{fault.unknown.before} has nothing below it"
     after = f"after {fault.unknown.before}: " if fault.unknown.before else "facts: "
     return after + listed(fault.unknown.known) + did_you_mean(fault.unknown.segment, fault.unknown.known)
-
-
-def _read(path: Path) -> str:
-    allowed = "a text file, its path relative to the topology file"
-    try:
-        if path.is_dir():
-            raise Wrong("a directory", allowed)
-        if path.exists() and not path.is_file():
-            raise Wrong("a device, pipe or socket", allowed)
-        with path.open("rb") as stream:
-            raw = stream.read(MOST_BYTES + 1)
-    except FileNotFoundError as error:
-        raise Wrong("no such file", allowed) from error
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise Wrong(f"cannot be read ({reason})", allowed) from error
-    if len(raw) > MOST_BYTES:
-        raise Wrong("larger than 1 MiB", allowed)
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise Wrong(f"byte {error.start} is not UTF-8", allowed) from error
 
 
 def _neighbours(path: Path) -> list[str]:
