@@ -1,0 +1,1 @@
+"""Questions asked of a realised lab, and their answers as values."""
