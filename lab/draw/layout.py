@@ -11,7 +11,7 @@ from lab.draw.columns import Columns
 from lab.draw.fold import fold
 from lab.draw.hierarchy import Root, TreeNetwork, TreeNode, build
 from lab.draw.measure import LABEL_GAP, Parts, labels_width
-from lab.draw.shape import Bar, Box, Link, Picture, Rect, Tunnel
+from lab.draw.shape import Bar, Box, Link, Picture, Point, Rect, Tunnel
 from lab.draw.wiring import route
 from lab.topology.model import Topology
 
@@ -23,6 +23,7 @@ MOST_LANES = 6  # that a gap between rows has for lines that the rows leave open
 MOST_IN_A_ROW = 6  # leaves of one network; more stand in columns
 COLUMNS_INSET = 8.0  # of a block of columns from the left end of its bar
 BAR_END = 8.0  # from the end of a bar to the nearest line
+ALIGNED = 0.5  # two places so near count as one
 STRETCH = 16.0  # a bar goes on behind the node that it was drawn out to
 
 
@@ -213,11 +214,21 @@ def _draw_links(parts: Parts, rows: dict[int, _Row]) -> None:
                 link.label = _label(link, port, box, is_below=is_below)
                 if link is up:
                     edge = (box.rect.bottom, up.bar.y) if is_below else (box.y, up.bar.rect.bottom)
-                    up.points = [(port, edge[0]), (port, edge[1])]
+                    up.points = _straight_or_to_cable(up, port, edge)
         ports = {id(link): port for link, port in _spread(box, parts.bottom(node), None)}
         for link in parts.bottom(node):
             link.label = _label(link, ports[id(link)], box, is_below=True)
         _descend([parts.link(interface) for interface, _ in node.down], ports, rows[node.level].track_y)
+
+
+def _straight_or_to_cable(link: Link, port: float, edge: tuple[float, float]) -> list[Point]:
+    """Straight up or down to the bar of a switch; to the middle of the label of a cable."""
+    straight = [(port, edge[0]), (port, edge[1])]
+    centre = link.bar.rect.middle[0]
+    if not link.bar.network.point_to_point or abs(centre - port) < ALIGNED:
+        return straight
+    turn = (link.label.y + edge[1]) / 2
+    return [straight[0], (port, turn), (centre, turn), (centre, edge[1])]
 
 
 def _spread(box: Box, links: list[Link], up: Link | None) -> Iterator[tuple[Link, float]]:
@@ -239,7 +250,7 @@ def _descend(links: list[Link], ports: dict[int, float], track_y: float) -> None
     to_right: list[tuple[float, Link]] = []
     for link in links:
         port, bar, centre = ports[id(link)], link.bar, link.bar.rect.middle[0]
-        reach = 0.5 if bar.network.point_to_point else bar.width / 2 - BAR_END
+        reach = ALIGNED if bar.network.point_to_point else bar.width / 2 - BAR_END
         if abs(centre - port) <= reach:
             link.points = [(port, link.box.rect.bottom), (port, bar.y)]
         elif centre < port:

@@ -19,6 +19,7 @@ CROSSING = 30.0  # ... that a crossed line is worth
 BAR_CROSSING = 40.0  # ... that a crossed bar is worth
 CLEAR = 5.0  # least distance between a line and what it passes
 LANES = (10.0, 19.0)  # distances from a box at which a line may pass
+MOST_LANDINGS = 12  # places on a bar that are tried beside those in line with something
 MOST_WORK = 400_000  # grid points x lines; beyond it lines go straight, behind the boxes
 
 
@@ -34,7 +35,7 @@ def route(links: Sequence[Link], parts: Parts) -> None:
     texts = [bar.text_rect for bar in bars]
     ends = [_cable_points(link.bar) for link in links]
     points = [*starts, *(p for side in (*goals, *sources, *ends) for p, _ in side)]
-    points += [(link.bar.rect.middle[0], link.bar.y) for link in links]
+    points += [point for link in links for point in _landings(link.bar)]
     edges = [y for link in links for y in (link.bar.y, link.bar.rect.bottom)]
     grid = _Grid([*solid, *(bar.rect for bar in bars)], points, edges)
     if len(grid.xs) * len(grid.ys) * (len(links) + len(tunnels)) > MOST_WORK:
@@ -92,6 +93,12 @@ def _cable_points(bar: Bar) -> list[tuple[Point, Point]]:
     rect, (x, y) = bar.rect, bar.rect.middle
     sides = [((rect.x - LANES[0], y), (rect.x, y)), ((rect.right + LANES[0], y), (rect.right, y))]
     return [*sides, ((x, rect.y - LANES[0]), (x, rect.y)), ((x, rect.bottom + LANES[0]), (x, rect.bottom))]
+
+
+def _landings(bar: Bar) -> list[Point]:
+    """Places spread over the top edge of a bar, besides those that other parts suggest."""
+    count = max(1, min(MOST_LANDINGS, int(bar.width / LANES[0]) - 1))
+    return [(bar.x + bar.width * number / (count + 1), bar.y) for number in range(1, count + 1)]
 
 
 def _nearest(bar: Bar, start: Point) -> Point:
