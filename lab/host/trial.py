@@ -87,7 +87,14 @@ def run_program(argv: list[str], given: str = "") -> Ended:
 
     try:
         result = subprocess.run(
-            argv, input=given, capture_output=True, text=True, timeout=_PROGRAM_TIMEOUT, check=False, errors="replace"
+            argv,
+            input=given,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_PROGRAM_TIMEOUT,
+            check=False,
+            preexec_fn=_die_with_parent,  # safe: a trial has one thread
         )
     except subprocess.TimeoutExpired as expired:
         raise Refusal(f"{' '.join(argv[:2])} did not end within {_PROGRAM_TIMEOUT} s") from expired
@@ -183,7 +190,7 @@ def _child(writer: int, action: Action, *, namespaces: bool, ids: tuple[int, int
         null = os.open(os.devnull, os.O_RDWR)
         for standard in (0, 1, 2):
             os.dup2(null, standard)
-        libc.signal_on_parent_death(signal.SIGKILL)
+        _die_with_parent()
         if namespaces:
             _enter_namespaces(writer, ids)
         _tell(writer, Stage.ACTION)
@@ -213,9 +220,13 @@ def _enter_namespaces(writer: int, ids: tuple[int, int] | None) -> None:
         if os.WIFSIGNALED(status):
             _tell(writer, End.DIED, 0, f"signal {os.WTERMSIG(status)}")
         os._exit(0)
-    libc.signal_on_parent_death(signal.SIGKILL)
+    _die_with_parent()
     _tell(writer, Stage.PRIVATE_MOUNTS)
     libc.mount("none", "/", None, libc.MS_REC | libc.MS_PRIVATE)
+
+
+def _die_with_parent() -> None:
+    libc.signal_on_parent_death(signal.SIGKILL)
 
 
 def _tell(writer: int, word: Stage | End, errno: int = 0, text: str = "") -> None:

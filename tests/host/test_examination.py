@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lab.errors import ExitCode, HostError
 from lab.host import Feature, Finding, Status, refusal, required
 
 ROOT = Path(__file__).resolve().parents[2]
+SLEEP = f"sleep 3600.{os.getpid()}"  # told from those of other test runs
 LEAVES = """
 import json, os
 from lab.host import examine
@@ -98,29 +100,37 @@ def test_each_namespace_is_given_back() -> None:
 
 @root_only
 def test_a_program_that_hangs_is_a_finding(host: Any, tmp_path: Path) -> None:
-    write_program(tmp_path / "nginx", "exec sleep 3600.25")
+    write_program(tmp_path / "nginx", f"exec {SLEEP}")
     examined = host.examine(before=f"env PATH={tmp_path}:$PATH")
     stream = examined["nginx stream module"]
     assert stream.status is Status.MISSING
     assert "did not end within" in stream.found
     assert examined.seconds < 1.5
-    assert "3600.25" not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    wait_for(lambda: not sleeping())
 
 
 @root_only
 def test_a_trial_that_gives_no_answer_at_all_is_a_finding(host: Any, tmp_path: Path) -> None:
-    write_program(tmp_path / "nft", "kill -STOP $PPID; sleep 3600.5 & sleep 3600.5 & wait; wait")
-    write_program(tmp_path / "nginx", "kill -STOP $PPID; sleep 3600.5 & wait")
+    write_program(tmp_path / "nft", f"kill -STOP $PPID; {SLEEP} & {SLEEP} & wait; wait")
+    write_program(tmp_path / "nginx", f"kill -STOP $PPID; {SLEEP} & wait")
     examined = host.examine(before=f"env PATH={tmp_path}:$PATH")
     assert examined["nginx stream module"].status is Status.MISSING
     assert "no answer in time" in examined["nginx stream module"].found
     assert examined["nftables"].status is Status.MISSING
     assert examined.seconds < 1.5
-    deadline = time.monotonic() + 5
-    while "3600.5" in (
-        left := subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    ):
-        assert time.monotonic() < deadline, left
+    wait_for(lambda: not sleeping())
+
+
+@root_only
+def test_a_killed_examination_leaves_no_program(tmp_path: Path) -> None:
+    write_program(tmp_path / "nginx", f"kill -STOP $PPID; exec {SLEEP}")
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", "from lab.host import examine; examine()"], env=environment
+    ) as process:
+        wait_for(sleeping)
+        process.kill()
+    wait_for(lambda: not sleeping())
 
 
 @root_only
@@ -153,6 +163,17 @@ def test_the_refusal_says_what_is_missing_and_how_to_mend_it() -> None:
     assert error.exit_code is ExitCode.HOST_NOT_ABLE
     assert "nftables: not there" in str(error)
     assert "sudo apt-get install nftables" in str(error)
+
+
+def sleeping() -> bool:
+    """Whether a program of this test run still sleeps."""
+    return SLEEP in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
 
 
 def write_program(path: Path, script: str) -> None:

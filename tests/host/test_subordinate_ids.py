@@ -91,6 +91,8 @@ def test_programs_with_file_capabilities(host: Any) -> None:
     """
     )
     assert host.examine(prepare=prepare, before=host.nobody)["user ids"].status is Status.OK
+    without_effect = host.examine(prepare=prepare, before=f"{host.nobody} --no-new-privs")["user ids"]
+    assert "no_new_privs" in without_effect.found
 
 
 def test_no_new_privileges(host: Any) -> None:
