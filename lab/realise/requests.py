@@ -167,10 +167,7 @@ class Requests:
                 send(client.channel, {"exit": code})
 
     def _log(self, name: str) -> int:
-        running = self.services.running.get(name)
-        if running is None:
-            known = ", ".join(sorted(self.services.running)) or "none"
-            raise UsageError(f"no service {name!r} in this lab; it has {known}")
+        running = self.services.named(name)
         os.close(running.files.open_log())
         return os.open(running.files.log, os.O_RDONLY | os.O_CLOEXEC)
 

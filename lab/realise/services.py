@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from lab.errors import RealiseError
+from lab.errors import RealiseError, UsageError
 from lab.plan.step import StartService
 from lab.realise.bound_ports import bound_addresses, is_bound
 from lab.realise.loop import Loop
@@ -97,16 +97,26 @@ class Services:
             for running in self.running.values()
         ]
 
+    def named(self, name: str) -> Running:
+        """A service by "node/service".
+
+        Raises:
+            UsageError: no such service.
+        """
+        if name not in self.running:
+            known = ", ".join(sorted(self.running)) or "none"
+            raise UsageError(f"no service {name!r} in this lab; it has {known}")
+        return self.running[name]
+
     def signal(self, name: str, number: int) -> None:
         """Send a signal to a service's whole session; its restart policy then decides.
 
         Raises:
-            KeyError: no such service.
-            ProcessLookupError: it is not running.
+            UsageError: no such service, or it is not running.
         """
-        pid = self.running[name].pid
+        pid = self.named(name).pid
         if pid is None:
-            raise ProcessLookupError(f"{name} is not running")
+            raise UsageError(f"service {name} is not running")
         os.killpg(pid, number)
 
     def _advance(self) -> None:
