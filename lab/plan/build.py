@@ -43,13 +43,16 @@ FIRST_SWITCH_INDEX = 1001
 FIRST_PORT_INDEX = 100001
 
 # A new namespace copies the IPv4 settings of the host and resets those of IPv6 (kernel: devconf_inherit_init_net),
-# so what a lab depends on is written out. The last line lets every user of a node ping (icmp(7)).
+# so what a lab depends on is written out. ICMP errors are not rationed: who asks much at once is told the same as
+# who asks once. The last line lets the root of a node ping without a raw socket (icmp(7)).
 _NODE_SYSCTLS = (
     ("net.ipv4.conf.all.rp_filter", "0"),
     ("net.ipv4.conf.default.rp_filter", "0"),
     ("net.ipv6.conf.all.disable_ipv6", "0"),
     ("net.ipv6.conf.default.accept_dad", "0"),
     ("net.ipv6.conf.default.accept_ra", "0"),
+    ("net.ipv4.icmp_ratelimit", "0"),
+    ("net.ipv6.icmp.ratelimit", "0"),
     ("net.ipv4.ping_group_range", "0 0"),
 )
 
