@@ -131,6 +131,7 @@ class Tunnel:
     target: Box
     detail: str
     points: list[Point] = field(default_factory=list)
+    joins: bool = False  # its line ends on that of another tunnel to the same target
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ MARGIN = 28.0
 HEAD = 66.0  # height of the title
 TITLE_SIZE = 20.0
 COUNTS_SIZE = 12.0
-DOT = 3.2
+DOT = 3.2  # where a link meets a bar
+JOINT = 2.6  # where a tunnel joins another
 ROUTER_CORNER, HOST_CORNER, BADGE_CORNER, BAR_CORNER = 12.0, 5.0, 3.0, 6.0
 STACK = (6.0, 3.0)  # offsets of the cards behind a group's box
 
@@ -124,12 +125,15 @@ def _bar(bar: Bar) -> str:
 
 def _tunnel(tunnel: Tunnel) -> str:
     line = path(tunnel.points)
+    x, y = tunnel.points[-1]
+    joint = element("circle", class_="head", cx=x, cy=y, r=JOINT)
+    head = element("path", class_="head", d=_arrow_head(*tunnel.points[-2:]))
     return element(
         "g",
         tooltip(tunnel.detail),
         element("path", class_="halo", d=line),
         element("path", class_="dash", d=line),
-        element("path", class_="head", d=_arrow_head(*tunnel.points[-2:])),
+        joint if tunnel.joins else head,
         class_="tunnel",
         data_tunnel=f"{tunnel.source.group.first.name} {tunnel.target.group.first.name}",
     )

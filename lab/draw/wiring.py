@@ -1,13 +1,14 @@
 """Lines that the rows leave open: links that close a ring, and tunnels, led around boxes and text by a cheapest path.
 
 A grid of the places beside everything that stands is searched by A*; a bend, a crossed line and a crossed bar each cost
-as much as some pixels of detour. Lines never run along another line.
+as much as some pixels of detour. Lines never run along another line, but tunnels to one target join.
 """
 
 from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
@@ -16,11 +17,12 @@ from lab.draw.shape import Bar, Box, Link, Point, Rect, Tunnel
 
 BEND = 25.0  # pixels of detour that a bend is worth
 CROSSING = 30.0  # ... that a crossed line is worth
-BAR_CROSSING = 40.0  # ... that a crossed bar is worth
+BAR_CROSSING = 75.0  # ... that a crossed bar is worth
 CLEAR = 5.0  # least distance between a line and what it passes
 LANES = (10.0, 19.0)  # distances from a box at which a line may pass
 MOST_LANDINGS = 12  # places on a bar that are tried beside those in line with something
-MOST_WORK = 400_000  # grid points x lines; beyond it lines go straight, behind the boxes
+MOST_LINES = 100  # beyond it lines go straight, behind the boxes
+MOST_WORK = 400_000  # the same for grid points x lines
 
 
 def route(links: Sequence[Link], parts: Parts) -> None:
@@ -29,6 +31,9 @@ def route(links: Sequence[Link], parts: Parts) -> None:
     if not links and not tunnels:
         return
     starts = [_link_start(link) for link in links]
+    if len(links) + len(tunnels) > MOST_LINES:
+        _straight(links, starts, tunnels)
+        return
     goals = [_side_points(tunnel.target, tunnels) for tunnel in tunnels]
     sources = [_side_points(tunnel.source, tunnels) for tunnel in tunnels]
     solid = [box.rect for box in parts.boxes] + [link.label for link in drawn]
@@ -54,13 +59,18 @@ def route(links: Sequence[Link], parts: Parts) -> None:
         path = grid.search([start], list(end))
         link.points = _from_label(link, [*path, end[path[-1]]] if path else [start, _nearest(link.bar, start)])
         grid.draw(link.points)
+    reached: dict[int, list[Point]] = defaultdict(list)  # by target: where later tunnels to it may join
     for tunnel, source, goal in zip(tunnels, sources, goals, strict=True):
-        path = grid.search([p for p, _ in source], [p for p, _ in goal])
-        if path:
-            grid.draw(path)
-            tunnel.points = _without_stops([dict(source)[path[0]], *path, dict(goal)[path[-1]]])
-        else:
+        end = dict(goal)
+        joints = reached[id(tunnel.target)]
+        path = grid.search([p for p, _ in source], joints or list(end))
+        if not path:
             tunnel.points = _direct(tunnel)
+            continue
+        tunnel.joins = bool(joints)
+        tunnel.points = _without_stops([dict(source)[path[0]], *path, *([] if joints else [end[path[-1]]])])
+        reached[id(tunnel.target)] += path
+        grid.draw(tunnel.points)
 
 
 def _link_start(link: Link) -> Point:
@@ -78,7 +88,7 @@ def _from_label(link: Link, path: list[Point]) -> list[Point]:
 def _side_points(box: Box, tunnels: Sequence[Tunnel]) -> list[tuple[Point, Point]]:
     """Places beside a box where a tunnel may begin or end, each with its point on the box's edge."""
     rect = box.rect
-    count = sum((tunnel.source is box) + (tunnel.target is box) for tunnel in tunnels)
+    count = sum(tunnel.source is box for tunnel in tunnels) + any(tunnel.target is box for tunnel in tunnels)
     points: list[tuple[Point, Point]] = []
     for number in range(1, count + 1):
         y = rect.y + rect.height * number / (count + 1)
