@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
+from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from lab.host import libc
@@ -211,9 +212,12 @@ def _enter_namespaces(writer: int, ids: tuple[int, int] | None) -> None:
         libc.unshare(libc.CLONE_NEWUSER)
         _tell(writer, Stage.ID_MAP)
         map_to_root(*ids)
+    outside = _own_namespaces()
     for stage, flag in _NAMESPACES:
         _tell(writer, stage)
         libc.unshare(flag)
+    if outside & _own_namespaces():
+        raise Refusal("unshare said yes but made nothing (a sandbox that pretends?)")
     first = os.fork()
     if first:
         _, status = os.waitpid(first, 0)
@@ -221,8 +225,15 @@ def _enter_namespaces(writer: int, ids: tuple[int, int] | None) -> None:
             _tell(writer, End.DIED, 0, f"signal {os.WTERMSIG(status)}")
         os._exit(0)
     _die_with_parent()
+    if os.getpid() != 1:
+        raise Refusal("unshare said yes but made nothing (a sandbox that pretends?)")
     _tell(writer, Stage.PRIVATE_MOUNTS)
     libc.mount("none", "/", None, libc.MS_REC | libc.MS_PRIVATE)
+
+
+def _own_namespaces() -> set[str]:
+    """The four that a process is moved into at once; an action in those of the caller would change the host."""
+    return {str(Path(f"/proc/self/ns/{kind}").readlink()) for kind in ("mnt", "net", "uts", "ipc")}
 
 
 def _die_with_parent() -> None:

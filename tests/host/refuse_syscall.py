@@ -2,7 +2,8 @@
 
     python refuse_syscall.py unshare EPERM 0=0x10000000 -- PROGRAM ...
 
-refuses unshare(2) with EPERM if its argument 0 is CLONE_NEWUSER; several conditions must all hold. See seccomp(2).
+refuses unshare(2) with EPERM if its argument 0 is CLONE_NEWUSER; several conditions must all hold. With PRETEND in
+place of an errno the call does nothing and returns success. See seccomp(2).
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ def main(words: list[str]) -> None:
         instructions.append(struct.pack("=HBBI", LOAD, 0, 0, offset))
         left -= 2
         instructions.append(struct.pack("=HBBI", JUMP_IF_EQUAL, 0, left, value))
-    instructions.append(struct.pack("=HBBI", RETURN, 0, 0, REFUSE | getattr(errno, error)))
+    instructions.append(
+        struct.pack("=HBBI", RETURN, 0, 0, REFUSE | (0 if error == "PRETEND" else getattr(errno, error)))
+    )
     instructions.append(struct.pack("=HBBI", RETURN, 0, 0, ALLOW))
     install(b"".join(instructions), len(instructions))
     os.execvp(words[split + 1], words[split + 1 :])

@@ -113,6 +113,19 @@ def test_a_namespace_that_cannot_be_used(host: Any) -> None:
     assert namespaces.required
 
 
+@root_only
+@pytest.mark.parametrize("pretended", [[], ["0=0x20000000"], ["0=0x40000000"]], ids=["all", "PID", "network"])
+def test_a_sandbox_that_pretends_to_make_namespaces(host: Any, pretended: list[str]) -> None:
+    """No trial may then run, for it would change the host; here the host is namespaces of the test's own."""
+    examined = host.examine(
+        enter="unshare --mount --net --uts --ipc --pid --fork --mount-proc",
+        before=host.refusing("unshare", "PRETEND", *pretended),
+    )
+    assert "made nothing" in examined["namespaces"].found
+    assert examined["namespaces"].status is Status.MISSING
+    assert examined["veth"].status is Status.NOT_TRIED
+
+
 # AppArmor and Debian's own switch are not in every kernel: judged from facts.
 
 
