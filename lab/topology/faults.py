@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from lab.errors import TopologyError
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MOST_SHOWN = 40  # characters of a found value
+MOST_COMPARED = 500  # names, as comparing is slow and a file may have thousands of faults
 
 
 class Wrong(ValueError):  # noqa: N818  # not an error of the program: it becomes a fault
@@ -46,7 +48,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that looks most like `name`, if one does."""
     from difflib import get_close_matches  # here, as only faulty files need it and its import is dear
 
-    matches = get_close_matches(name.lower()[:100], list(known), n=1, cutoff=0.6)
+    matches = get_close_matches(name.lower()[:100], islice(known, MOST_COMPARED), n=1, cutoff=0.6)
     return matches[0] if matches else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,7 @@ class Texts:
                 self._read[path] = wrong
         text = self._read[path]
         if isinstance(text, Wrong):
-            near = did_you_mean(path.name, _neighbours(path)) if str(text).startswith("no such") else ""
+            near = did_you_mean(path.name, _neighbours(path))
             self._faults.append(at.fault(f"{shown(written)}: {text}{near}"))
             return None
         rendered, found = render(text, facts.look_up)
@@ -73,7 +74,9 @@ def _allowed(fault: TemplateFault) -> str:
 
 
 def _neighbours(path: Path) -> list[str]:
+    """The names that a missing file might have been meant to be."""
     try:
-        return sorted(entry.name for _, entry in zip(range(MOST_NEIGHBOURS), path.parent.iterdir(), strict=False))
+        found = sorted(entry.name for entry in islice(path.parent.iterdir(), MOST_NEIGHBOURS))
     except (OSError, ValueError):
         return []
+    return [] if path.name in found else found
