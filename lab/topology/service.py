@@ -51,6 +51,7 @@ def resolve_services(
             shapes[place] = {name: _shape(name, data, node.at, faults) for name, data in node.written.services.items()}
         written[node.name] = shapes[place]
     ssh = _ssh_servers(written, directory, faults)
+    unsure = frozenset(node for node, every in written.items() if None in every.values())
     texts = Texts(faults)
     services: dict[str, tuple[Service, ...]] = {}
     for node in directory.nodes.values():
@@ -59,7 +60,7 @@ def resolve_services(
             if keys is None:
                 continue
             at = node.at / "services" / name
-            setting = Setting(name, node, at, directory, Facts(lab, directory, node, name), texts, faults, ssh)
+            setting = Setting(name, node, at, directory, Facts(lab, directory, node, name), texts, faults, ssh, unsure)
             service = _service(keys, setting, written)
             if service is not None:
                 found.append(service)
@@ -152,6 +153,9 @@ def _files(written: ServiceKeys, own: tuple[ServiceFile, ...], setting: Setting)
         if not _is_inside(target):
             allowed = "a path inside the service's folder, without .."
             setting.faults.append(at.fault(shown(target), allowed, of_key=True))
+        elif any(other.startswith(f"{target}/") or target.startswith(f"{other}/") for other in written.files):
+            found = f"{shown(target)}, a file and a folder"
+            setting.faults.append(at.fault(found, "one or the other", of_key=True))
         if target in taken:
             setting.faults.append(at.fault(f"{shown(target)}, which is {taken[target]}", "another name", of_key=True))
         if source.path is not None:

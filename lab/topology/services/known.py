@@ -54,7 +54,8 @@ class Setting:
     facts: Facts
     texts: Texts
     faults: list[Fault]
-    ssh: dict[str, SshServer] = field(default_factory=dict)
+    ssh: dict[str, SshServer] = field(default_factory=dict)  # by node
+    unsure: frozenset[str] = frozenset()  # nodes with a service whose shape has faults: it may be anything
 
     def render(self, text: str, at: At) -> str:
         """A text of the topology file with its facts."""

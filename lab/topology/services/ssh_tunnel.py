@@ -88,6 +88,8 @@ def parse_forward(text: str) -> tuple[IPv4Address | IPv6Address | None, int]:
 def _server(node: NodeDraft, setting: Setting) -> SshServer | None:
     at = setting.at / "to"
     server = setting.ssh.get(node.name)
+    if server is None and node.name in setting.unsure:
+        return None
     if server is None:
         with_sshd = listed(setting.ssh)
         setting.faults.append(
