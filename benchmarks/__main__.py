@@ -36,7 +36,8 @@ def _table(figures: list[Figure]) -> str:
     rows = [("what", "measured", "target", "met")]
     rows += [(figure.what, figure.text, figure.target, "yes" if figure.met else "NO") for figure in figures]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
+    padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
+    lines = [f"| {' | '.join(cells)} |" for cells in padded]
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
     return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
 

@@ -50,7 +50,7 @@ def measure(folder: Path, *, runs: int, progress: Callable[[str], None]) -> list
 
 
 def _homelab(_folder: Path, runs: int) -> list[Figure]:
-    """the homelab, with and without services"""  # noqa: D400, D403, D415 - shown as progress
+    """the homelab, with and without services"""
     ready = _time_up(HOMELAB, runs)
     links = _time_up(HOMELAB, runs, "--no-services")
     return [
@@ -60,7 +60,7 @@ def _homelab(_folder: Path, runs: int) -> list[Figure]:
 
 
 def _hundred(folder: Path, runs: int) -> list[Figure]:
-    """a hundred hosts on one switch, beside mininet"""  # noqa: D400, D403, D415
+    """a hundred hosts on one switch, beside mininet"""
     file = str(hosts_on_a_switch(SOME, folder))
 
     def ours() -> None:
@@ -82,7 +82,7 @@ def _hundred(folder: Path, runs: int) -> list[Figure]:
 
 
 def _thousand(folder: Path, runs: int) -> list[Figure]:
-    """a thousand hosts on one switch, and what they hold"""  # noqa: D400, D403, D415
+    """a thousand hosts on one switch, and what they hold"""
     file = hosts_on_a_switch(MANY, folder)
     many = _time_up(file, max(2, runs // 3))
     some = _time_up(hosts_on_a_switch(SOME, folder), runs)
@@ -96,7 +96,7 @@ def _thousand(folder: Path, runs: int) -> list[Figure]:
 
 
 def _commands(_folder: Path, runs: int) -> list[Figure]:
-    """commands and sockets on a running lab"""  # noqa: D400, D403, D415
+    """commands and sockets on a running lab"""
     run([LAB, "up", str(HOMELAB), "--name", NAME, "--quiet"])
     lab = Lab(NAME)
     try:
@@ -119,8 +119,9 @@ def _exec_beside_ip(runs: int, execute: Timing) -> list[Figure]:
     if os.geteuid() != 0:
         return []
     # Mounted over, for `ip netns` leaves names in the host's /run.
-    script = "mount -t tmpfs none /run && ip netns add bench && for i in $(seq %d); do ip netns exec bench true; done" % (runs * 3)
-    alone = time_calls(lambda: subprocess.run(["unshare", "-n", "-m", "sh", "-c", script], check=True), 1)  # noqa: S607
+    setup = "mount -t tmpfs none /run && ip netns add bench"
+    script = f"{setup} && for i in $(seq {runs * 3}); do ip netns exec bench true; done"
+    alone = time_calls(lambda: subprocess.run(["unshare", "-n", "-m", "sh", "-c", script], check=True), 1)
     each = alone.median / (runs * 3)
     return [Figure("lab exec beside `ip netns exec`", f"{execute.median / each:.1f} x of {words(each)}", "-", 0, 0)]
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 def lab_memory(supervisor: int) -> int:
     """Bytes of user-space memory of every process in the lab's process namespace, plus its memory file system."""
-    namespace = os.readlink(f"/proc/{supervisor}/ns/pid")
+    namespace = Path(f"/proc/{supervisor}/ns/pid").readlink()
     total = 0
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
             try:
-                if os.readlink(f"/proc/{entry}/ns/pid") != namespace:
+                if (entry / "ns/pid").readlink() != namespace:
                     continue
-                rollup = Path(f"/proc/{entry}/smaps_rollup").read_text()
+                rollup = (entry / "smaps_rollup").read_text()
             except OSError:
                 continue
             found = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)

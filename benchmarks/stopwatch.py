@@ -52,7 +52,7 @@ def run(argv: Sequence[str]) -> None:
     Raises:
         RuntimeError: it failed; the text holds what it said.
     """
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(argv)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
 
@@ -61,4 +61,4 @@ def words(value: float) -> str:
     """Seconds as a person reads them."""
     if value >= 1:
         return f"{value:.2f} s"
-    return f"{value * 1000:.1f} ms" if value >= 0.0005 else f"{value * 1e6:.0f} us"  # noqa: PLR2004
+    return f"{value * 1000:.1f} ms" if value >= 0.0005 else f"{value * 1e6:.0f} us"

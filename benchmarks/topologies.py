@@ -10,5 +10,7 @@ HOMELAB = Path(__file__).parent.parent / "topologies" / "homelab.yaml"
 def hosts_on_a_switch(count: int, folder: Path) -> Path:
     """Write the file of a lab with so many hosts on one switch; returns its path."""
     file = folder / f"hosts-{count}.yaml"
-    file.write_text(f"networks: {{lan: {{prefixes: [10.0.0.0/16]}}}}\nnodes: {{h: {{count: {count}, links: {{lan: auto}}}}}}\n")
+    networks = "networks: {lan: {prefixes: [10.0.0.0/16]}}"
+    nodes = f"nodes: {{h: {{count: {count}, links: {{lan: auto}}}}}}"
+    file.write_text(f"{networks}\n{nodes}\n")
     return file

@@ -1,4 +1,4 @@
-"""The homelab, shown: brought up, asked, drawn, taken down, by the commands that a person would type (``make demo``)."""
+"""The homelab, shown: brought up, asked, drawn, taken down, by commands that a person would type (``make demo``)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _lab(*arguments: str) -> list[str]:
 def _show(title: str, command: list[str]) -> int:
     print(f"\n# {title}\n$ {shlex.join(command)}", flush=True)
     program = str(Path(sys.executable).parent / command[0])
-    return subprocess.run([program, *command[1:]], check=False).returncode  # noqa: S603
+    return subprocess.run([program, *command[1:]], check=False).returncode
 
 
 if __name__ == "__main__":

@@ -51,3 +51,9 @@ class RealiseError(LabError):
 
 class ProbeError(LabError):
     """A question could not be asked (which is never the same as the answer "no")."""
+
+
+def by_name(name: str) -> type[LabError]:
+    """The error class of that name, as it crosses from a lab's supervisor to its clients."""
+    kinds = {kind.__name__: kind for kind in (TopologyError, UsageError, HostError, RealiseError, ProbeError)}
+    return kinds.get(name, RealiseError)

@@ -1,11 +1,12 @@
 """A star has a middle: what happens to a homelab behind `ssh -R` when an edge goes.
 
-    phone -- internet -- vps-a, vps-b   <==ssh -R==   nas -- home-router(NAT) -- isp(NAT) -- internet
+phone -- internet -- vps-a, vps-b   <==ssh -R==   nas -- home-router(NAT) -- isp(NAT) -- internet
 """
 
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,6 @@ def _stop_web_of(lab: Lab, edge: str) -> None:
     wait_until(lambda: _service(lab, edge, "edge")["state"] == "ended", 5, f"the web of {edge} has ended")
 
 
-def _service(lab: Lab, node: str, name: str) -> dict[str, object]:
+def _service(lab: Lab, node: str, name: str) -> dict[str, Any]:
     (found,) = [s for s in lab.services() if (s["node"], s["service"]) == (node, name)]
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 from functools import cache
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 from lab.plan.step import Cable, Certificate, Plan, Ready, SshServer, Step
 
@@ -28,8 +28,8 @@ def from_json(text: str) -> Plan:
     return Plan(name=document["name"], steps=tuple(document["steps"]))
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any field of a step
-    kind = type(value)
+def _plain(value: Any) -> Any:
+    kind: type = type(value)
     if kind is tuple:
         return [_plain(item) for item in value]
     if kind.__name__ in _PARTS:
@@ -37,18 +37,17 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - any field of a step
     return value
 
 
-def _revive(found: dict[str, Any]) -> Any:  # noqa: ANN401 - any part of a step
+def _revive(found: dict[str, Any]) -> Any:
     kind = found.pop("step", None)
     if kind is None:
         return found
     return _PARTS[kind](**{name: _frozen(value) for name, value in found.items()})
 
 
-def _frozen(value: Any) -> Any:  # noqa: ANN401 - any field of a step
+def _frozen(value: Any) -> Any:
     return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
 
 
 @cache
 def _field_names(kind: type) -> tuple[str, ...]:
-    assert get_type_hints(kind)
     return tuple(field.name for field in fields(kind))

@@ -75,7 +75,4 @@ def _nat_chains(nat: Nat) -> list[list[str]]:
 
 
 def _forward(outside: str, forward: PortForward) -> str:
-    return (
-        f'iifname "{outside}" {forward.protocol} dport {forward.port} '
-        f"dnat ip to {forward.address}:{forward.to_port}"
-    )
+    return f'iifname "{outside}" {forward.protocol} dport {forward.port} dnat ip to {forward.address}:{forward.to_port}'

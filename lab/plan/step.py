@@ -57,7 +57,8 @@ class ConnectToSwitch:
     port_index: int
 
     def describe(self) -> str:
-        return f"connect {self.node}:{self.interface} ({self.mac}, mtu {self.mtu}) to switch {self.network} as {self.port}"
+        end = f"{self.node}:{self.interface} ({self.mac}, mtu {self.mtu})"
+        return f"connect {end} to switch {self.network} as {self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +222,8 @@ class StartService:
         words += [f"as {self.user}"] if self.user else []
         words += [f"with {', '.join(path for path, _ in self.files)}"] if self.files else []
         words += [f"after {', '.join(self.after)}"] if self.after else []
-        return f"{', '.join(words)}; restart {self.restart}; ready in {self.ready_timeout:g} s when {self.ready.describe()}"
+        ready = f"ready in {self.ready_timeout:g} s when {self.ready.describe()}"
+        return f"{', '.join(words)}; restart {self.restart}; {ready}"
 
 
 Step = (

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from lab import errors
-from lab.errors import LabError, RealiseError
+from lab.errors import RealiseError
 from lab.realise.message import Message, receive, send
 
 _LONGEST_PAUSE = 0.05  # seconds between two looks
@@ -43,6 +43,4 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str) -> No
 def _error(answer: Message) -> Exception:
     if answer["kind"] == "OSError":
         return OSError(answer["errno"], answer["error"])
-    kind = getattr(errors, answer["kind"], RealiseError)
-    assert issubclass(kind, LabError)
-    return kind(answer["error"])
+    return errors.by_name(answer["kind"])(answer["error"])

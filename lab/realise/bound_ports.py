@@ -54,5 +54,3 @@ def bound_addresses(place: Place, protocol: str) -> list[str]:
     state = _LISTENING if protocol == "tcp" else _UNCONNECTED
     both = _bound(protocol, state) + _bound(f"{protocol}6", state)
     return [f"{address} port {port}" for address, port in both]
-
-

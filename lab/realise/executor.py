@@ -146,7 +146,7 @@ class Executor:
         if pid:
             return pid
         try:
-            from lab.realise import keys  # noqa: PLC0415 - heavy, and needed in this child alone
+            from lab.realise import keys
 
             for step in steps:
                 if isinstance(step, CreateSshKeys):

@@ -32,7 +32,7 @@ _NODES = ROOT / "nodes"
 _TRUST_STORE = Path("/etc/ssl/certs/ca-certificates.crt")
 
 # Folders of which each node has its own, empty at first, and their modes.
-_OWN_FOLDERS = {"/run": 0o755, "/tmp": 0o1777, "/var/tmp": 0o1777, "/var/log": 0o755}  # noqa: S108
+_OWN_FOLDERS = {"/run": 0o755, "/tmp": 0o1777, "/var/tmp": 0o1777, "/var/log": 0o755}
 # Within a node's /run. sshd refuses to start without its folder there (sshd(8), FILES).
 _SKELETON = ("lab/home/.ssh", "lab/services", "lab/log", "lab/ssh", "sshd", "lock")
 _SHARE_OF_MEMORY = "25%"
@@ -53,7 +53,7 @@ class Filesystem:
         """
         mount("none", "/", "", MS_REC | MS_PRIVATE)
         mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-        mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")  # noqa: S108
+        mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
         self._mount_terminals()
         with _held(self.keep, str(ROOT)) as held:
             mount("tmpfs", str(ROOT), "tmpfs", MS_NOSUID | MS_NODEV, f"mode=755,size={_SHARE_OF_MEMORY}")
@@ -147,11 +147,9 @@ def _mount_point(path: str) -> str:
 @contextlib.contextmanager
 def _held(folders: tuple[str, ...], below: str) -> Iterator[list[tuple[str, int]]]:
     """Open descriptors of those of `folders` that lie below a folder about to be covered."""
-    held: list[tuple[str, int]] = []
+    wanted = [folder for folder in folders if folder.startswith(f"{below}/")]
+    held = [(folder, os.open(folder, os.O_PATH | os.O_CLOEXEC)) for folder in wanted]
     try:
-        for folder in folders:
-            if folder.startswith(f"{below}/"):
-                held.append((folder, os.open(folder, os.O_PATH | os.O_CLOEXEC)))
         yield held
     finally:
         for _, descriptor in held:
@@ -162,4 +160,3 @@ def _show_again(held: list[tuple[str, int]]) -> None:
     for folder, descriptor in held:
         Path(folder).mkdir(parents=True, exist_ok=True)
         mount(f"/proc/self/fd/{descriptor}", folder, "", MS_BIND | MS_REC)
-

@@ -117,7 +117,7 @@ def _run_mappers(target: int, user: int, group: int, user_ids: Range, group_ids:
     for program, own, lent in (("newuidmap", user, user_ids), ("newgidmap", group, group_ids)):
         path = programs.find(program) or program
         lines = ["0", str(own), "1", "1", str(lent.first), str(lent.count)]
-        if subprocess.run([path, str(target), *lines], check=False, stdin=subprocess.DEVNULL).returncode:  # noqa: S603
+        if subprocess.run([path, str(target), *lines], check=False, stdin=subprocess.DEVNULL).returncode:
             return 1
     return 0
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -78,7 +79,7 @@ def create_certificates(step: CreateCertificates, filesystem: Filesystem) -> Non
     filesystem.trust(_pem(root))
 
 
-def _certificate(subject: x509.Name, issuer: x509.Name, key: x509.CertificatePublicKeyTypes) -> x509.CertificateBuilder:
+def _certificate(subject: x509.Name, issuer: x509.Name, key: CertificatePublicKeyTypes) -> x509.CertificateBuilder:
     now = datetime.now(tz=UTC)
     return (
         x509.CertificateBuilder()

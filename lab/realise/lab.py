@@ -33,9 +33,9 @@ class Lab:
         self.nodes: dict[str, Node] = {facts["name"]: Node(self, facts) for facts in self.facts["nodes"]}
 
     @classmethod
-    def up(cls, file: str | Path, **options: Any) -> Self:  # noqa: ANN401 - those of `launch.up`
+    def up(cls, file: str | Path, **options: Any) -> Self:
         """Make a topology file real and connect to it; options as for `lab.realise.launch.up`."""
-        from lab.realise import launch  # noqa: PLC0415 - clients of a running lab do not need the topology language
+        from lab.realise import launch
 
         return cls(launch.up(Path(file), **options))
 

@@ -9,10 +9,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
-import lab as package
 from lab import errors
-from lab.errors import HostError, LabError, RealiseError, UsageError
+from lab.errors import HostError, RealiseError, UsageError
 from lab.host import programs
 from lab.plan.build import build
 from lab.plan.encoding import to_json
@@ -27,6 +27,7 @@ from lab.topology.model import Topology
 Progress = Callable[[str, int, int, str], None]
 """Called with a phase of the building, how many of its steps are done, of how many, and what is waited for."""
 
+_SOURCE = Path(errors.__file__).parent.parent  # the folder that holds the package `lab`
 _END_TIMEOUT = 30.0  # seconds for the kernel to end every process of a lab
 
 
@@ -112,9 +113,9 @@ class _Supervisor:
         self._pid_descriptor: int | None = None
         self._ordered = False
         # Nodes can read process 1's environment, so it gets nothing of the user's.
-        environment = {"PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONPATH": str(Path(package.__file__).parent.parent)}
+        environment = {"PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONPATH": str(_SOURCE)}
         with far:
-            self._process = subprocess.Popen(  # noqa: S603
+            self._process = subprocess.Popen(
                 [sys.executable, "-m", "lab.realise.supervisor", str(far.fileno())],
                 pass_fds=(far.fileno(),),
                 env=environment,
@@ -125,7 +126,7 @@ class _Supervisor:
                 cwd="/",
             )
 
-    def __enter__(self) -> _Supervisor:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -151,29 +152,30 @@ class _Supervisor:
             LabError: it failed; unless it was to be kept, the lab is gone.
         """
         try:
-            while True:
-                received = receive(self._channel)
-                if received is None:
-                    raise RealiseError(f"the supervisor ended without a word{self._last_words()}")
-                message = received[0]
-                if "supervisor" in message:
-                    with contextlib.suppress(ProcessLookupError):
-                        self._pid_descriptor = os.pidfd_open(message["supervisor"])
-                elif "progress" in message:
-                    progress(*message["progress"])
-                elif "failed" in message:
-                    if message.get("kept"):
-                        send(self._channel, {"release": True})
-                        self._pid_descriptor = None
-                    raise _error(message)
-                elif "ready" in message:
-                    send(self._channel, {"release": True})
-                    return
+            self._follow(progress)
         except BaseException:
             self._channel.close()
             if self._pid_descriptor is not None:
                 registry.await_end(self._pid_descriptor, _END_TIMEOUT)
             raise
+
+    def _follow(self, progress: Progress) -> None:
+        while (received := receive(self._channel)) is not None:
+            message, _ = received
+            if "supervisor" in message:
+                with contextlib.suppress(ProcessLookupError):
+                    self._pid_descriptor = os.pidfd_open(message["supervisor"])
+            elif "progress" in message:
+                progress(*message["progress"])
+            elif "failed" in message:
+                if message.get("kept"):
+                    send(self._channel, {"release": True})
+                    self._pid_descriptor = None
+                raise errors.by_name(message["kind"])(message["failed"])
+            elif "ready" in message:
+                send(self._channel, {"release": True})
+                return
+        raise RealiseError(f"the supervisor ended without a word{self._last_words()}")
 
     def _last_words(self) -> str:
         self._process.wait()
@@ -182,15 +184,9 @@ class _Supervisor:
         return f":\n{text}" if text else ""
 
 
-def _error(message: Message) -> LabError:
-    kind = getattr(errors, message["kind"], RealiseError)
-    assert issubclass(kind, LabError)
-    return kind(message["failed"])
-
-
 def _folders_to_keep(file: Path) -> list[str]:
     """What nodes must see even where they have folders of their own: the interpreter, the programs, the topology."""
-    folders = {Path(sys.prefix), Path(sys.base_prefix), Path(package.__file__).parent.parent, file.resolve().parent}
+    folders = {Path(sys.prefix), Path(sys.base_prefix), _SOURCE, file.resolve().parent}
     return sorted(str(folder) for folder in folders)
 
 

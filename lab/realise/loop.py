@@ -11,6 +11,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
 
 class Timer:
@@ -63,7 +64,7 @@ class Loop:
         """
         self._children[pid] = call
 
-    def run(self) -> None:
+    def run(self) -> NoReturn:
         """Serve events for ever."""
         while True:
             self.run_once()

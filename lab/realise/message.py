@@ -49,12 +49,12 @@ def receive(channel: socket.socket) -> tuple[Message, list[int]] | None:
     try:
         text = _read_memory(descriptors.pop(0)) if body == b"m" else body[1:]
         message = json.loads(text)
-        if not isinstance(message, dict):
-            raise ValueError(f"a message must be an object, not {type(message).__name__}")  # noqa: TRY004
     except (ValueError, IndexError) as error:
-        for descriptor in descriptors:
-            os.close(descriptor)
+        _close(descriptors)
         raise ValueError(f"not a message: {error}") from error
+    if not isinstance(message, dict):
+        _close(descriptors)
+        raise ValueError(f"not a message: an object is one, {type(message).__name__} is not")  # noqa: TRY004
     return message, descriptors
 
 
@@ -72,6 +72,11 @@ def _receive_packet(channel: socket.socket) -> tuple[bytes, list[int]]:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             found.frombytes(payload[: len(payload) - len(payload) % found.itemsize])
     return packet, list(found)
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _read_memory(descriptor: int) -> bytes:

@@ -17,6 +17,7 @@ from lab.realise.running import Process, start_process
 if TYPE_CHECKING:
     from lab.realise.lab import Lab
 
+Socket = socket.socket
 SocketAddress = tuple[str, int]
 _BACKLOG = 128
 _ALL_ETHERNET = 0x0003  # ETH_P_ALL (packet(7))
@@ -66,7 +67,7 @@ class Node:
         options: Sequence[tuple[int, int, int | str]] = (),
         bind: Sequence[Any] | None = None,
         listen: int | None = None,
-    ) -> socket.socket:
+    ) -> Socket:
         """A socket of this node, in this process.
 
         Args:
@@ -95,7 +96,7 @@ class Node:
         )
         return socket.socket(fileno=descriptor)
 
-    def connect(self, to: SocketAddress, timeout: float | None = 5.0, *, source: SocketAddress | None = None) -> socket.socket:
+    def connect(self, to: SocketAddress, timeout: float | None = 5.0, *, source: SocketAddress | None = None) -> Socket:
         """A TCP connection from this node; `timeout` (seconds) holds for it and for the socket afterwards.
 
         Raises:
@@ -111,7 +112,7 @@ class Node:
             raise
         return made
 
-    def listen(self, port: int = 0, address: str = "", *, backlog: int = _BACKLOG) -> socket.socket:
+    def listen(self, port: int = 0, address: str = "", *, backlog: int = _BACKLOG) -> Socket:
         """A listening TCP socket in this node; on all addresses of both IP versions unless one is given."""
         options = [(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)]
         host = self._host(address) if address else "::"
@@ -119,14 +120,14 @@ class Node:
             options.append((socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0))
         return self.socket(_family(host), options=options, bind=(host, port), listen=backlog)
 
-    def udp(self, port: int = 0, address: str = "", *, timeout: float | None = 5.0) -> socket.socket:
+    def udp(self, port: int = 0, address: str = "", *, timeout: float | None = 5.0) -> Socket:
         """A UDP socket bound in this node; IPv4 unless an IPv6 address is given."""
         host = self._host(address) if address else "0.0.0.0"  # noqa: S104 - all addresses of a node of the lab
         made = self.socket(_family(host), socket.SOCK_DGRAM, bind=(host, port))
         made.settimeout(timeout)
         return made
 
-    def packet(self, interface: str, *, timeout: float | None = 5.0) -> socket.socket:
+    def packet(self, interface: str, *, timeout: float | None = 5.0) -> Socket:
         """A raw socket that sees and sends whole Ethernet frames on an interface (packet(7))."""
         made = self.socket(socket.AF_PACKET, socket.SOCK_RAW, bind=(interface, _ALL_ETHERNET))
         made.settimeout(timeout)
@@ -155,7 +156,7 @@ class Node:
         stdout: int | IO[Any] | None = None,
         stderr: int | IO[Any] | None = None,
     ) -> Process:
-        """Start a program in this node; it ends with the returned object. Standard streams as for `subprocess.Popen`."""
+        """Start a program in this node; it ends with the returned object. Streams as for `subprocess.Popen`."""
         return start_process(
             self.lab,
             {

@@ -1,6 +1,6 @@
 """Which labs run: each has a socket whose name the kernel forgets with it, so there is nothing to keep or to sweep.
 
-The name lies in the abstract namespace (unix(7)) as ``homelab-lab/USER/LAB``; whoever binds it first has the lab's name.
+The name lies in the abstract namespace (unix(7)) as ``homelab-lab/USER/LAB``; who binds it first has the lab's name.
 """
 
 from __future__ import annotations
@@ -59,9 +59,7 @@ def knock(name: str) -> socket.socket:
 def names() -> list[str]:
     """The names of this user's labs, sorted."""
     mine = f"@{_PREFIX}/{os.geteuid()}/"
-    found = {
-        line.rpartition(mine)[2] for line in Path("/proc/net/unix").read_text().splitlines() if f" {mine}" in line
-    }
+    found = {line.rpartition(mine)[2] for line in Path("/proc/net/unix").read_text().splitlines() if f" {mine}" in line}
     return sorted(found)
 
 

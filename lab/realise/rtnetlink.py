@@ -125,9 +125,7 @@ class Requests:
             self._channel.send(packet)
             self._await_answers([what for _, what in chunk])
 
-    def _link(
-        self, what: str, fields: dict[str, Any], attributes: list[tuple[str, Any]], *, new: bool = True
-    ) -> None:
+    def _link(self, what: str, fields: dict[str, Any], attributes: list[tuple[str, Any]], *, new: bool = True) -> None:
         message = ifinfmsg()
         message.update(fields)
         message["attrs"] = attributes

@@ -158,4 +158,3 @@ def _stream(number: int, stream: Stream, theirs: list[int]) -> tuple[int, IO[str
     if number == 0:
         return read, os.fdopen(write, "w", encoding="utf-8")
     return write, os.fdopen(read, encoding="utf-8", errors="replace")
-

@@ -144,14 +144,14 @@ class Lab:
 
     def _starter_spoke(self) -> None:
         """The starter lets go of the lab with a message; an end without one means that it died or gave up."""
-        assert self._channel is not None
+        channel, released = self._channel, None
         with contextlib.suppress(OSError, ValueError):
-            if receive(self._channel) is not None:
-                self._loop.forget(self._channel)
-                self._channel.close()
-                self._channel = None
-                return
-        os._exit(1)
+            released = receive(channel) if channel is not None else None
+        if channel is None or released is None:
+            os._exit(1)
+        self._loop.forget(channel)
+        channel.close()
+        self._channel = None
 
 
 def _allow_many_descriptors() -> None:

@@ -63,7 +63,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    chance = random.Random(arguments.seed)  # noqa: S311 - moments, not secrets
+    chance = random.Random(arguments.seed)
     seen: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "kill.yaml")
@@ -118,12 +118,12 @@ def _kill_once(chance: random.Random, file: Path, name: str) -> tuple[str, str]:
 
 def _command(*arguments: str) -> subprocess.Popen[bytes]:
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen([sys.executable, "-m", "lab.cli.main", *arguments], **quiet)  # type: ignore[call-overload,no-any-return]  # noqa: S603
+    return subprocess.Popen([sys.executable, "-m", "lab.cli.main", *arguments], **quiet)  # type: ignore[call-overload,no-any-return]
 
 
 def _kill_supervisor(starter: int, name: str) -> None:
     """SIGKILL to all of the supervisor's session: it is a child of the starter until the lab's process 1 exists."""
-    for pid, parent, session, _ in _processes():
+    for _, parent, session, _ in _processes():
         if parent == starter:
             for other, _, its_session, _ in _processes():
                 if its_session == session:
@@ -157,7 +157,7 @@ def trace() -> Trace:
     return Trace(
         processes=frozenset(f"{pid} {line}" for pid, _, _, line in _processes() if _is_of_a_lab(pid, line)),
         network_namespaces=_network_namespaces(),
-        interfaces="\n".join(sorted(os.listdir("/sys/class/net"))),
+        interfaces="\n".join(sorted(entry.name for entry in Path("/sys/class/net").iterdir())),
         mounts=Path("/proc/self/mountinfo").read_text(),
         names=tuple(registry.names()),
     )
@@ -168,7 +168,7 @@ def _is_of_a_lab(pid: int, line: str) -> bool:
     if SUPERVISOR in line:
         return True
     with contextlib.suppress(OSError):
-        return os.readlink(f"/proc/{pid}/ns/pid") != os.readlink("/proc/self/ns/pid")
+        return Path(f"/proc/{pid}/ns/pid").readlink() != Path("/proc/self/ns/pid").readlink()
     return False
 
 
@@ -182,15 +182,15 @@ def _network_namespaces() -> int:
 
 def _processes() -> Iterator[tuple[int, int, int, str]]:
     """Every process: its id, parent, session and command line."""
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
             continue
         with contextlib.suppress(OSError):
-            fields = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
             if fields[0] == "Z":
                 continue
-            line = Path(f"/proc/{entry}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            yield int(entry), int(fields[1]), int(fields[3]), line
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            yield int(entry.name), int(fields[1]), int(fields[3]), line
 
 
 if __name__ == "__main__":
