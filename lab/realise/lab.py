@@ -29,6 +29,7 @@ class Lab:
         self.name = name
         self._channel = registry.knock(name)
         self._lock = threading.Lock()
+        self._ended = False
         self.facts: dict[str, Any] = self.ask({"ask": "inspect"})[0]
         self.nodes: dict[str, Node] = {facts["name"]: Node(self, facts) for facts in self.facts["nodes"]}
 
@@ -80,6 +81,8 @@ class Lab:
         Raises:
             RealiseError: the kernel did not end its processes in 30 s.
         """
+        if self._ended:
+            return
         try:
             supervisor = os.pidfd_open(registry.supervisor_of(self._channel))
         except ProcessLookupError:
@@ -94,6 +97,7 @@ class Lab:
         finally:
             os.close(supervisor)
             self._channel.close()
+            self._ended = True
 
     def close(self) -> None:
         """Let go of the lab without ending it."""

@@ -127,8 +127,10 @@ class Services:
                 running.deadline = time.monotonic() + running.step.ready_timeout
                 self._start(running)
         waiting = [name for name, running in self.running.items() if running.state not in _DONE]
+        if self._settled:  # whoever waited for the lab has gone
+            return
         self.on_progress(len(self.running) - len(waiting), len(self.running), waiting[0] if waiting else "")
-        if not self._settled and not waiting:
+        if not waiting:
             self._settled = True
             self.loop.after(_LOG_LOOK, self._bound_logs)
             self.on_ready()
@@ -214,7 +216,8 @@ class Services:
         self.loop.on_exit(pid, answered)
 
     def _ended(self, running: Running, code: int) -> None:
-        was_ready = running.state is State.READY
+        # A program that does its work and ends may do both between two looks at its log.
+        was_ready = running.state is State.READY or (running.step.ready.kind == "log" and self._is_ready(running))
         running.pid, running.exit_code = None, code
         if running.state is State.FAILED:
             return

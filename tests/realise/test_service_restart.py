@@ -115,3 +115,16 @@ def test_a_signal_to_what_does_not_run_is_refused(lab: Lab) -> None:
 def test_the_log_of_a_service_that_does_not_exist_is_refused(lab: Lab) -> None:
     with pytest.raises(UsageError, match=r"no service 'a/nothing' in this lab; it has a/always"):
         lab.log("a", "nothing")
+
+
+def test_a_service_that_ends_as_soon_as_it_is_ready_leaves_the_lab_up(up: Callable[..., Lab]) -> None:
+    """Its end and the lab's release come at the same time, in any order."""
+    once = {"run": ["sh", "-c", "echo done"], "ready": {"log": "done"}}
+    topology = {
+        "networks": {"lan": {"prefixes": ["192.0.2.0/24"]}},
+        "nodes": {"a": {"links": {"lan": "auto"}, "services": {"once": once}}},
+    }
+    for _ in range(4):
+        found = up(topology)
+        wait_until(lambda lab=found: state(lab, "once")["state"] == "ended", 5, "it has ended")  # type: ignore[misc]
+        assert found["a"].log("once") == "done\n"

@@ -1,0 +1,236 @@
+"""A lab's beginning and end: names, neighbours with the same addresses, kill -9, other users; nothing is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lab.errors import RealiseError, TopologyError, UsageError
+from lab.realise import registry
+from lab.realise.asking import wait_until
+from lab.realise.lab import Lab
+
+ROOT = Path(__file__).resolve().parents[2]
+TOPOLOGY = """
+#   a -- lan -- b
+networks: {lan: {prefixes: [192.0.2.0/24]}}
+nodes:
+  a: {links: {lan: auto}, services: {sleeper: {run: "sleep MARK"}}}
+  b: {role: router, links: {lan: auto}, nat: {outside: lan}, firewall: {input: accept}}
+"""
+
+
+def marked(mark: str) -> str:
+    return TOPOLOGY.replace("MARK", mark)
+
+
+@pytest.fixture
+def mark() -> str:
+    """A length of sleep by which the processes of one test are known."""
+    return f"1{os.getpid()}.{int.from_bytes(os.urandom(4))}"
+
+
+def with_mark(mark: str) -> list[int]:
+    """Processes of this host with the mark among their arguments."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and mark.encode() in (entry / "cmdline").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def namespaces_in_use() -> set[str]:
+    """Every network and mount namespace that some visible process is in."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        for kind in ("net", "mnt"):
+            try:
+                found.add(str((entry / "ns" / kind).readlink()))
+            except OSError:
+                continue
+    return found
+
+
+def namespaces_of(pid: int) -> set[str]:
+    return {str(Path(f"/proc/{pid}/ns/{kind}").readlink()) for kind in ("net", "mnt")}
+
+
+@pytest.mark.essential
+@pytest.mark.single_id
+def test_down_ends_every_process_and_frees_the_name(up: Callable[..., Lab], mark: str) -> None:
+    lab = up(marked(mark))
+    assert len(with_mark(mark)) == 1
+    assert lab.name in registry.names()
+    lab.down()
+    assert with_mark(mark) == []
+    assert lab.name not in registry.names()
+    lab.down()  # once more is no error
+
+
+@pytest.mark.essential
+@pytest.mark.single_id
+def test_a_killed_supervisor_leaves_nothing(up: Callable[..., Lab], mark: str) -> None:
+    interfaces, mounts = set(Path("/sys/class/net").iterdir()), Path("/proc/self/mountinfo").read_text()
+    lab = up(marked(mark))
+    (sleeper,) = with_mark(mark)
+    spaces = namespaces_of(sleeper) | namespaces_of(registry.supervisor_of(lab._channel))
+    assert spaces & namespaces_in_use() == spaces
+    listening = lab["b"].listen(80)
+    os.kill(registry.supervisor_of(lab._channel), signal.SIGKILL)
+    wait_until(lambda: not with_mark(mark), 10, "its processes are gone")
+    wait_until(lambda: not spaces & namespaces_in_use(), 10, "its namespaces are gone")
+    wait_until(lambda: lab.name not in registry.names(), 10, "its name is free")
+    listening.close()
+    assert set(Path("/sys/class/net").iterdir()) == interfaces
+    assert Path("/proc/self/mountinfo").read_text() == mounts
+    with pytest.raises((OSError, RealiseError)):
+        lab.services()
+    lab.down()  # ending one that has ended is no error
+
+
+@pytest.mark.essential
+@pytest.mark.single_id
+def test_a_lab_lives_on_after_whoever_started_it(name: str, tmp_path: Path, mark: str) -> None:
+    (tmp_path / "t.yaml").write_text(marked(mark))
+    file = str(tmp_path / "t.yaml")
+    code = f"from pathlib import Path; from lab.realise.launch import up; up(Path({file!r}), name={name!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    with Lab(name) as lab:
+        assert lab["a"].run(["hostname"]).stdout == "a\n"
+        assert len(with_mark(mark)) == 1
+    assert with_mark(mark) == []
+
+
+@pytest.mark.essential
+@pytest.mark.single_id
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_whoever_is_ended_while_starting_a_lab_leaves_none(
+    name: str, tmp_path: Path, mark: str, number: signal.Signals
+) -> None:
+    never_ready = marked(mark).replace(f'"sleep {mark}"', f'"sleep {mark}", ready: {{tcp: 1, timeout: 60s}}')
+    (tmp_path / "t.yaml").write_text(never_ready)
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from pathlib import Path; from lab.realise.launch import up\n"
+        f"up(Path({str(tmp_path / 't.yaml')!r}), name={name!r})"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL) as starter:
+        wait_until(lambda: with_mark(mark), 20, "its service runs")
+        starter.send_signal(number)
+        assert starter.wait(20) != 0
+    wait_until(lambda: not with_mark(mark), 10, "its processes are gone")
+    wait_until(lambda: name not in registry.names(), 10, "its name is free")
+
+
+@pytest.mark.essential
+@pytest.mark.single_id
+def test_two_labs_with_the_same_addresses_live_side_by_side(up: Callable[..., Lab]) -> None:
+    labs = [up(marked("1000")), up(marked("1000"))]
+    servers = [lab["b"].udp(5000) for lab in labs]
+    for number, lab in enumerate(labs):
+        with lab["a"].udp() as client:
+            client.sendto(b"%d" % number, (lab["b"].address(), 5000))
+    assert labs[0]["b"].address() == labs[1]["b"].address()
+    for number, server in enumerate(servers):
+        assert server.recv(10) == b"%d" % number
+        server.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            server.recv(10)
+        server.close()
+    labs[0].down()
+    assert labs[1]["a"].run(["ping", "-c", "1", "-W", "1", "b"]).returncode == 0
+
+
+@pytest.mark.essential
+@pytest.mark.single_id
+def test_a_second_lab_of_one_name_is_refused_and_the_first_lives_on(up: Callable[..., Lab], name: str) -> None:
+    first = up(marked("1000"), name=name)
+    with pytest.raises(UsageError, match=f"a lab named '{name}' is already up: `lab down {name}` ends it"):
+        up(marked("1000"), name=name)
+    assert first["a"].run(["true"]).returncode == 0
+
+
+@pytest.mark.essential
+@pytest.mark.single_id
+def test_a_lab_that_is_not_up_is_named_with_those_that_are(up: Callable[..., Lab]) -> None:
+    running = up(marked("1000")).name
+    with pytest.raises(UsageError, match=rf"no lab named 'nowhere' is up; running: .*\b{running}\b"):
+        Lab("nowhere")
+
+
+@pytest.mark.essential
+@pytest.mark.single_id
+def test_a_faulty_topology_starts_nothing(up: Callable[..., Lab], name: str) -> None:
+    with pytest.raises(TopologyError, match="nodes"):
+        up("nodes: {a: {links: {nowhere: auto}}}", name=name)
+    assert name not in registry.names()
+
+
+@pytest.mark.essential
+@pytest.mark.single_id
+def test_a_lab_that_fails_leaves_no_process(up: Callable[..., Lab], mark: str) -> None:
+    failing = marked(mark).replace("b: {role", "c: {sysctls: {net.ipv4.no_such: 1}, links: {lan: auto}}\n  b: {role")
+    with pytest.raises(RealiseError, match="no_such"):
+        up(failing)
+    assert with_mark(mark) == []
+
+
+@pytest.mark.essential
+@pytest.mark.single_id
+def test_letting_go_of_a_lab_leaves_it_alone(up: Callable[..., Lab]) -> None:
+    lab = up(marked("1000"))
+    Lab(lab.name).close()
+    assert lab["a"].run(["true"]).returncode == 0
+
+
+@pytest.mark.essential
+@pytest.mark.single_id
+def test_a_container_is_refused_with_a_reason(up: Callable[..., Lab]) -> None:
+    with pytest.raises(UsageError, match=r"node a: containers .* are not realised by this version"):
+        up(
+            {
+                "networks": {"lan": {"prefixes": ["192.0.2.0/24"]}},
+                "nodes": {"a": {"image": "x/y:1", "links": {"lan": "auto"}}},
+            }
+        )
+
+
+@pytest.mark.root
+def test_another_user_cannot_talk_to_a_lab(up: Callable[..., Lab]) -> None:
+    """The name lies in the abstract namespace, where anyone may knock; the supervisor hangs up on strangers."""
+    lab = up(marked("1000"))
+    address = f"\\0homelab-lab/{os.geteuid()}/{lab.name}"
+    code = (
+        f"import socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.connect('{address}')\n"
+        "s.settimeout(5)\n"
+        'try: s.send(b\'p{"ask": "inspect"}\')\n'
+        "except BrokenPipeError: pass\n"
+        "print(s.recv(1000))"
+    )
+    stranger = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    for who, answer in ((stranger, ("b''",)), ([], ("b'p{",))):
+        done = subprocess.run(
+            [*who, "/usr/bin/python3", "-c", code], capture_output=True, text=True, check=False, timeout=20
+        )
+        assert done.stdout.startswith(answer) or (who and "ConnectionResetError" in done.stderr), done
+
+
+@pytest.mark.essential
+@pytest.mark.single_id
+def test_only_the_owners_lab_is_believed(name: str) -> None:
+    """Whoever binds the name without being a lab is not one: no answer is no lab."""
+    door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with door:
+        door.bind(f"\0homelab-lab/{os.geteuid()}/{name}")
+        with pytest.raises(UsageError):  # bound, but nobody listens
+            Lab(name)
