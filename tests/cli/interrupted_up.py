@@ -1,0 +1,43 @@
+"""Interrupts `lab up` and counts what is there before, meanwhile and after; run as process 1 of namespaces of its own.
+
+Arguments: the command. Prints a JSON object.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+def main() -> None:
+    before = what_is_there()
+    with subprocess.Popen(sys.argv[1:]) as up:
+        deadline = time.monotonic() + 20
+        while (meanwhile := what_is_there())["networks"] < before["networks"] + 2:
+            assert time.monotonic() < deadline, meanwhile
+        up.send_signal(signal.SIGINT)
+        code = up.wait(30)
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, 0):  # the orphans that process 1 inherits
+            pass
+    print(json.dumps({"before": before, "meanwhile": meanwhile, "after": what_is_there(), "code": code}))
+
+
+def what_is_there() -> dict[str, int]:
+    processes = [folder for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+    networks = set()
+    for folder in processes:
+        with contextlib.suppress(OSError):
+            networks.add((folder / "ns/net").readlink())
+    doors = Path("/proc/net/unix").read_text().count("@homelab-lab/")
+    return {"processes": len(processes), "networks": len(networks), "doors": doors}
+
+
+if __name__ == "__main__":
+    main()
