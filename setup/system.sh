@@ -51,21 +51,18 @@ allow_daemons() {
     if [ -e "$policy.before-lab" ]; then mv "$policy.before-lab" "$policy"; fi
 }
 
-keep_off_at_boot() {
-    local package unit
-    command -v systemctl >/dev/null || return 0
-    for package in "$@"; do
-        is_installed "$package" || continue # only what came in through us
-        for unit in $(dpkg-query -L "$package" | sed -n 's|.*/systemd/system/\([^/@]*\.\(service\|socket\)\)$|\1|p' | sort -u); do
-            systemctl --quiet disable "$unit" 2>/dev/null || true # a static unit cannot be disabled and is never started by itself
-        done
-    done
+# The links by which systemd starts a daemon of ours at boot. Read from the folder, for a host may lack systemctl.
+boot_links() {
+    find /etc/systemd/system -type l \( -name 'ssh*.service' -o -name 'ssh*.socket' -o -name nginx.service \) 2>/dev/null | sort
 }
 
+# Only links that the installation made are removed: a daemon that was here before stays as it was.
 install() {
+    local before
+    before=$(boot_links)
     refuse_daemons
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
-    keep_off_at_boot "$@" nginx openssh-server
+    comm -13 <(echo "$before") <(boot_links) | xargs --no-run-if-empty rm --
 }
 
 if ! command -v dpkg-query apt-get >/dev/null; then
