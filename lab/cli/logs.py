@@ -107,11 +107,11 @@ def _services(lab: Message, node: str, service: str | None) -> list[str]:
     running = [state["service"] for state in lab["states"] if state["node"] == node]
     if service is None:
         if not running:
-            raise UsageError(f"node {node} runs no services")
+            raise UsageError(f"node {node!r} runs no services")
         return running
     if service not in running:
         why = "was not started (`lab up --no-services`)" if service in known else "does not exist"
-        raise UsageError(f"service {service!r} of node {node} {why}; running: {', '.join(running) or 'none'}")
+        raise UsageError(f"service {service!r} of node {node!r} {why}; running: {', '.join(running) or 'none'}")
     return [service]
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import pwd
 import signal
 import subprocess
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from lab.errors import HostError
 from lab.host import programs
+from lab.host.facts import HostFacts, read_facts
+from lab.host.subordinate_ids import ENOUGH, FILES, IdRange, subordinate_range
 from lab.realise.syscalls import CLONE_NEWUSER, unshare
 
 
@@ -23,19 +23,12 @@ class Ids(StrEnum):
     ONE = "one"  # one id: programs that change user fail
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
-    """A line of /etc/subuid or /etc/subgid."""
-
-    first: int
-    count: int
-
-
 def ids_of_this_user() -> Ids:
     """What a lab started by this process would have."""
-    if os.geteuid() == 0:
-        return Ids.ALL
-    return Ids.RANGE if _ranges() is not None else Ids.ONE
+    facts = read_facts()
+    if not facts.needs_user_namespace:
+        return Ids.ALL if facts.mapped_ids >= ENOUGH else Ids.ONE
+    return Ids.RANGE if _ranges(facts) is not None else Ids.ONE
 
 
 def enter_user_namespace() -> None:
@@ -44,10 +37,11 @@ def enter_user_namespace() -> None:
     Raises:
         HostError: the host does not let this user have one.
     """
-    if os.geteuid() == 0:
+    facts = read_facts()
+    if not facts.needs_user_namespace:
         return
     user, group = os.geteuid(), os.getegid()
-    ranges = _ranges()
+    ranges = _ranges(facts)
     if ranges is None:
         _unshare_user()
         Path("/proc/self/setgroups").write_text("deny")
@@ -60,33 +54,20 @@ def enter_user_namespace() -> None:
     os.setresuid(0, 0, 0)
 
 
-def _ranges() -> tuple[Range, Range] | None:
-    """The subordinate user and group ids of this user, if the host has both and the programs that map them."""
-    if programs.find("newuidmap") is None or programs.find("newgidmap") is None:
-        return None
-    user_ids, group_ids = _range_in("/etc/subuid"), _range_in("/etc/subgid")
-    return (user_ids, group_ids) if user_ids and group_ids else None
-
-
-def _range_in(path: str) -> Range | None:
-    """The widest range of this user, by name or number (subuid(5))."""
-    user = os.geteuid()
-    names = {str(user)}
-    try:
-        names.add(pwd.getpwuid(user).pw_name)
-        lines = Path(path).read_text().splitlines()
-    except (KeyError, OSError):
-        lines = []
-    found = [line.split(":") for line in lines]
-    ranges = [
-        Range(int(fields[1]), int(fields[2]))
-        for fields in found
-        if len(fields) == 3 and fields[0] in names and fields[1].isdigit() and fields[2].isdigit()
+def _ranges(facts: HostFacts) -> tuple[IdRange, IdRange] | None:
+    """The subordinate user and group ids of this user, if it has enough of both and the host can map them."""
+    found = [
+        subordinate_range(file, facts.user, facts.uid) if programs.find(program) else None
+        for program, file in FILES.items()
     ]
-    return max(ranges, key=lambda lent: lent.count, default=None)
+    match found:
+        case [IdRange(size=users) as user_ids, IdRange(size=groups) as group_ids] if min(users, groups) >= ENOUGH:
+            return user_ids, group_ids
+        case _:
+            return None
 
 
-def _map_ranges(user: int, group: int, user_ids: Range, group_ids: Range) -> None:
+def _map_ranges(user: int, group: int, user_ids: IdRange, group_ids: IdRange) -> None:
     """Let newuidmap and newgidmap, run by a child that stays outside, map this process's ids."""
     ready, go = os.pipe2(os.O_CLOEXEC)
     child = os.fork()
@@ -113,10 +94,10 @@ def _map_ranges(user: int, group: int, user_ids: Range, group_ids: Range) -> Non
         )
 
 
-def _run_mappers(target: int, user: int, group: int, user_ids: Range, group_ids: Range) -> int:
+def _run_mappers(target: int, user: int, group: int, user_ids: IdRange, group_ids: IdRange) -> int:
     for program, own, lent in (("newuidmap", user, user_ids), ("newgidmap", group, group_ids)):
         path = programs.find(program) or program
-        lines = ["0", str(own), "1", "1", str(lent.first), str(lent.count)]
+        lines = ["0", str(own), "1", "1", str(lent.start), str(lent.size)]
         if subprocess.run([path, str(target), *lines], check=False, stdin=subprocess.DEVNULL).returncode:
             return 1
     return 0

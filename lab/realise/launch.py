@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from lab import errors
+from lab import errors, host
 from lab.errors import HostError, RealiseError, UsageError
 from lab.host import programs
 from lab.plan.build import build
@@ -54,6 +54,17 @@ def up(
         HostError: this host or user lacks something that the lab needs.
         RealiseError: a step failed, or a service did not get ready; the lab is gone (but for `keep_failed`).
     """
+    try:
+        return _up(file, name, services=services, keep_failed=keep_failed, progress=progress or _silent)
+    except HostError as error:
+        # What the kernel said is one line; what the host lacks, and the line that mends it, is found by trying.
+        lacking = host.required(host.examine())
+        if not lacking:
+            raise
+        raise HostError(f"{error}\n{host.refusal(lacking)}") from error
+
+
+def _up(file: Path, name: str | None, *, services: bool, keep_failed: bool, progress: Progress) -> str:
     # The supervisor's interpreter starts while the topology is read.
     with _Supervisor() as supervisor:
         topology = load_topology(file, name)
@@ -67,7 +78,7 @@ def up(
                 "keep_failed": keep_failed,
             }
             supervisor.order(order, door)
-        supervisor.await_ready(progress or _silent)
+        supervisor.await_ready(progress)
     return topology.name
 
 

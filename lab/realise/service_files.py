@@ -69,7 +69,7 @@ class ServiceFiles:
             return
         with self.log.open("r+b") as file:
             file.seek(-_KEPT_OF_LOG, os.SEEK_END)
-            kept = file.read()
+            kept = file.read(_KEPT_OF_LOG)  # no further: the end may be moving away faster than one can read
             file.seek(0)
             file.truncate()
             file.write(b"... older lines were cut, for the log had passed %d MiB\n" % (LONGEST_LOG >> 20) + kept)

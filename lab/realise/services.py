@@ -23,7 +23,7 @@ _LATER_POLL = 0.1  # the same once the lab is up and a service starts again
 _COMMAND_POLL = 0.05  # the same where a look is a process
 _FIRST_BACKOFF = 0.1  # seconds before a service that ended is started again; doubles each time
 _LONGEST_BACKOFF = 5.0
-_LOG_LOOK = 1.0  # seconds between two looks at the sizes of logs
+_LOG_LOOK = 0.2  # seconds between two looks at the sizes of logs
 _LOG_TAIL = 20  # lines shown of a service that failed
 
 

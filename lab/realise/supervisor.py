@@ -64,12 +64,20 @@ def _enter_namespaces() -> None:
     if os.geteuid() == 0 and Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]:
         for capability in _CAPABILITIES_OF_THE_HOST:
             prctl(PR_CAPBSET_DROP, capability)
+    before = _namespaces()
     try:
         unshare(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET)
     except OSError as error:
         raise HostError(
             f"this user may not have namespaces of its own ({error.strerror}): see `lab doctor` for what to change"
         ) from error
+    # A sandbox that only pretends to unshare must not have its host changed by what comes next.
+    if before & _namespaces():
+        raise HostError("this host says that it made new namespaces, but did not; no lab can live here")
+
+
+def _namespaces() -> set[Path]:
+    return {Path(f"/proc/self/ns/{kind}").readlink() for kind in ("mnt", "uts", "ipc", "net")}
 
 
 def _serve(channel: socket.socket, order: Message, descriptors: list[int]) -> NoReturn:
