@@ -1,0 +1,75 @@
+"""What a supervisor is ordered to build: a topology's plan and facts, after a look at what this host can do."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from lab.errors import HostError, UsageError
+from lab.host import programs
+from lab.plan.build import build
+from lab.plan.encoding import to_json
+from lab.plan.facts import facts
+from lab.plan.step import LoadRuleset, Plan, StartService
+from lab.realise.identity import Ids, ids_of_this_user
+from lab.realise.message import Message
+from lab.realise.starting import SOURCE
+from lab.topology.load import load_topology
+from lab.topology.model import Topology
+
+
+def order(file: Path, name: str | None, *, services: bool, keep_failed: bool) -> tuple[str, Message]:
+    """The name of the lab and the order for its supervisor.
+
+    Raises:
+        TopologyError: the file has faults.
+        UsageError, HostError: as `require_host`.
+    """
+    topology = load_topology(file, name)
+    plan = build(topology, services=services)
+    require_host(topology, plan)
+    return topology.name, {
+        "plan": to_json(plan),
+        "facts": facts(topology),
+        "keep": _folders_to_keep(topology.file),
+        "keep_failed": keep_failed,
+    }
+
+
+def require_host(topology: Topology, plan: Plan) -> None:
+    """Refuse what is known beforehand not to work here, so that nothing is half built.
+
+    Raises:
+        UsageError: the topology asks for what this version cannot do.
+        HostError: a program or the ids that a service needs are missing.
+    """
+    for node in topology.nodes:
+        if node.image is not None:
+            raise UsageError(
+                f"node {node.name}: containers (image: {node.image}) are not realised by this version; "
+                "leave `image` out and the node is a network namespace with the host's programs"
+            )
+    if any(isinstance(step, LoadRuleset) for step in plan.steps) and programs.find("nft") is None:
+        raise HostError("nft is missing, and this topology has NAT or firewalls: sudo apt-get install nftables")
+    starts = [step for step in plan.steps if isinstance(step, StartService)]
+    for step in starts:
+        if "/" not in step.argv[0] and programs.find(step.argv[0]) is None:
+            raise HostError(
+                f"service {step.node}/{step.service}: no program {step.argv[0]!r} on this host; "
+                "install it (`lab doctor` knows the package of the usual ones)"
+            )
+    if ids_of_this_user() is Ids.ONE:
+        changing = [f"{step.node}/{step.service}" for step in starts if step.changes_user or step.user]
+        if changing:
+            raise HostError(
+                f"{', '.join(changing)}: these services change user, but this user has a single id to give. "
+                "Mend: sudo apt-get install uidmap, then a line `USER:100000:65536` for this user "
+                "in both /etc/subuid and /etc/subgid; `lab doctor` shows the exact lines. "
+                "Without services: `lab up --no-services`"
+            )
+
+
+def _folders_to_keep(file: Path) -> list[str]:
+    """What nodes must see even where they have folders of their own: the interpreter, the programs, the topology."""
+    folders = {Path(sys.prefix), Path(sys.base_prefix), SOURCE, file.resolve().parent}
+    return sorted(str(folder) for folder in folders)
