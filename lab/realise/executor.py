@@ -62,6 +62,9 @@ class Executor:
             RealiseError: a step failed; its text names the step and the cause. Nothing is undone here: the lab ends
                 with its supervisor.
         """
+        for step in plan.steps:
+            if isinstance(step, CreateNode):
+                self.nodes.filesystem.make_node_folders(step.node)
         key_maker = self._make_keys([s for s in plan.steps if isinstance(s, CreateSshKeys | CreateCertificates)])
         for phase, group in groupby(plan.steps, key=lambda step: _PHASES[type(step)]):
             steps = list(group)
@@ -138,10 +141,6 @@ class Executor:
         if not steps:
             return None
         filesystem = self.nodes.filesystem
-        for node in {node for step in steps for node in _nodes_with_keys(step)}:
-            filesystem.node_folder(node, "/run/lab/home/.ssh").mkdir(parents=True, exist_ok=True)
-            filesystem.node_folder(node, "/run/lab/ssh").mkdir(parents=True, exist_ok=True)
-            filesystem.node_folder(node, "/run/lab/services").mkdir(parents=True, exist_ok=True)
         pid = os.fork()
         if pid:
             return pid
@@ -157,12 +156,6 @@ class Executor:
         except BaseException as error:  # noqa: BLE001 - a forked child must end here, whatever happened
             Path("/run/keys-failed").write_text(repr(error))
             os._exit(1)
-
-
-def _nodes_with_keys(step: CreateSshKeys | CreateCertificates) -> set[str]:
-    if isinstance(step, CreateCertificates):
-        return {wanted.node for wanted in step.certificates}
-    return {name for server in step.servers for name in (server.node, *server.clients)}
 
 
 def _await_child(pid: int, what: str) -> None:

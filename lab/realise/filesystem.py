@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from lab.realise.process import HOME
@@ -34,7 +35,16 @@ _TRUST_STORE = Path("/etc/ssl/certs/ca-certificates.crt")
 # Folders of which each node has its own, empty at first, and their modes.
 _OWN_FOLDERS = {"/run": 0o755, "/tmp": 0o1777, "/var/tmp": 0o1777, "/var/log": 0o755}
 # Within a node's /run. sshd refuses to start without its folder there (sshd(8), FILES).
-_SKELETON = ("lab/home/.ssh", "lab/services", "lab/log", "lab/ssh", "sshd", "lock")
+_SKELETON = {
+    "lab": 0o755,
+    "lab/home": 0o755,
+    "lab/home/.ssh": 0o700,
+    "lab/services": 0o755,
+    "lab/log": 0o755,
+    "lab/ssh": 0o755,
+    "lock": 0o1777,
+    "sshd": 0o755,
+}
 _SHARE_OF_MEMORY = "25%"
 
 
@@ -43,7 +53,7 @@ class Filesystem:
     """The lab's files: made once by its supervisor, then once for each node."""
 
     keep: tuple[str, ...]  # folders of the host that nodes must see even below a folder of their own
-    _shared_files: list[tuple[str, str]] = field(default_factory=list)
+    _shared_files: int = 0
 
     def prepare(self) -> None:
         """Make the lab's own mounts in the supervisor's fresh mount namespace.
@@ -74,13 +84,13 @@ class Filesystem:
         """Where the supervisor finds what the node calls `path`, which lies below one of the node's own folders."""
         for folder in _OWN_FOLDERS:
             if path == folder or path.startswith(f"{folder}/"):
-                return _NODES / node / folder.strip("/").replace("/", "-") / path[len(folder) :].lstrip("/")
+                return Path(f"{_NODES}/{node}{_flat(folder)}{path[len(folder) :]}")
         raise ValueError(f"{path} is not among {', '.join(_OWN_FOLDERS)}")
 
     def add_shared_file(self, text: str) -> str:
         """Keep a file for several nodes; returns the path to give to `prepare_node`."""
-        name = f"file{len(self._shared_files)}"
-        self._shared_files.append((name, text))
+        self._shared_files += 1
+        name = f"file{self._shared_files}"
         (SHARED / name).write_text(text)
         return str(_SHARED_READ_ONLY / name)
 
@@ -90,26 +100,29 @@ class Filesystem:
             store.seek(0, os.SEEK_END)
             store.write(certificate)
 
+    def make_node_folders(self, node: str) -> None:
+        """Make the folders of its own that a node will have. Called for all nodes before the first is prepared."""
+        # A thousand nodes: no Path objects here.
+        os.mkdir(f"{_NODES}/{node}")  # noqa: PTH102
+        for folder, mode in _OWN_FOLDERS.items():
+            os.mkdir(f"{_NODES}/{node}{_flat(folder)}")  # noqa: PTH102
+            os.chmod(f"{_NODES}/{node}{_flat(folder)}", mode)  # noqa: PTH101
+        for part, mode in _SKELETON.items():
+            os.mkdir(f"{_NODES}/{node}{_flat('/run')}/{part}", mode)  # noqa: PTH102
+
     def prepare_node(self, node: str, files: list[tuple[str, str]]) -> None:
-        """Make a node's own folders and files in its fresh mount namespace, which this process is in.
+        """Show a node its own folders and files in its fresh mount namespace, which this process is in.
 
         Args:
             node: its name.
             files: pairs of a path from `add_shared_file` and the path that the node shall see it at.
         """
         mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-        sources = {folder: str(self.node_folder(node, folder)) for folder in _OWN_FOLDERS}
-        for folder, mode in _OWN_FOLDERS.items():
-            os.makedirs(sources[folder], exist_ok=True)  # noqa: PTH103 - a thousand nodes: no Path objects
-            os.chmod(sources[folder], mode)  # noqa: PTH101
-        for part in _SKELETON:
-            os.makedirs(f"{sources['/run']}/{part}", exist_ok=True)  # noqa: PTH103
-        os.chmod(f"{sources['/run']}/lab/home/.ssh", 0o700)  # noqa: PTH101
         held_files = [(os.open(source, os.O_PATH | os.O_CLOEXEC), target) for source, target in files]
         # /run last: the lab's own folders lie below it.
         for folder in reversed(_OWN_FOLDERS):
             with _held(self.keep, folder) as held:
-                mount(sources[folder], folder, "", MS_BIND)
+                mount(f"{_NODES}/{node}{_flat(folder)}", folder, "", MS_BIND)
                 _show_again(held)
         for descriptor, target in held_files:
             mount(f"/proc/self/fd/{descriptor}", _mount_point(target), "", MS_BIND)
@@ -135,13 +148,24 @@ def _accounts() -> list[list[str]]:
     return accounts
 
 
+def _flat(folder: str) -> str:
+    """The name of one of `_OWN_FOLDERS` in a node's folder of the lab's file system, after a slash."""
+    return "/" + folder[1:].replace("/", "-")
+
+
 def _mount_point(path: str) -> str:
     """Where to mount a file over `path`: systemd hosts have /etc/resolv.conf as a link into /run."""
-    real = os.path.realpath(path)
+    real = _real_path(path)
     if real.startswith(tuple(f"{folder}/" for folder in _OWN_FOLDERS)) and not os.path.exists(real):  # noqa: PTH110
         Path(real).parent.mkdir(parents=True, exist_ok=True)
         Path(real).touch()
     return real
+
+
+@cache
+def _real_path(path: str) -> str:
+    """The same in every node, for they see the host's /etc."""
+    return os.path.realpath(path)
 
 
 @contextlib.contextmanager
