@@ -26,6 +26,7 @@ LONGEST_FILE = 4 * 1024 * 1024  # bytes; of a longer one the end is kept
 _TIME_FOR_ALL = 30.0  # seconds; nodes that are not asked by then are named
 _AT_ONCE = 8  # nodes
 _LONGEST_FOLDER_NAME = 120
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*(?:(?:/|::)[A-Za-z0-9_][A-Za-z0-9_.]*)*")  # no "-": it stands for "/"
 
 
 def write_evidence(lab: Lab, folder: Path, *, title: str = "", failure: str = "") -> Path:
@@ -69,12 +70,12 @@ def write_failure(folder: Path, title: str, failure: str, file: Path) -> Path:
 
 
 def folder_name(title: str) -> str:
-    """A folder's name for a test's: readable, safe, and its own even where two look alike."""
-    name = re.sub("[^A-Za-z0-9._-]+", "-", title).strip("-.") or "test"
-    if name == title or (len(name) <= _LONGEST_FOLDER_NAME and "[" not in title):
-        return name[:_LONGEST_FOLDER_NAME]
-    digest = hashlib.sha256(title.encode()).hexdigest()[:8]
-    return f"{name[: _LONGEST_FOLDER_NAME - 9]}-{digest}"
+    """A folder's name for a test's: readable, safe, and its own even where two titles look alike."""
+    if len(title) <= _LONGEST_FOLDER_NAME and _PLAIN.fullmatch(title):
+        return title.replace("::", "--").replace("/", "-")
+    digest = hashlib.sha256(title.encode(errors="replace")).hexdigest()[:8]
+    name = re.sub("[^A-Za-z0-9._-]+", "-", title)[: _LONGEST_FOLDER_NAME - 9].strip("-.")
+    return f"{name or 'test'}-{digest}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ def test_a_failed_test_says_where_its_evidence_is(project: Any) -> None:
     (page,) = ran.pages()
     assert f"evidence: {page}" in ran.output
     assert f"lab: evidence of what failed: {page.parent.parent}" in ran.output
-    assert page.parent.name == "test_it.py-test_it"
+    assert page.parent.name == "test_it.py--test_it"
     assert re.fullmatch(r"\d{8}T\d{6}Z-\d+", page.parent.parent.name)
     assert "# test_it.py::test_it\n" in page.read_text()
     assert "the reason" in page.read_text()
@@ -38,7 +38,7 @@ def test_the_folder_for_evidence_can_be_elsewhere(project: Any) -> None:
     project.write("pytest.ini", "[pytest]\nlab_reports = out/evidence\n")
     failing(project)
     project.run()
-    assert len(list((project.folder / "out/evidence").glob("*/test_it.py-test_it/index.md"))) == 1
+    assert len(list((project.folder / "out/evidence").glob("*/test_it.py--test_it/index.md"))) == 1
     assert not (project.folder / "reports").exists()
 
 
