@@ -68,7 +68,7 @@ def build(topology: Topology, *, services: bool = True) -> Plan:
         *(step for node in topology.nodes for step in _routes(node)),
         *(LoadRuleset(node.name, text) for node in topology.nodes if (text := ruleset(node))),
         *(_keys(topology) if services else ()),
-        *(_start(node, service) for node in topology.nodes for service in node.services if services),
+        *(_starts(topology) if services else ()),
     )
     return Plan(topology.name, steps)
 
@@ -177,6 +177,22 @@ def _keys(topology: Topology) -> list[Step]:
         *([CreateSshKeys(servers)] if servers else []),
         *([CreateCertificates(certificates)] if certificates else []),
     ]
+
+
+def _starts(topology: Topology) -> list[StartService]:
+    """The services in the order of the file, but each after those that it waits for (the topology has no loops)."""
+    starts = {f"{node.name}/{each.name}": _start(node, each) for node in topology.nodes for each in node.services}
+    ordered: dict[str, StartService] = {}
+    for name in starts:
+        way = [name]
+        while way:
+            missing = next((before for before in starts[way[-1]].after if before not in ordered), None)
+            if missing is not None:
+                way.append(missing)
+                continue
+            ordered.setdefault(way[-1], starts[way[-1]])
+            way.pop()
+    return list(ordered.values())
 
 
 def _start(node: Node, service: Service) -> StartService:

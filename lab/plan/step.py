@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
+from textwrap import indent
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +135,7 @@ class LoadRuleset:
     text: str
 
     def describe(self) -> str:
-        body = "".join(f"\n    {line}" for line in self.text.splitlines())
-        return f"ruleset {self.node}:{body}"
+        return f"ruleset {self.node}:\n{indent(self.text, '    ').rstrip()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,7 @@ class Ready:
             case "log":
                 return f"its log matches /{self.pattern}/"
             case "command":
-                return f"{' '.join(self.argv)!r} succeeds"
+                return f"`{shlex.join(self.argv)}` succeeds"
             case _:
                 return "started"
 
@@ -218,12 +219,14 @@ class StartService:
     changes_user: bool
 
     def describe(self) -> str:
-        words = [f"start {self.node}/{self.service}: {' '.join(self.argv)}"]
+        settings = (f"{name}={shlex.quote(value)}" for name, value in self.environment)
+        words = [f"start {self.node}/{self.service}: {' '.join([*settings, shlex.join(self.argv)])}"]
         words += [f"as {self.user}"] if self.user else []
         words += [f"with {', '.join(path for path, _ in self.files)}"] if self.files else []
         words += [f"after {', '.join(self.after)}"] if self.after else []
-        ready = f"ready in {self.ready_timeout:g} s when {self.ready.describe()}"
-        return f"{', '.join(words)}; restart {self.restart}; {ready}"
+        limit = "" if self.ready.kind == "started" else f", within {self.ready_timeout:g} s"
+        ready = f"ready once {self.ready.describe()}{limit}"
+        return f"{', '.join(words)}; restart {self.restart}; {ready}".replace("\n", "\\n")
 
 
 Step = (

@@ -29,7 +29,7 @@ nodes:
 """
 
 # What the CLI shows of a plan's end; the plan itself has golden files of its own.
-LAST_STEP = "start a/web: python3 -m http.server 80; restart never; ready in 10 s when tcp *:80 of a is bound"
+LAST_STEP = "start a/web: python3 -m http.server 80; restart never; ready once tcp *:80 of a is bound, within 10 s"
 
 
 @pytest.fixture

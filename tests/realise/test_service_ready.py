@@ -92,7 +92,7 @@ def test_without_a_check_a_service_is_ready_once_started(up: Callable[..., Lab])
         ({"udp": 80}, r"udp \*:80 of a is bound; bound there: nothing"),
         ({"tcp": 80, "node": "b"}, r"tcp \*:80 of b is bound; bound there: nothing"),
         ({"log": "never said"}, "its log matches /never said/"),
-        ({"run": ["test", "-e", "/nowhere"]}, "'test -e /nowhere' succeeds"),
+        ({"run": ["test", "-e", "/nowhere"]}, "`test -e /nowhere` succeeds"),
     ],
 )
 def test_a_service_that_is_not_ready_in_time_is_named_with_its_last_words(

@@ -1,0 +1,77 @@
+"""What a lab says of itself: everything that clients ask by, as values that survive JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lab.plan.facts import facts
+from lab.topology.load import load_topology
+
+TOPOLOGY = """
+networks:
+  lan: {prefixes: [192.0.2.0/24, "2001:db8::/64"]}
+  wire: {prefixes: [10.0.0.0/31], point_to_point: true}
+nodes:
+  gate: {role: router, links: {lan: {interface: eth0}, wire: auto}}
+  nas:
+    links: {wire: auto}
+    services: {web: {run: sleep 60, ready: {tcp: 80}, ports: [tcp/80, udp/443]}, quiet: {run: sleep 60}}
+"""
+
+
+def test_the_facts_of_a_topology(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(TOPOLOGY)
+    assert facts(load_topology(tmp_path / "small.yaml", "mine")) == {
+        "name": "mine",
+        "file": str(tmp_path.resolve() / "small.yaml"),
+        "networks": [
+            {"name": "lan", "prefixes": ["192.0.2.0/24", "2001:db8::/64"], "point_to_point": False},
+            {"name": "wire", "prefixes": ["10.0.0.0/31"], "point_to_point": True},
+        ],
+        "nodes": [
+            {
+                "name": "gate",
+                "role": "router",
+                "interfaces": [
+                    {
+                        "name": "eth0",
+                        "network": "lan",
+                        "mac": "02:00:00:00:01:01",
+                        "addresses": ["192.0.2.1/24", "2001:db8::1/64"],
+                    },
+                    {"name": "wire", "network": "wire", "mac": "02:00:00:00:01:02", "addresses": ["10.0.0.0/31"]},
+                ],
+                "services": [],
+            },
+            {
+                "name": "nas",
+                "role": "host",
+                "interfaces": [
+                    {"name": "wire", "network": "wire", "mac": "02:00:00:00:02:01", "addresses": ["10.0.0.1/31"]}
+                ],
+                "services": [
+                    {
+                        "name": "web",
+                        "ports": [{"protocol": "tcp", "number": 80}, {"protocol": "udp", "number": 443}],
+                    },
+                    {"name": "quiet", "ports": []},
+                ],
+            },
+        ],
+    }
+
+
+def test_a_relative_file_is_told_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "small.yaml").write_text(TOPOLOGY)
+    monkeypatch.chdir(tmp_path)
+    assert facts(load_topology(Path("small.yaml")))["file"] == str(tmp_path.resolve() / "small.yaml")
+
+
+def test_the_facts_of_any_topology_survive_json(file: Path) -> None:
+    topology = load_topology(file)
+    told = facts(topology)
+    assert json.loads(json.dumps(told)) == told
+    assert [node["name"] for node in told["nodes"]] == [node.name for node in topology.nodes]
