@@ -75,6 +75,7 @@ class _Raised:
         if self.lab is None:
             return
         if self.kept:
+            self.lab.hold(hold=False)
             self.lab.close()
         else:
             self.lab.down()
@@ -173,6 +174,7 @@ def _bring_up(file: Path, wanted: _Wanted, config: pytest.Config) -> _Raised:
     keep = bool(config.getoption("--lab-keep"))
     try:
         raised.lab = Lab.up(file, name=raised.name, services=wanted.services, keep_failed=keep)
+        raised.lab.hold()  # a run that is killed leaves nothing
     except LabError as error:
         raised.failure = str(error)
     return raised

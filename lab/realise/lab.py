@@ -99,6 +99,10 @@ class Lab:
             self._channel.close()
             self._ended = True
 
+    def hold(self, *, hold: bool = True) -> None:
+        """Let the lab end with this connection: when this process ends, in whatever way, so does the lab."""
+        self.ask({"ask": "hold", "hold": hold})
+
     def close(self) -> None:
         """Let go of the lab without ending it."""
         self._channel.close()

@@ -32,6 +32,7 @@ class Client:
 
     channel: socket.socket
     pid: int | None = None
+    holds_lab: bool = False  # the lab ends with this connection
 
 
 @dataclass(slots=True)
@@ -109,6 +110,9 @@ class Requests:
                 return {}, [self._log(message["service"])]
             case "open":
                 return {}, [self._open(message["node"], message["path"])]
+            case "hold":
+                client.holds_lab = bool(message["hold"])
+                return {}, []
             case "down":
                 send(client.channel, {"down": True})
                 os._exit(0)
@@ -185,6 +189,8 @@ class Requests:
             send(client.channel, {"error": text, "kind": kind, "errno": number})
 
     def _leave(self, client: Client) -> None:
+        if client.holds_lab:
+            os._exit(0)
         self.loop.forget(client.channel)
         client.channel.close()
         self.clients.discard(client)

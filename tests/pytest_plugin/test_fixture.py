@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import pytest
+
+from lab.realise.asking import wait_until
 
 pytestmark = [pytest.mark.essential, pytest.mark.single_id]
 
@@ -262,3 +265,16 @@ def test_it(lab): os.kill(os.getpid(), signal.SIGINT)
     assert ran.code == 2
     assert "KeyboardInterrupt" in ran.output
     assert project.labs_up() == []
+
+
+def test_a_run_that_is_killed_leaves_no_lab(project: Any) -> None:
+    project.write(
+        "test_it.py",
+        f"""
+import os, pytest, signal
+@pytest.mark.topology("{project.word}", scope="session")
+def test_it(lab): os.kill(os.getpid(), signal.SIGKILL)
+""",
+    )
+    assert project.run().code == -signal.SIGKILL
+    wait_until(lambda: not project.labs_up(), 10, "the lab is gone")

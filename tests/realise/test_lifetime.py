@@ -195,6 +195,22 @@ def test_letting_go_of_a_lab_leaves_it_alone(up: Callable[..., Lab]) -> None:
 
 @pytest.mark.essential
 @pytest.mark.single_id
+def test_a_lab_that_is_held_ends_with_its_holder_unless_let_go_before(up: Callable[..., Lab], mark: str) -> None:
+    lab = up(marked(mark))
+    holder = Lab(lab.name)
+    holder.hold()
+    holder.hold(hold=False)
+    holder.close()
+    assert lab["a"].run(["true"]).returncode == 0
+    holder = Lab(lab.name)
+    holder.hold()
+    holder.close()
+    wait_until(lambda: not with_mark(mark), 10, "its processes are gone")
+    wait_until(lambda: lab.name not in registry.names(), 10, "its name is free")
+
+
+@pytest.mark.essential
+@pytest.mark.single_id
 def test_a_container_is_refused_with_a_reason(up: Callable[..., Lab]) -> None:
     with pytest.raises(UsageError, match=r"node a: containers .* are not realised by this version"):
         up(

@@ -53,7 +53,7 @@ def end(lab: Lab, service: str, code: int) -> dict[str, Any]:
 
     def settled() -> bool:
         now = state(lab, service)
-        return now["state"] == "ended" or (now["restarts"] > restarts and now["state"] == "ready")
+        return bool(now["state"] == "ended" or (now["restarts"] > restarts and now["state"] == "ready"))
 
     wait_until(settled, 10, f"{service} has settled")
     return state(lab, service)
