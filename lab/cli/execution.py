@@ -111,7 +111,7 @@ def execute(lab: str | None, request: Message, *, terminal: bool) -> int:
             request["environment"] = kept | request["environment"]
             code = converse(channel, request, start)
         else:
-            start(channel, request, _standard_streams())
+            start(channel, request, (0, 1, 2))
             for number in _PASSED_ON:
                 signal.signal(number, lambda number, _: pass_on(channel, number))
             code = wait(channel)
@@ -142,23 +142,7 @@ def wait(channel: socket.socket) -> int:
 
 
 def _on_terminal() -> bool:
-    try:
-        return os.isatty(0) and os.isatty(1)
-    except OSError:
-        return False
-
-
-def _standard_streams() -> tuple[int, ...]:
-    """Descriptors 0, 1 and 2, or /dev/null in place of one that is closed."""
-    return tuple(number if _is_open(number) else os.open(os.devnull, os.O_RDWR) for number in range(3))
-
-
-def _is_open(descriptor: int) -> bool:
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        return False
-    return True
+    return os.isatty(0) and os.isatty(1)
 
 
 def _has(program: str) -> bool:

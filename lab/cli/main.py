@@ -30,6 +30,7 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE
 def main(arguments: list[str] | None = None) -> int:
     """Run `lab` with these arguments (default: those of the process) and return its exit code."""
     words = sys.argv[1:] if arguments is None else arguments
+    _open_closed_streams()
     try:
         code = _run(words)
         sys.stdout.flush()
@@ -44,6 +45,16 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the last one to catch it
         return _explain(error)
     return code
+
+
+def _open_closed_streams() -> None:
+    """Put /dev/null where standard streams are closed, lest the next socket be taken for one of them."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:  # the lowest free number
+        pass
+    os.close(number)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC), mode))
 
 
 def _run(words: list[str]) -> int:

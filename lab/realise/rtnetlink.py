@@ -12,21 +12,24 @@ import struct
 from ipaddress import ip_interface
 from typing import Any
 
-from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, nlmsg
-from pyroute2.netlink.rtnl import (
+from lab.errors import RealiseError
+from lab.plan.step import AddAddress, AddRoute, Cable, ConnectNodes, ConnectToSwitch, CreateSwitch
+from lab.realise.netlink_messages import (
+    NLM_F_ACK,
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REQUEST,
     RTM_NEWADDR,
     RTM_NEWLINK,
     RTM_NEWROUTE,
+    ifaddrmsg,
+    ifinfmsg,
+    nlmsg,
     rt_proto,
     rt_scope,
     rt_type,
+    rtmsg,
 )
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
-
-from lab.errors import RealiseError
-from lab.plan.step import AddAddress, AddRoute, Cable, ConnectNodes, ConnectToSwitch, CreateSwitch
 
 LOOPBACK_INDEX = 1
 _UP = 1  # IFF_UP
