@@ -6,6 +6,8 @@ import os
 import sys
 from importlib import import_module
 
+from lab.cli.quick_start import quick_start
+
 # Word -> module, and its line in the short help. A module is imported only when its command is asked for.
 COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("check", "read topology files and name all their faults"),
@@ -69,8 +71,7 @@ def _run(words: list[str]) -> int:
     if word not in COMMANDS:
         _complain(f"{_unknown(word)}\n{_summary()}")
         return 2
-    # Looking for plugins of pydantic, which we have none of, would take a tenth of `lab check`.
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
+    quick_start()
     module = import_module(f"lab.cli.{COMMANDS[word][0]}")
     return int(module.run(words[1:]))
 
