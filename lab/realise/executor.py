@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-from lab.errors import RealiseError
+from lab.errors import HostError, RealiseError
 from lab.plan.step import (
     AddAddress,
     AddRoute,
@@ -59,6 +59,7 @@ class Executor:
         """Do every step up to the services, in order; the first failure ends it.
 
         Raises:
+            HostError: the kernel refused what the lab cannot do without: a namespace, a mount, a ruleset.
             RealiseError: a step failed; its text names the step and the cause. Nothing is undone here: the lab ends
                 with its supervisor.
         """
@@ -128,13 +129,14 @@ class Executor:
             pid = start(self.nodes.place(step.node), Command(("nft", "-f", "-")), (text, said, said))
             os.close(text)
             running.append((step, pid, said))
-        for step, pid, said in running:
+        for step, pid, output in running:
             _, status = os.waitpid(pid, 0)
-            os.lseek(said, 0, os.SEEK_SET)
-            with os.fdopen(said, errors="replace") as file:
+            os.lseek(output, 0, os.SEEK_SET)
+            with os.fdopen(output, errors="replace") as file:
                 complaint = file.read()
             if status:
-                raise RealiseError(f"{step.describe()}\nnft refused it: {complaint.strip()}")
+                said = complaint.strip() or f"exit status {os.waitstatus_to_exitcode(status)}"
+                raise HostError(f"{step.describe()}\nnft refused it: {said}")
 
     def _make_keys(self, steps: list[CreateSshKeys | CreateCertificates]) -> int | None:
         """Make keys beside the building, in a child, for it takes about as long."""

@@ -117,7 +117,7 @@ class Filesystem:
             node: its name.
             files: pairs of a path from `add_shared_file` and the path that the node shall see it at.
         """
-        mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        _mount_sysfs()
         held_files = [(os.open(source, os.O_PATH | os.O_CLOEXEC), target) for source, target in files]
         # /run last: the lab's own folders lie below it.
         for folder in reversed(_OWN_FOLDERS):
@@ -137,6 +137,16 @@ class Filesystem:
     def _share(self, name: str, target: Path, text: str) -> None:
         (SHARED / name).write_text(text)
         mount(str(_SHARED_READ_ONLY / name), str(target.resolve()), "", MS_BIND)
+
+
+def _mount_sysfs() -> None:
+    """The node's own interfaces in /sys/class/net; where a container refuses that, `lab doctor` tells of it."""
+    flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
+    try:
+        mount("sysfs", "/sys", "sysfs", flags)
+    except PermissionError:
+        with contextlib.suppress(PermissionError):
+            mount("sysfs", "/sys", "sysfs", flags | MS_RDONLY)
 
 
 def _accounts() -> list[list[str]]:

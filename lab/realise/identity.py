@@ -56,6 +56,8 @@ def enter_user_namespace() -> None:
 
 def _ranges(facts: HostFacts) -> tuple[IdRange, IdRange] | None:
     """The subordinate user and group ids of this user, if it has enough of both and the host can map them."""
+    if facts.no_new_privileges and facts.uid != 0:  # newuidmap and newgidmap have no effect then
+        return None
     found = [
         subordinate_range(file, facts.user, facts.uid) if programs.find(program) else None
         for program, file in FILES.items()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from dataclasses import dataclass, field
 
-from lab.errors import RealiseError, UsageError
+from lab.errors import HostError, RealiseError, UsageError
 from lab.plan.step import CreateNode, SetSysctls
 from lab.realise.filesystem import Filesystem
 from lab.realise.place import Place
@@ -14,6 +15,13 @@ from lab.realise.rtnetlink import LOOPBACK_INDEX, Requests, open_channel
 from lab.realise.syscalls import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUTS, setns, unshare
 
 FABRIC = "fabric"
+
+# What runs out as a lab grows, and the line that gives more of it.
+_LIMITS = " ".join(f"user.max_{kind}_namespaces=65536" for kind in ("net", "mnt", "uts"))
+_MENDS = {
+    errno.ENOSPC: f"this user has as many namespaces as it may: sudo sysctl -w {_LIMITS}",
+    errno.EMFILE: "each node takes some open files: sudo prlimit --pid $$ --nofile=65536:65536, then `lab up` again",
+}
 
 
 @dataclass(slots=True)
@@ -45,7 +53,8 @@ class Nodes:
         """Make a node's namespaces.
 
         Raises:
-            RealiseError: the kernel refused a namespace, a mount or a setting.
+            HostError: the kernel refused a namespace or a mount.
+            RealiseError: it refused a setting.
         """
         try:
             setns(self.fabric.mounts, CLONE_NEWNS)
@@ -56,8 +65,9 @@ class Nodes:
             place = Place(step.node, _open("net"), _open("uts"), _open("mnt"))
             channel = Requests(open_channel())
         except OSError as error:
-            where = f" {error.filename}" if error.filename else ""
-            raise RealiseError(f"{step.describe()}: {error.strerror}{where}") from error
+            where = f" ({error.filename})" if error.filename else ""
+            mend = _MENDS.get(error.errno or 0, "see `lab doctor`")
+            raise HostError(f"node {step.node}: {error.strerror}{where}: {mend}") from error
         channel.turn_on(LOOPBACK_INDEX, f"turn lo on in {step.node}")
         self.places[step.node] = place
         self.requests[step.node] = channel
@@ -94,4 +104,6 @@ def _set(node: str, sysctls: tuple[tuple[str, str], ...]) -> None:
             finally:
                 os.close(descriptor)
         except OSError as error:
+            if error.errno in _MENDS:
+                raise
             raise RealiseError(f"node {node}: sysctl {name} = {value!r}: {error.strerror}") from error

@@ -43,8 +43,16 @@ def start(place: Place, command: Command, stdio: tuple[int, int, int]) -> int:
     """
     identity = _identity(command.user)
     environment = _environment(command)
-    report, trouble = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
+    try:
+        report, trouble = os.pipe2(os.O_CLOEXEC)
+        try:
+            pid = os.fork()
+        except OSError:
+            os.close(report)
+            os.close(trouble)
+            raise
+    except OSError as error:
+        raise RealiseError(f"{place.name}: cannot start {command.argv[0]!r}: {error.strerror}") from error
     if pid == 0:
         _become(place, command, environment, identity, stdio, trouble)
     os.close(trouble)

@@ -24,6 +24,7 @@ from lab.realise.services import Services
 
 _MAPPED_USER = 0  # the lab's owner as seen from inside: itself if root, mapped to root otherwise
 _MOST_CLIENTS = 1024
+_PAUSE_AFTER_REFUSAL = 0.1  # seconds
 
 
 @dataclass(slots=True, eq=False)
@@ -50,15 +51,21 @@ class Requests:
         """The call to make when someone knocks."""
 
         def accept() -> None:
-            with contextlib.suppress(BlockingIOError, ConnectionError):
+            try:
                 channel, _ = door.accept()
-                if len(self.clients) >= _MOST_CLIENTS or not _is_owner(channel):
-                    channel.close()
-                    return
-                channel.setblocking(False)
-                client = Client(channel)
-                self.clients.add(client)
-                self.loop.on_readable(channel, lambda: self._spoke(client))
+            except (BlockingIOError, ConnectionError):
+                return
+            except OSError:  # no descriptor left, say: let others end before asking again
+                self.loop.forget(door)
+                self.loop.after(_PAUSE_AFTER_REFUSAL, lambda: self.loop.on_readable(door, accept))
+                return
+            if len(self.clients) >= _MOST_CLIENTS or not _is_owner(channel):
+                channel.close()
+                return
+            channel.setblocking(False)
+            client = Client(channel)
+            self.clients.add(client)
+            self.loop.on_readable(channel, lambda: self._spoke(client))
 
         return accept
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lab.probe.question import Target, addresses, questions, targets
 
-FACTS = {
+FACTS: dict[str, Any] = {
     "nodes": [
         {
             "name": "a",
