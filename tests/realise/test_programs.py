@@ -196,9 +196,19 @@ def test_no_descriptor_of_the_supervisor_leaks_into_a_program(lab: Lab) -> None:
     assert lab["nas"].run(["ls", "/proc/self/fd"]).stdout.split() == ["0", "1", "2", "3"]  # 3 is ls's own
 
 
-def test_a_program_gets_the_usual_limits_and_signals(lab: Lab) -> None:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    assert int(lab["nas"].run(["sh", "-c", "ulimit -n"]).stdout) == soft
+def test_a_program_gets_the_limit_of_open_files_that_its_lab_was_started_with(up: Callable[..., Lab]) -> None:
+    """The supervisor raises its own to hold many nodes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    try:
+        lab = up(TOPOLOGY)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert hard > 200
+    assert lab["nas"].run(["sh", "-c", "ulimit -n"]).stdout == "200\n"
+
+
+def test_a_program_ignores_and_blocks_no_signal(lab: Lab) -> None:
     status = lab["nas"].run(["cat", "/proc/self/status"]).stdout
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     assert int(fields["SigIgn"], 16) == 0

@@ -11,12 +11,14 @@ from lab.realise.lab import Lab
 pytestmark = pytest.mark.essential
 
 TOPOLOGY = """
-#   laptop, phone -- lan -- nas
+#   laptop, phone, stranger -- lan -- nas, pi
 networks: {lan: {prefixes: [192.0.2.0/24, "2001:db8::/64"]}}
 nodes:
   nas: {links: {lan: [192.0.2.10, "2001:db8::10"]}, services: {ssh: {use: sshd, authorized: [laptop]}}}
+  pi: {links: {lan: auto}, services: {ssh: {use: sshd, authorized: [phone]}}}
   laptop: {links: {lan: auto}}
   phone: {links: {lan: auto}}
+  stranger: {links: {lan: auto}}
 """
 SSH = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5"]
 
@@ -32,10 +34,13 @@ def test_an_authorized_node_logs_in_by_any_name_of_the_server(lab: Lab, name: st
     assert (done.stdout, done.returncode) == ("nas\nroot\n", 0), done.stderr
 
 
-def test_another_node_is_refused(lab: Lab) -> None:
-    done = lab["phone"].run([*SSH, "-o", "StrictHostKeyChecking=no", "root@nas", "true"])
+@pytest.mark.parametrize("node", ["phone", "stranger"])
+def test_another_node_is_refused_with_or_without_a_key(lab: Lab, node: str) -> None:
+    """phone has a key, for pi."""
+    done = lab[node].run([*SSH, "-o", "StrictHostKeyChecking=no", "root@nas", "true"])
     assert done.returncode == 255
     assert "Permission denied" in done.stderr
+    assert lab["phone"].run([*SSH, "root@pi", "hostname"]).stdout == "pi\n"
 
 
 def test_the_server_is_known_by_its_key_and_an_impostor_is_not_believed(lab: Lab) -> None:
@@ -53,8 +58,10 @@ def test_the_server_is_known_by_its_key_and_an_impostor_is_not_believed(lab: Lab
 def test_a_login_key_is_its_nodes_alone(lab: Lab) -> None:
     key = "/run/lab/home/.ssh/id_ed25519"
     assert lab["laptop"].run(["stat", "-c", "%a %U", key]).stdout == "600 root\n"
+    keys = [lab[node].run(["cat", key], check=True).stdout for node in ("laptop", "phone")]
+    assert len(set(keys)) == 2
     with pytest.raises(FileNotFoundError):
-        lab["phone"].read(key)
+        lab["stranger"].read(key)
 
 
 def test_a_session_goes_through_ssh_with_its_input(lab: Lab) -> None:
