@@ -129,14 +129,14 @@ class Executor:
             pid = start(self.nodes.place(step.node), Command(("nft", "-f", "-")), (text, said, said))
             os.close(text)
             running.append((step, pid, said))
-        for step, pid, output in running:
+        for step, pid, said in running:
             _, status = os.waitpid(pid, 0)
-            os.lseek(output, 0, os.SEEK_SET)
-            with os.fdopen(output, errors="replace") as file:
+            os.lseek(said, 0, os.SEEK_SET)
+            with os.fdopen(said, errors="replace") as file:
                 complaint = file.read()
             if status:
-                said = complaint.strip() or f"exit status {os.waitstatus_to_exitcode(status)}"
-                raise HostError(f"{step.describe()}\nnft refused it: {said}")
+                why = complaint.strip() or f"exit status {os.waitstatus_to_exitcode(status)}"
+                raise HostError(f"node {step.node}: nft refused its ruleset: {why}\n{step.text}")
 
     def _make_keys(self, steps: list[CreateSshKeys | CreateCertificates]) -> int | None:
         """Make keys beside the building, in a child, for it takes about as long."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pwd
 import sys
 from pathlib import Path
 
+from lab import host
 from lab.errors import HostError, UsageError
 from lab.host import programs
 from lab.plan.build import build
@@ -58,14 +60,21 @@ def require_host(topology: Topology, plan: Plan) -> None:
                 f"service {step.node}/{step.service}: no program {step.argv[0]!r} on this host; "
                 "install it (`lab doctor` knows the package of the usual ones)"
             )
+        if step.user:
+            try:
+                pwd.getpwnam(step.user)
+            except KeyError as error:
+                raise HostError(
+                    f"service {step.node}/{step.service}: no user {step.user!r} on this host; name one of /etc/passwd, "
+                    f"or make it: sudo useradd --system {step.user}"
+                ) from error
     if ids_of_this_user() is Ids.ONE:
         changing = [f"{step.node}/{step.service}" for step in starts if step.changes_user or step.user]
         if changing:
             raise HostError(
                 f"{', '.join(changing)}: these services change user, but this user has a single id to give. "
-                "Mend: sudo apt-get install uidmap, then a line `USER:100000:65536` for this user "
-                "in both /etc/subuid and /etc/subgid; `lab doctor` shows the exact lines. "
-                "Without services: `lab up --no-services`"
+                "Without services: `lab up --no-services`\n"
+                f"{host.refusal(each for each in host.examine() if each.name == 'user ids')}"
             )
 
 

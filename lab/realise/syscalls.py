@@ -40,7 +40,7 @@ def setns(descriptor: int, kind: int) -> None:
 def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
     """mount(2); an error names the target."""
     result = _libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode())
-    _check(result, f"mount {kind or source} at", target)
+    _check(result, f"mount {kind or source}", target)
 
 
 def prctl(option: int, value: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lab.errors import RealiseError
+from lab.errors import HostError
 from lab.realise.identity import Ids, ids_of_this_user
 from lab.realise.lab import Lab
 
@@ -61,7 +61,7 @@ def test_a_service_runs_as_its_user_who_owns_its_folder(up: Callable[..., Lab]) 
 
 @pytest.mark.usefixtures("other_ids")
 def test_a_user_that_does_not_exist_is_named(up: Callable[..., Lab]) -> None:
-    with pytest.raises(RealiseError, match="'nosuchuser'"):
+    with pytest.raises(HostError, match="no user 'nosuchuser' on this host"):
         up(topology(web=show(user="nosuchuser")))
 
 
