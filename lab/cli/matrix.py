@@ -95,11 +95,15 @@ def _blocks(
 
 
 def _fitting(columns: list[_Column], width: int) -> int:
+    """How many columns fit, at least one; a node's columns stay together where that leaves any."""
     used = 0
     for number, column in enumerate(columns):
         used += len(GAP) + column.width
-        if used > width and number > 0:
-            return number
+        if used <= width or number == 0:
+            continue
+        node = column.target.node
+        first = next(index for index, other in enumerate(columns) if other.target.node == node)
+        return first or number
     return len(columns)
 
 

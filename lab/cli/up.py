@@ -57,6 +57,10 @@ def _tell(name: str, milliseconds: float) -> None:
     print(node_table(lab, style))
     print(style.paint(f"{name} is ready in {milliseconds:.0f} ms", "bold", "green"))
     node = next((node["name"] for node in lab["nodes"] if node["role"] == "host"), lab["nodes"][0]["name"])
-    print(f"  lab exec {node} -- ip address    a command in a node (`lab shell {node}`: a shell)")
-    print("  lab reach    who can reach what")
-    print(f"  lab down {name}    end it")
+    hints = (
+        (f"lab exec {node} -- ip address", f"a command in a node; `lab shell {node}` opens a shell"),
+        ("lab reach", "who can reach what"),
+        (f"lab down {name}", "end it"),
+    )
+    for command, what in hints:
+        print(f"  {command:36}  {style.paint(what, 'dim')}")

@@ -196,10 +196,14 @@ def test_progress_is_a_live_line_on_a_terminal_and_gone_at_the_end(lab: Any, nam
 
 def test_without_a_terminal_only_a_long_wait_shows_progress(lab: Any, name: str, tmp_path: Path) -> None:
     process = lab.start("up", "--name", name, written(tmp_path, SLOW))
-    line = process.stderr.readline()
+    # On a busy machine a line or two of earlier phases come first.
+    lines = [process.stderr.readline()]
+    while "services 0/1" not in lines[-1] and len(lines) < 10:
+        lines.append(process.stderr.readline())
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
-    assert re.fullmatch(r" +\d+\.\d s  services 0/1, waiting for a/never\n", line)
+    assert re.fullmatch(r" +\d+\.\d s  services 0/1, waiting for a/never\n", lines[-1]), lines
+    assert all(float(line.split()[0]) >= 1 for line in lines)
 
 
 @pytest.mark.essential
