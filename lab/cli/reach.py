@@ -26,7 +26,7 @@ def run(words: list[str]) -> int:
         "Measure who can reach what: from every node (rows) to every port of a service and every node's ICMP echo\n"
         "(columns), by IPv4 and by IPv6, all at once. TCP connects; DNS (udp/53) is asked a real question; what\n"
         "another UDP port leaves unanswered stays unknown. A node is asked at its address on a network shared with\n"
-        'the asker, else at each of its addresses. Routers limit how often they say "unreachable" (in Linux five times\n'
+        'the asker, else at each of its addresses. Routers limit how often they say "unreachable" (Linux: five times\n'
         "at once, then once a second for each asker), so that part of many such questions ends in silence.",
         notes="--json: lab, timeout, seconds, summary (outcome: count), answers (each: from, to, service, protocol,\n"
         "port, version, outcome, address, milliseconds, detail, attempts). Outcomes: reached, refused, unreachable,\n"
