@@ -48,4 +48,4 @@ cd "$folder/work"
 env -i HOME="$home" USER="$user" LOGNAME="$user" LANG=C.UTF-8 TERM="${TERM:-dumb}" \
     PATH="$folder/venv/bin:/usr/local/bin:/usr/bin:/bin" \
     setpriv --reuid "$user" --regid "$user" --init-groups --inh-caps=-all \
-    pytest -n 4 -m "$mark" -p no:cacheprovider
+    sh -c 'pytest -n 4 -m "$1 and not alone" -p no:cacheprovider && pytest -m "$1 and alone" -p no:cacheprovider' sh "$mark"

@@ -12,8 +12,10 @@ SCRIPT = Path(__file__).parent / "kill_points.py"
 
 
 @pytest.mark.essential
+@pytest.mark.single_id
+@pytest.mark.alone
 def test_nothing_is_left_after_kills_at_random_moments() -> None:
-    """In a process namespace of its own, for other tests bring labs up and down at the same time."""
+    """Alone, for it takes the labs of other tests for leftovers."""
     done = subprocess.run(
         [sys.executable, str(SCRIPT), "--runs", "50"], capture_output=True, text=True, check=False, timeout=300
     )
