@@ -82,7 +82,7 @@ class StartingSupervisor:
             raise
 
     def _follow(self, progress: Progress) -> None:
-        while (received := receive(self._channel)) is not None:
+        while (received := self._receive()) is not None:
             message, _ = received
             if "supervisor" in message:
                 with contextlib.suppress(ProcessLookupError):
@@ -98,6 +98,12 @@ class StartingSupervisor:
                 send(self._channel, {"release": True})
                 return
         raise RealiseError(f"the supervisor ended without a word{self._last_words()}")
+
+    def _receive(self) -> tuple[Message, list[int]] | None:
+        try:
+            return receive(self._channel)
+        except ConnectionResetError:  # it ended before it read the order
+            return None
 
     def _last_words(self) -> str:
         self._process.wait()

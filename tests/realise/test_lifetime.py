@@ -187,6 +187,19 @@ def test_a_lab_that_fails_leaves_no_process(up: Callable[..., Lab], mark: str) -
 
 @pytest.mark.essential
 @pytest.mark.single_id
+def test_a_supervisor_that_dies_before_it_reads_its_order_leaves_its_last_words(
+    up: Callable[..., Lab], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\nsleep 1\necho no such module >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(broken))
+    with pytest.raises(RealiseError, match="the supervisor ended without a word:\nno such module"):
+        up(marked("1000"))
+
+
+@pytest.mark.essential
+@pytest.mark.single_id
 def test_letting_go_of_a_lab_leaves_it_alone(up: Callable[..., Lab]) -> None:
     lab = up(marked("1000"))
     Lab(lab.name).close()
