@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from typing import Any
 
 import pytest
 
+from lab.cli.reach import _has_full_neighbour_table
 from lab.errors import ExitCode
+from lab.probe.outcome import Attempt, Outcome
+from lab.probe.question import Question, Target
+from lab.probe.reach import Answer, Reachability
 
 TOPOLOGY = """\
 networks:
@@ -74,3 +79,15 @@ def test_the_matrix_as_json_has_the_documented_keys(lab: Any, running: str) -> N
 def test_an_unknown_source_is_wrong_input(lab: Any, running: str) -> None:
     result = lab("reach", "--lab", running, "--from", "z", code=ExitCode.WRONG_INPUT)
     assert result.stderr.startswith("lab: error: no node 'z'")
+
+
+@pytest.mark.parametrize(("number", "is_full"), [(errno.ENOBUFS, True), (errno.EHOSTUNREACH, False)])
+def test_full_neighbour_tables_are_noticed(number: int, is_full: bool) -> None:
+    """From the value: filling them for real would starve the other tests' labs, which share them."""
+    target = Target("a", "", "icmp", None)
+    attempt = Attempt.failed("192.0.2.1", number)
+    assert (attempt.outcome is Outcome.NOT_ASKED) is is_full
+    measured = Reachability(
+        "x", 1.0, ("b",), (target,), (Answer(Question("b", target, 4, ("192.0.2.1",)), (attempt,)),)
+    )
+    assert _has_full_neighbour_table(measured) is is_full
