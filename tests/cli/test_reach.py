@@ -82,7 +82,7 @@ def test_an_unknown_source_is_wrong_input(lab: Any, running: str) -> None:
 
 
 @pytest.mark.parametrize(("number", "is_full"), [(errno.ENOBUFS, True), (errno.EHOSTUNREACH, False)])
-def test_full_neighbour_tables_are_noticed(number: int, is_full: bool) -> None:
+def test_full_neighbour_tables_are_noticed(*, number: int, is_full: bool) -> None:
     """From the value: filling them for real would starve the other tests' labs, which share them."""
     target = Target("a", "", "icmp", None)
     attempt = Attempt.failed("192.0.2.1", number)
