@@ -10,6 +10,13 @@ _NEIGHBOUR_DISCOVERY = (
     "icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert } accept"
 )
 
+# TCP is refused by a reset: an ICMPv6 error that arrives while the client's connect() still holds the socket counts
+# only at the next retransmission, a second later.
+_LAST = {
+    Policy.DROP: ["drop"],
+    Policy.REJECT: ["meta l4proto tcp reject with tcp reset", "reject with icmpx admin-prohibited"],
+}
+
 
 def ruleset(node: Node) -> str:
     """The whole ruleset of a node as text for ``nft -f -``; empty if the node neither filters nor translates."""
@@ -34,8 +41,7 @@ def _filter_chains(firewall: Firewall) -> list[list[str]]:
 
 def _chain(hook: str, policy: Policy, outside: str | None, exceptions: list[str]) -> list[str]:
     unfiltered = [f'iifname != "{outside}" accept'] if outside else ['iifname "lo" accept'] if hook == "input" else []
-    last = "drop" if policy is Policy.DROP else "reject with icmpx admin-prohibited"
-    rules = ["ct state established,related accept", "ct state invalid drop", *unfiltered, *exceptions, last]
+    rules = ["ct state established,related accept", "ct state invalid drop", *unfiltered, *exceptions, *_LAST[policy]]
     return [
         f"chain {hook} {{",
         f"    type filter hook {hook} priority filter; policy accept;",

@@ -124,16 +124,20 @@ def test_a_node_that_neither_filters_nor_translates_has_no_ruleset() -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "last"), [(Policy.DROP, "drop"), (Policy.REJECT, "reject with icmpx admin-prohibited")]
+    ("policy", "last"),
+    [
+        (Policy.DROP, ["drop"]),
+        (Policy.REJECT, ["meta l4proto tcp reject with tcp reset", "reject with icmpx admin-prohibited"]),
+    ],
 )
 @pytest.mark.parametrize("hook", ["input", "forward"])
-def test_a_policy_is_the_last_rule_of_its_own_chain_only(hook: str, policy: Policy, last: str) -> None:
+def test_a_policy_is_the_last_rule_of_its_own_chain_only(hook: str, policy: Policy, last: list[str]) -> None:
     text = text_of(replace(OPEN, input=policy) if hook == "input" else replace(OPEN, forward=policy))
     assert text.count("chain ") == 1
     lines = chain(text, hook)
     assert lines[0] == f"type filter hook {hook} priority filter; policy accept;"
     assert lines[1:3] == INPUT_BEGIN
-    assert lines[-1] == last
+    assert lines[-len(last) :] == last
 
 
 def test_only_what_comes_from_outside_is_filtered() -> None:
