@@ -40,6 +40,9 @@ class Lab:
 
         return cls(launch.up(Path(file), **options))
 
+    def __repr__(self) -> str:
+        return f"<lab {self.name}, {len(self.nodes)} nodes>"
+
     def __enter__(self) -> Self:
         return self
 

@@ -51,12 +51,13 @@ class ServiceFiles:
         """A descriptor that appends to the log; ours to close."""
         return os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
-    def log_text(self) -> str:
-        """The end of the log."""
+    def log_text(self, start: int = 0) -> str:
+        """The end of the log, from byte `start` on (from its beginning if it has been cut since)."""
         try:
             with self.log.open("rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
-                return file.read().decode(errors="replace")
+                size = os.fstat(file.fileno()).st_size
+                file.seek(max(start if start <= size else 0, size - _TAIL))
+                return file.read(_TAIL).decode(errors="replace")
         except FileNotFoundError:
             return ""
 

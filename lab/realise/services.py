@@ -22,7 +22,7 @@ _POLL = 0.005  # seconds between two looks at a service that is not ready yet
 _LATER_POLL = 0.1  # the same once the lab is up and a service starts again
 _COMMAND_POLL = 0.05  # the same where a look is a process
 _FIRST_BACKOFF = 0.1  # seconds before a service that ended is started again; doubles each time
-_LONGEST_BACKOFF = 5.0
+_LONGEST_BACKOFF = 5.0  # seconds; who has been ready for longer begins anew
 _LOG_LOOK = 0.2  # seconds between two looks at the sizes of logs
 _LOG_TAIL = 20  # lines shown of a service that failed
 
@@ -53,6 +53,8 @@ class Running:
     backoff: float = _FIRST_BACKOFF
     deadline: float = 0.0
     look_again: float = 0.0
+    ready_since: float = 0.0
+    log_start: int = 0  # where in its log this life of the service began
     asking: bool = False  # a ready command is running
 
     @property
@@ -81,6 +83,7 @@ class Services:
             self.running[running.name] = running
         for running in self.running.values():
             running.files.write()
+        self.loop.after(_LOG_LOOK, self._bound_logs)
         self._advance()
 
     def states(self) -> list[dict[str, object]]:
@@ -132,7 +135,6 @@ class Services:
         self.on_progress(len(self.running) - len(waiting), len(self.running), waiting[0] if waiting else "")
         if not waiting:
             self._settled = True
-            self.loop.after(_LOG_LOOK, self._bound_logs)
             self.on_ready()
 
     def _start(self, running: Running) -> None:
@@ -141,6 +143,7 @@ class Services:
         folder = running.files.folder_in_node
         command = Command(step.argv, step.environment, folder, step.user)
         nothing, log = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), running.files.open_log()
+        running.log_start = os.fstat(log).st_size
         try:
             running.pid = start(self.nodes.place(step.node), command, (nothing, log, log))
         except RealiseError as error:
@@ -165,7 +168,7 @@ class Services:
         advanced = False
         for running in starting:
             if running.pid is not None and running.look_again <= now and self._is_ready(running):
-                running.state, running.backoff = State.READY, _FIRST_BACKOFF
+                running.state, running.ready_since = State.READY, now
                 advanced = True
             elif now > running.deadline and not self._settled:
                 running.state = State.FAILED
@@ -182,7 +185,7 @@ class Services:
             case "port":
                 return is_bound(self.nodes.place(ready.node), ready.protocol, ready.port, ready.address)
             case "log":
-                return re.search(ready.pattern, running.files.log_text(), re.MULTILINE) is not None
+                return re.search(ready.pattern, running.files.log_text(running.log_start), re.MULTILINE) is not None
             case "command":
                 self._ask(running)
                 return False
@@ -210,7 +213,7 @@ class Services:
         def answered(code: int) -> None:
             running.asking = False
             if code == 0 and running.state is State.STARTING:
-                running.state, running.backoff = State.READY, _FIRST_BACKOFF
+                running.state, running.ready_since = State.READY, time.monotonic()
                 self._advance()
 
         self.loop.on_exit(pid, answered)
@@ -221,6 +224,8 @@ class Services:
         running.pid, running.exit_code = None, code
         if running.state is State.FAILED:
             return
+        if running.state is State.READY and time.monotonic() - running.ready_since > _LONGEST_BACKOFF:
+            running.backoff = _FIRST_BACKOFF
         again = running.step.restart == "always" or (running.step.restart == "on-failure" and code != 0)
         if again:
             running.state = State.STARTING

@@ -51,10 +51,9 @@ nodes:
   target: {links: {inside: [192.168.1.10, "2001:db8:10::10"]}}
   other: {links: {inside: [192.168.1.20, "2001:db8:10::20"]}}
 """
-# What a TCP client is told when its packet is answered "administratively prohibited" (RFC 1812 5.2.7.1, RFC 4443 3.1).
+# What a socket is told when its packet is answered "administratively prohibited" (RFC 1812 5.2.7.1, RFC 4443 3.1).
 PROHIBITED = {4: errno.EHOSTUNREACH, 6: errno.EACCES}
 SILENCE = 0.2  # seconds
-# An ICMPv6 error that comes before connect(2) has let go of the socket counts from the first retransmission only.
 
 
 @pytest.fixture(scope="module")

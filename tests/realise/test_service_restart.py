@@ -32,6 +32,16 @@ def lab(module_up: Callable[..., Lab]) -> Lab:
         "restart": "always",
         "ready": {"run": ["test", "-e", "well"]},
     }
+    services["talking"] = {
+        "run": ["sh", "-c", "sleep 0.3; [ -e mute ] && echo not yet || echo up; exec sleep 1000"],
+        "restart": "always",
+        "ready": {"log": "^up$"},
+    }
+    services["flapping"] = {
+        "run": ["sh", "-c", "date +%s%N; while [ -e well ]; do sleep 0.01; done; sleep 0.3"],
+        "files": {"well": {"text": ""}},
+        "restart": "always",
+    }
     services["other"] = {"run": "sleep 1000", "restart": "never"}
     return module_up(
         {
@@ -96,6 +106,21 @@ def test_a_service_that_keeps_ending_is_started_later_and_later(lab: Lab) -> Non
     pauses = [(later - earlier) / 1e9 for earlier, later in pairwise(starts[1:5])]
     assert all(pause >= at_least for pause, at_least in zip(pauses, (0.2, 0.4, 0.8), strict=True)), pauses
     assert pauses == sorted(pauses)
+
+
+def test_a_line_of_an_earlier_life_does_not_make_a_service_ready(lab: Lab) -> None:
+    lab["a"].run(["touch", "/run/lab/services/talking/mute"], check=True)
+    lab.signal_service("a", "talking", signal.SIGKILL)
+    wait_until(lambda: lab["a"].log("talking") == "up\nnot yet\n", 5, "its second life has been looked at")
+    assert state(lab, "talking")["state"] == "starting"
+
+
+def test_a_service_that_is_ready_but_for_a_moment_is_started_later_and_later(lab: Lab) -> None:
+    lab["a"].run(["rm", "/run/lab/services/flapping/well"], check=True)
+    wait_until(lambda: state(lab, "flapping")["restarts"] >= 5, 20, "it was started again five times")
+    starts = [int(line) for line in lab["a"].log("flapping").split()]
+    pauses = [(later - earlier) / 1e9 for earlier, later in pairwise(starts[1:5])]
+    assert all(pause >= at_least for pause, at_least in zip(pauses, (0.5, 0.7, 1.1), strict=True)), pauses
 
 
 def test_a_service_that_ends_takes_nothing_else_with_it(lab: Lab) -> None:
