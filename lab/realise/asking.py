@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -10,19 +12,27 @@ from lab import errors
 from lab.errors import RealiseError
 from lab.realise.message import Message, receive, send
 
+_numbers = itertools.count()
 _LONGEST_PAUSE = 0.05  # seconds between two looks
 
 
 def ask(channel: socket.socket, message: Message, descriptors: tuple[int, ...] = ()) -> tuple[Message, list[int]]:
-    """One request and its answer over a connection."""
-    send(channel, message, descriptors)
-    received = receive(channel)
-    if received is None:
-        raise RealiseError("the lab has ended")
-    answer, answered = received
-    if "error" in answer:
-        raise _error(answer)
-    return answer, answered
+    """One request and its answer over a connection.
+
+    Requests are numbered: one that was interrupted while it waited leaves its answer behind, which is not the next's.
+    """
+    number = next(_numbers)
+    send(channel, message | {"number": number}, descriptors)
+    while (received := receive(channel)) is not None:
+        answer, answered = received
+        if answer.get("number") != number:
+            for descriptor in answered:
+                os.close(descriptor)
+        elif "error" in answer:
+            raise _error(answer)
+        else:
+            return answer, answered
+    raise RealiseError("the lab has ended")
 
 
 def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:

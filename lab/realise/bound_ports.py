@@ -12,21 +12,27 @@ _UNCONNECTED = "07"  # what the table of UDP sockets shows for a bound one (TCP_
 
 
 def is_bound(place: Place, protocol: str, port: int, address: str = "") -> bool:
-    """Whether a TCP socket listens, or an unconnected UDP socket is bound, at `port`.
+    """Whether a TCP socket listens, or an unconnected UDP socket is bound, at `port` (see `bound_sockets`)."""
+    return bool(bound_sockets(place, protocol, port, address))
+
+
+def bound_sockets(place: Place, protocol: str, port: int, address: str = "") -> set[int]:
+    """The inode numbers of the TCP sockets that listen, or the unconnected UDP sockets that are bound, at `port`.
 
     With `address`, only a socket bound to just that address counts: one bound to all of them may be another program's.
     """
     place.enter_network()
     wanted = ip_address(address) if address else None
     state = _LISTENING if protocol == "tcp" else _UNCONNECTED
-    return any(
-        bound_port == port and wanted in (None, bound)
+    return {
+        inode
         for table in (protocol, f"{protocol}6")
-        for bound, bound_port in _bound(table, state)
-    )
+        for bound, bound_port, inode in _bound(table, state)
+        if bound_port == port and wanted in (None, bound)
+    }
 
 
-def _bound(table: str, state: str) -> list[tuple[IPv4Address | IPv6Address, int]]:
+def _bound(table: str, state: str) -> list[tuple[IPv4Address | IPv6Address, int, int]]:
     try:
         with open(f"/proc/thread-self/net/{table}", encoding="ascii") as file:  # noqa: PTH123 - polled many times
             lines = file.read().splitlines()[1:]
@@ -34,10 +40,10 @@ def _bound(table: str, state: str) -> list[tuple[IPv4Address | IPv6Address, int]
         return []
     found = []
     for line in lines:
-        fields = line.split(None, 4)
+        fields = line.split(None, 10)
         if fields[3] == state:
             address, _, port = fields[1].partition(":")
-            found.append((_address(address), int(port, 16)))
+            found.append((_address(address), int(port, 16), int(fields[9])))
     return found
 
 
@@ -53,4 +59,4 @@ def bound_addresses(place: Place, protocol: str) -> list[str]:
     place.enter_network()
     state = _LISTENING if protocol == "tcp" else _UNCONNECTED
     both = _bound(protocol, state) + _bound(f"{protocol}6", state)
-    return [f"{address} port {port}" for address, port in both]
+    return [f"{address} port {port}" for address, port, _ in both]

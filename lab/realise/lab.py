@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -15,6 +16,7 @@ from lab.realise.message import Message
 from lab.realise.node import Node
 
 _END_TIMEOUT = 30.0  # seconds
+_SOON = 1.0  # seconds in which a lab that was asked to end has mostly ended
 
 
 class Lab:
@@ -27,8 +29,7 @@ class Lab:
             UsageError: no such lab runs.
         """
         self.name = name
-        self._channel = registry.knock(name)
-        self._lock = threading.Lock()
+        self._connect()
         self._ended = False
         self.facts: dict[str, Any] = self.ask({"ask": "inspect"})[0]
         self.nodes: dict[str, Node] = {facts["name"]: Node(self, facts) for facts in self.facts["nodes"]}
@@ -91,10 +92,12 @@ class Lab:
         except ProcessLookupError:
             return
         try:
-            try:
+            # An answer is not needed, the end is; a broken connection may hide a lab that lives.
+            with contextlib.suppress(OSError, RealiseError):
                 self.ask({"ask": "down"})
-            except (OSError, RealiseError):
-                return
+            if not registry.await_end(supervisor, _SOON):
+                self._connect()
+                self.ask({"ask": "down"})
             if not registry.await_end(supervisor, _END_TIMEOUT):
                 raise RealiseError(f"lab {self.name} did not end within {_END_TIMEOUT:g} s")
         finally:
@@ -117,8 +120,15 @@ class Lab:
             LabError: as the supervisor says.
             OSError: what was asked failed in the kernel, or the lab is gone.
         """
+        if self._owner != os.getpid():  # forked: the connection is the parent's
+            self._connect()
         with self._lock:
             return ask(self._channel, message)
+
+    def _connect(self) -> None:
+        self._channel = registry.knock(self.name)
+        self._owner = os.getpid()
+        self._lock = threading.Lock()
 
     def connection(self) -> socket.socket:
         """One more connection to the supervisor, for a process that lives with it."""

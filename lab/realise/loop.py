@@ -58,7 +58,7 @@ class Loop:
         return timer
 
     def on_exit(self, pid: int, call: Callable[[int], None]) -> None:
-        """Call with the exit code (minus the signal's number if killed) once the child has ended.
+        """Call with the exit code (minus the signal's number if killed) once the child, a group's leader, has ended.
 
         To be registered by whoever started the child, before the loop goes on: only the loop collects children.
         """
@@ -86,11 +86,16 @@ class Loop:
                 pass
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
-            if pid == 0:
+            if ended is None:
                 return
-            call = self._children.pop(pid, None)
+            call = self._children.pop(ended.si_pid, None)
+            if call is not None:
+                # What it left behind in its group ends with it. Before it is collected: then its number is free.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(ended.si_pid, signal.SIGKILL)
+            _, status = os.waitpid(ended.si_pid, 0)
             if call is not None:
                 call(os.waitstatus_to_exitcode(status))

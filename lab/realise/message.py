@@ -12,6 +12,7 @@ import socket
 from typing import Any
 
 _LONGEST_PACKET = 32 * 1024  # bytes; well below the kernel's default socket buffer (net.core.wmem_default)
+_LONGEST_MEMORY = 64 * 1024 * 1024  # bytes; the order for ten thousand nodes is a tenth of it
 _MOST_DESCRIPTORS = 16
 
 Message = dict[str, Any]
@@ -45,11 +46,12 @@ def receive(channel: socket.socket) -> tuple[Message, list[int]] | None:
     """
     body, descriptors = _receive_packet(channel)
     if not body:
+        _close(descriptors)
         return None
     try:
         text = _read_memory(descriptors.pop(0)) if body == b"m" else body[1:]
         message = json.loads(text)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, RecursionError, OSError) as error:
         _close(descriptors)
         raise ValueError(f"not a message: {error}") from error
     if not isinstance(message, dict):
@@ -66,11 +68,16 @@ def _send_packet(channel: socket.socket, packet: bytes, descriptors: tuple[int, 
 
 def _receive_packet(channel: socket.socket) -> tuple[bytes, list[int]]:
     space = socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4)
-    packet, ancillary, _, _ = channel.recvmsg(_LONGEST_PACKET + 1, space, socket.MSG_CMSG_CLOEXEC)
+    packet, ancillary, flags, _ = channel.recvmsg(_LONGEST_PACKET + 1, space, socket.MSG_CMSG_CLOEXEC)
     found = array.array("i")
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             found.frombytes(payload[: len(payload) - len(payload) % found.itemsize])
+    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        _close(list(found))
+        raise ValueError(
+            f"not a message: longer than {_LONGEST_PACKET} bytes or with over {_MOST_DESCRIPTORS} descriptors"
+        )
     return packet, list(found)
 
 
@@ -81,5 +88,8 @@ def _close(descriptors: list[int]) -> None:
 
 def _read_memory(descriptor: int) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
+        size = os.fstat(descriptor).st_size
+        if size > _LONGEST_MEMORY:
+            raise ValueError(f"a message of {size} bytes; at most {_LONGEST_MEMORY}")
         file.seek(0)
-        return file.read()
+        return file.read(size)

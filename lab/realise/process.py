@@ -75,8 +75,7 @@ def _become(
     """Turn this forked child into the program; never returns."""
     try:
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
+        _forget_signals()
         if command.terminal:
             os.login_tty(os.dup(stdio[0]))
         else:
@@ -100,6 +99,13 @@ def _become(
         os.write(trouble, repr(error).encode())
     finally:
         os._exit(127)
+
+
+def _forget_signals() -> None:
+    """As a freshly booted machine has them, whatever the shell that started the lab ignored or blocked."""
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
 def _enter_folder(folder: str) -> None:

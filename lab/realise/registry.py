@@ -15,6 +15,7 @@ from pathlib import Path
 from lab.errors import UsageError
 
 _PREFIX = "homelab-lab"
+_PATIENCE = 5.0  # seconds
 
 
 def claim(name: str) -> socket.socket:
@@ -43,12 +44,18 @@ def knock(name: str) -> socket.socket:
         UsageError: no such lab runs.
     """
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    # Whoever took the name may not be listening to anybody; a supervisor is, but for the second that it builds.
+    channel.settimeout(_PATIENCE)
     try:
         channel.connect(_address(name))
+    except (TimeoutError, BlockingIOError) as error:
+        channel.close()
+        raise UsageError(f"lab {name!r} does not answer; `lab ps` shows it, and `lab down {name}` ends it") from error
     except ConnectionRefusedError as error:
         channel.close()
         running = ", ".join(names()) or "none"
         raise UsageError(f"no lab named {name!r} is up; running: {running}. `lab up TOPOLOGY` starts one") from error
+    channel.settimeout(None)
     # Anyone may bind an abstract name; only this user (or root) may be believed to be its lab.
     if _credentials(channel)[1] not in (os.geteuid(), 0):
         channel.close()
@@ -58,7 +65,7 @@ def knock(name: str) -> socket.socket:
 
 def names() -> list[str]:
     """The names of this user's labs, sorted."""
-    mine = f"@{_PREFIX}/{os.geteuid()}/"
+    mine = f"@{_PREFIX}/{_user()}/"
     found = {line.rpartition(mine)[2] for line in Path("/proc/net/unix").read_text().splitlines() if f" {mine}" in line}
     return sorted(found)
 
@@ -76,7 +83,17 @@ def await_end(pid_descriptor: int, seconds: float) -> bool:
 
 
 def _address(name: str) -> str:
-    return f"\0{_PREFIX}/{os.geteuid()}/{name}"
+    return f"\0{_PREFIX}/{_user()}/{name}"
+
+
+def _user() -> int:
+    """This user as the surrounding user namespace knows it: root of `unshare -r` is not the host's root."""
+    own = os.geteuid()
+    for line in Path("/proc/self/uid_map").read_text().splitlines():
+        inside, outside, count = map(int, line.split())
+        if inside <= own < inside + count:
+            return outside + own - inside
+    return own
 
 
 def _credentials(channel: socket.socket) -> tuple[int, int]:

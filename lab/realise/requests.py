@@ -13,8 +13,10 @@ import termios
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Any
 
-from lab.errors import LabError, RealiseError, UsageError
+from lab.errors import LabError, UsageError
 from lab.realise.bound_ports import is_bound
 from lab.realise.loop import Loop
 from lab.realise.message import Message, receive, send
@@ -59,10 +61,16 @@ class Requests:
                 self.loop.forget(door)
                 self.loop.after(_PAUSE_AFTER_REFUSAL, lambda: self.loop.on_readable(door, accept))
                 return
-            if len(self.clients) >= _MOST_CLIENTS or not _is_owner(channel):
+            channel.setblocking(False)
+            if not _is_owner(channel):
                 channel.close()
                 return
-            channel.setblocking(False)
+            if len(self.clients) >= _MOST_CLIENTS:
+                with contextlib.suppress(OSError):
+                    text = f"this lab has {_MOST_CLIENTS} connections, its most; close some of your processes or labs"
+                    send(channel, {"error": text, "kind": "RealiseError", "number": None})
+                channel.close()
+                return
             client = Client(channel)
             self.clients.add(client)
             self.loop.on_readable(channel, lambda: self._spoke(client))
@@ -78,22 +86,24 @@ class Requests:
             self._leave(client)
             return
         message, descriptors = received
+        sent: list[int] = []
         try:
             reply, sent = self._answer(client, message, descriptors)
-            send(client.channel, reply, tuple(sent))
         except LabError as error:
-            self._reply_error(client, str(error), type(error).__name__)
+            reply = {"error": str(error), "kind": type(error).__name__}
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
-            self._reply_error(client, f"{error.strerror}{where}", "OSError", error.errno or 0)
-        except (KeyError, TypeError, ValueError) as error:
-            self._reply_error(client, f"not a request that this lab understands: {error!r}", "UsageError")
-        else:
-            for descriptor in sent:
-                os.close(descriptor)
+            reply = {"error": f"{error.strerror}{where}", "kind": "OSError", "errno": error.errno or 0}
+        except Exception as error:  # noqa: BLE001 - whatever a client asks, the lab of all others lives on
+            reply = {"error": f"not a request that this lab understands: {error!r}", "kind": "UsageError"}
         finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
+            _close(descriptors)
+        try:
+            send(client.channel, reply | {"number": message.get("number")}, tuple(sent))
+        except OSError:  # gone, or not reading: it will not learn the answer to anything
+            self._leave(client)
+        finally:
+            _close(sent)
 
     def _answer(self, client: Client, message: Message, descriptors: list[int]) -> tuple[Message, list[int]]:
         match message["ask"]:
@@ -108,10 +118,10 @@ class Requests:
                 return self._run(client, message, descriptors)
             case "signal-process":
                 if client.pid is not None:
-                    os.killpg(client.pid, message["signal"])
+                    os.killpg(client.pid, _signal(message["signal"]))
                 return {}, []
             case "signal-service":
-                self.services.signal(message["service"], message["signal"])
+                self.services.signal(message["service"], _signal(message["signal"]))
                 return {}, []
             case "log":
                 return {}, [self._log(message["service"])]
@@ -136,7 +146,7 @@ class Requests:
             for level, option, value in message["options"]:
                 made.setsockopt(level, option, value if isinstance(value, int) else value.encode())
             if message["bind"] is not None:
-                made.bind(tuple(message["bind"]))
+                made.bind(_bindable(message["family"], message["bind"]))
             if message["listen"] is not None:
                 made.listen(message["listen"])
             return made.detach()
@@ -145,6 +155,8 @@ class Requests:
         if client.pid is not None:
             raise UsageError("this connection already has a process; open another one")
         place = self.nodes.place(message["node"])
+        if not message["argv"]:
+            raise UsageError("no program to run: the list of words is empty")
         size = message["terminal"]
         command = Command(
             argv=tuple(message["argv"]),
@@ -158,11 +170,12 @@ class Requests:
             client.pid = start(place, command, (stdin, stdout, stderr))
             sent = []
         else:
+            window = struct.pack("HHHH", *size, 0, 0)
             master, slave = pty.openpty()
-            fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
             try:
+                fcntl.ioctl(slave, termios.TIOCSWINSZ, window)
                 client.pid = start(place, command, (slave, slave, slave))
-            except RealiseError:
+            except BaseException:
                 os.close(master)
                 raise
             finally:
@@ -174,13 +187,13 @@ class Requests:
     def _process_ended(self, client: Client, code: int) -> None:
         client.pid = None
         if client in self.clients:
-            with contextlib.suppress(OSError):
+            try:
                 send(client.channel, {"exit": code})
+            except OSError:  # the end of the connection tells as much as can be told
+                self._leave(client)
 
     def _log(self, name: str) -> int:
-        running = self.services.named(name)
-        os.close(running.files.open_log())
-        return os.open(running.files.log, os.O_RDONLY | os.O_CLOEXEC)
+        return self.services.named(name).files.read_log()
 
     def _open(self, node: str, path: str) -> int:
         """Open a file as the node sees it."""
@@ -191,10 +204,6 @@ class Requests:
         finally:
             self.nodes.return_home()
 
-    def _reply_error(self, client: Client, text: str, kind: str, number: int = 0) -> None:
-        with contextlib.suppress(OSError):
-            send(client.channel, {"error": text, "kind": kind, "errno": number})
-
     def _leave(self, client: Client) -> None:
         if client.holds_lab:
             os._exit(0)
@@ -204,6 +213,28 @@ class Requests:
         if client.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(client.pid, signal.SIGKILL)
+
+
+def _bindable(family: int, address: list[Any]) -> tuple[Any, ...]:
+    """A socket address whose host is an address: looking up a name would hold up the whole lab."""
+    host = str(address[0]).partition("%")[0]
+    if host and family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            ip_address(host)
+        except ValueError as error:
+            raise UsageError(f"{address[0]!r} is no IP address, and a socket is bound to one") from error
+    return tuple(address)
+
+
+def _signal(number: int) -> int:
+    if number not in signal.valid_signals():
+        raise UsageError(f"{number} is no signal; `kill -l` lists them")
+    return number
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _is_owner(channel: socket.socket) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 import signal
 import socket
 import subprocess
-import threading
 import time
 from typing import IO, TYPE_CHECKING, Any, Self
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from lab.realise.lab import Lab
 
 Stream = int | IO[Any] | None
+_CHUNK = 64 * 1024  # bytes
+_TAIL = 2000  # bytes of what a program said that a timeout quotes
 
 
 class Process:
@@ -71,34 +73,35 @@ class Process:
         self.send_signal(signal.SIGKILL)
 
     def communicate(self, text: str | None, timeout: float) -> tuple[str, str]:
-        """Feed its input, read its output and errors to their ends.
+        """Feed its input, read its output and errors to their ends, all at once.
 
         Raises:
             TimeoutError: they did not end within `timeout` seconds; the text holds what came until then.
         """
-        collected: dict[str, str] = {}
-
-        def read(name: str, stream: IO[str]) -> None:
-            collected[name] = stream.read()
-
-        streams = [(name, stream) for name in ("stdout", "stderr") if (stream := getattr(self, name)) is not None]
-        readers = [threading.Thread(target=read, args=pair, daemon=True) for pair in streams]
-        for reader in readers:
-            reader.start()
-        if self.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self.stdin.write(text or "")
-                self.stdin.close()
         deadline = time.monotonic() + timeout
-        for reader in readers:
-            reader.join(max(0.0, deadline - time.monotonic()))
-        if any(reader.is_alive() for reader in readers):
-            self._kill_now()
-            for reader in readers:
-                reader.join(1)
-            said = collected.get("stdout", "") + collected.get("stderr", "")
-            raise TimeoutError(f"process {self.pid} did not end within {timeout:g} s; it said: {said[-2000:]!r}")
-        return collected.get("stdout", ""), collected.get("stderr", "")
+        said = (bytearray(), bytearray())
+        waiting = memoryview((text or "").encode())
+        with selectors.DefaultSelector() as selector:
+            for stream, read in zip((self.stdout, self.stderr), said, strict=True):
+                if stream is not None:
+                    selector.register(stream, selectors.EVENT_READ, read)
+            if self.stdin is not None:
+                os.set_blocking(self.stdin.fileno(), False)
+                selector.register(self.stdin, selectors.EVENT_WRITE)
+            while selector.get_map():
+                events = selector.select(max(0.0, deadline - time.monotonic()))
+                if not events:
+                    self._kill_now()
+                    tail = (said[0] + said[1])[-_TAIL:].decode(errors="replace")
+                    raise TimeoutError(f"process {self.pid} did not end within {timeout:g} s; it said: {tail!r}")
+                for key, _ in events:
+                    if key.data is None:
+                        waiting = _feed(selector, key, waiting)
+                    elif chunk := os.read(key.fd, _CHUNK):
+                        key.data.extend(chunk)
+                    else:
+                        selector.unregister(key.fileobj)
+        return said[0].decode(errors="replace"), said[1].decode(errors="replace")
 
     def close(self) -> None:
         """Kill it if it still runs, and close our ends of its pipes."""
@@ -114,6 +117,20 @@ class Process:
                 self.kill()
                 self.wait(5)
         self._channel.close()
+
+
+def _feed(selector: selectors.BaseSelector, key: selectors.SelectorKey, waiting: memoryview) -> memoryview:
+    """Write what fits; close the program's input when all is written, or when it wants no more."""
+    try:
+        waiting = waiting[os.write(key.fd, waiting[:_CHUNK]) :]
+    except BlockingIOError:
+        return waiting
+    except BrokenPipeError:
+        waiting = waiting[:0]
+    if not waiting:
+        selector.unregister(key.fileobj)
+        key.fileobj.close()  # type: ignore[union-attr]
+    return waiting
 
 
 def start_process(lab: Lab, request: Message, streams: tuple[Stream, Stream, Stream]) -> Process:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import time
 from collections.abc import Callable
@@ -12,15 +11,15 @@ from enum import StrEnum
 
 from lab.errors import RealiseError, UsageError
 from lab.plan.step import StartService
-from lab.realise.bound_ports import bound_addresses, is_bound
+from lab.realise.bound_ports import bound_addresses
 from lab.realise.loop import Loop
 from lab.realise.nodes import Nodes
 from lab.realise.process import Command, start
+from lab.realise.readiness import Readiness
 from lab.realise.service_files import ServiceFiles
 
 _POLL = 0.005  # seconds between two looks at a service that is not ready yet
 _LATER_POLL = 0.1  # the same once the lab is up and a service starts again
-_COMMAND_POLL = 0.05  # the same where a look is a process
 _FIRST_BACKOFF = 0.1  # seconds before a service that ended is started again; doubles each time
 _LONGEST_BACKOFF = 5.0  # seconds; who has been ready for longer begins anew
 _LOG_LOOK = 0.2  # seconds between two looks at the sizes of logs
@@ -52,10 +51,8 @@ class Running:
     restarts: int = 0
     backoff: float = _FIRST_BACKOFF
     deadline: float = 0.0
-    look_again: float = 0.0
     ready_since: float = 0.0
-    log_start: int = 0  # where in its log this life of the service began
-    asking: bool = False  # a ready command is running
+    readiness: Readiness | None = None  # of the present life
 
     @property
     def name(self) -> str:
@@ -139,22 +136,24 @@ class Services:
 
     def _start(self, running: Running) -> None:
         step = running.step
-        running.state, running.exit_code, running.look_again = State.STARTING, None, 0.0
-        folder = running.files.folder_in_node
-        command = Command(step.argv, step.environment, folder, step.user)
-        nothing, log = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), running.files.open_log()
-        running.log_start = os.fstat(log).st_size
+        running.state, running.exit_code = State.STARTING, None
+        command = Command(step.argv, step.environment, running.files.folder_in_node, step.user)
         try:
-            running.pid = start(self.nodes.place(step.node), command, (nothing, log, log))
-        except RealiseError as error:
-            running.state = State.FAILED
-            self._fail(RealiseError(f"service {running.name}: {error}"))
+            running.readiness = Readiness(self.loop, self.nodes, step, running.files)
+            with running.files.streams() as streams:
+                running.pid = start(self.nodes.place(step.node), command, streams)
+        except (OSError, RealiseError) as error:  # OSError: the node did something to the folder of its logs
+            self._give_up(running, str(error))
             return
-        finally:
-            os.close(nothing)
-            os.close(log)
         self.loop.on_exit(running.pid, lambda code: self._ended(running, code))
         self._poll_soon()
+
+    def _holds(self, running: Running) -> bool:
+        try:
+            return running.readiness is not None and running.readiness.holds()
+        except RealiseError as error:
+            self._give_up(running, f"its ready check: {error}")
+            return False
 
     def _poll_soon(self) -> None:
         if not self._polling:
@@ -167,98 +166,62 @@ class Services:
         starting = [running for running in self.running.values() if running.state is State.STARTING]
         advanced = False
         for running in starting:
-            if running.pid is not None and running.look_again <= now and self._is_ready(running):
+            if running.pid is not None and self._holds(running):
                 running.state, running.ready_since = State.READY, now
                 advanced = True
             elif now > running.deadline and not self._settled:
-                running.state = State.FAILED
-                self._fail(self._too_late(running))
+                self._give_up(running, self._too_late(running))
                 return
         if advanced:
             self._advance()
         if any(running.state is State.STARTING for running in starting):
             self._poll_soon()
 
-    def _is_ready(self, running: Running) -> bool:
-        ready = running.step.ready
-        match ready.kind:
-            case "port":
-                return is_bound(self.nodes.place(ready.node), ready.protocol, ready.port, ready.address)
-            case "log":
-                return re.search(ready.pattern, running.files.log_text(running.log_start), re.MULTILINE) is not None
-            case "command":
-                self._ask(running)
-                return False
-            case _:
-                return True
-
-    def _ask(self, running: Running) -> None:
-        """Run the ready command; its exit makes the service ready, or it is asked again a little later."""
-        if running.asking:
-            return
-        running.look_again = time.monotonic() + _COMMAND_POLL
-        nothing = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        step = running.step
-        command = Command(step.ready.argv, step.environment, running.files.folder_in_node, step.user)
-        try:
-            pid = start(self.nodes.place(step.node), command, (nothing, nothing, nothing))
-        except RealiseError as error:
-            running.state = State.FAILED
-            self._fail(RealiseError(f"service {running.name}: its ready check: {error}"))
-            return
-        finally:
-            os.close(nothing)
-        running.asking = True
-
-        def answered(code: int) -> None:
-            running.asking = False
-            if code == 0 and running.state is State.STARTING:
-                running.state, running.ready_since = State.READY, time.monotonic()
-                self._advance()
-
-        self.loop.on_exit(pid, answered)
-
     def _ended(self, running: Running, code: int) -> None:
-        # A program that does its work and ends may do both between two looks at its log.
-        was_ready = running.state is State.READY or (running.step.ready.kind == "log" and self._is_ready(running))
+        # A program that does its work and ends may do both between two looks at it.
+        was_ready = running.state is State.READY or (
+            running.step.ready.kind in ("port", "log") and self._holds(running)
+        )
+        if running.readiness is not None:
+            running.readiness.end()
         running.pid, running.exit_code = None, code
         if running.state is State.FAILED:
             return
         if running.state is State.READY and time.monotonic() - running.ready_since > _LONGEST_BACKOFF:
             running.backoff = _FIRST_BACKOFF
-        again = running.step.restart == "always" or (running.step.restart == "on-failure" and code != 0)
-        if again:
+        if running.step.restart == "always" or (running.step.restart == "on-failure" and code != 0):
             running.state = State.STARTING
             running.restarts += 1
             self.loop.after(running.backoff, lambda: self._start(running))
             running.backoff = min(running.backoff * 2, _LONGEST_BACKOFF)
             self._poll_soon()
-            return
-        if was_ready or (running.step.ready.kind == "started" and code == 0):
+        elif self._settled or (code == 0 and (was_ready or running.step.ready.kind == "started")):
             running.state = State.ENDED
             self._advance()
-            return
-        running.state = State.FAILED
-        self._fail(RealiseError(f"service {running.name} {_how(code)} before it was ready{self._tail(running)}"))
+        else:
+            when = "before the lab was" if was_ready or running.step.ready.kind == "started" else "before it was"
+            self._give_up(running, f"{_how(code)} {when} ready{self._tail(running)}")
 
     def _bound_logs(self) -> None:
         for running in self.running.values():
             running.files.bound_log()
         self.loop.after(_LOG_LOOK, self._bound_logs)
 
-    def _fail(self, error: RealiseError) -> None:
+    def _give_up(self, running: Running, why: str) -> None:
+        """Take a service for failed; before the lab is ready, the lab fails with it."""
+        running.state = State.FAILED
         if not self._settled:
             self._settled = True
-            self.on_failure(error)
+            self.on_failure(RealiseError(f"service {running.name} {why}"))
 
-    def _too_late(self, running: Running) -> RealiseError:
+    def _too_late(self, running: Running) -> str:
         step = running.step
-        text = f"service {running.name} was not ready within {step.ready_timeout:g} s: waited until "
+        text = f"was not ready within {step.ready_timeout:g} s: waited until "
         text += step.ready.describe()
         if step.ready.kind == "port":
             found = bound_addresses(self.nodes.place(step.ready.node), step.ready.protocol)
             text += f"; bound there: {', '.join(found[:8]) or 'nothing'}"
-        return RealiseError(text + self._tail(running))
+        return text + self._tail(running)
 
     def _tail(self, running: Running) -> str:
         lines = running.files.log_text().splitlines()[-_LOG_TAIL:]
@@ -268,4 +231,6 @@ class Services:
 
 
 def _how(code: int) -> str:
-    return f"ended with exit code {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
+    if code >= 0:
+        return f"ended with exit code {code}"
+    return f"was ended by signal {-code} ({signal.strsignal(-code) or 'real-time'})"

@@ -45,6 +45,7 @@ _CAPABILITIES_OF_THE_HOST = (16, 17, 22, 25, 32, 33, 34, 35)
 def main() -> None:
     """Fork process 1 of a new lab and leave it alone; it serves until the lab is taken down."""
     channel = socket.socket(fileno=int(sys.argv[1]))
+    channel.set_inheritable(False)  # no service may speak for its supervisor
     try:
         received = receive(channel)
         if received is None:
@@ -83,8 +84,9 @@ def _namespaces() -> set[Path]:
 def _serve(channel: socket.socket, order: Message, descriptors: list[int]) -> NoReturn:
     """Be process 1: build the lab, then answer requests until told to end."""
     try:
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # No handlers: a process 1 without them cannot be ended from inside (pid_namespaces(7)), only by SIGKILL from
+        # outside or by the request of its owner.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.chdir("/")
         os.umask(0o022)
         _allow_many_descriptors()
