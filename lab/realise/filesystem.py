@@ -12,16 +12,17 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from lab.errors import HostError
 from lab.realise.process import HOME
 from lab.realise.syscalls import (
     MS_BIND,
     MS_NODEV,
     MS_NOEXEC,
     MS_NOSUID,
-    MS_PRIVATE,
     MS_RDONLY,
     MS_REC,
     MS_REMOUNT,
+    MS_SLAVE,
     mount,
 )
 
@@ -30,7 +31,13 @@ ROOT = Path("/run")
 SHARED = ROOT / "shared"  # written by the supervisor
 _SHARED_READ_ONLY = ROOT / "shared-read-only"  # the same, as nodes see it
 _NODES = ROOT / "nodes"
-_TRUST_STORE = Path("/etc/ssl/certs/ca-certificates.crt")
+# Debian's, Fedora's, Alpine's and SUSE's; those that the host has.
+_TRUST_STORES = (
+    Path("/etc/ssl/certs/ca-certificates.crt"),
+    Path("/etc/pki/tls/certs/ca-bundle.crt"),
+    Path("/etc/ssl/cert.pem"),
+    Path("/etc/ssl/ca-bundle.pem"),
+)
 
 # Folders of which each node has its own, empty at first, and their modes.
 _OWN_FOLDERS = {"/run": 0o755, "/tmp": 0o1777, "/var/tmp": 0o1777, "/var/log": 0o755}
@@ -53,6 +60,7 @@ class Filesystem:
     """The lab's files: made once by its supervisor, then once for each node."""
 
     keep: tuple[str, ...]  # folders of the host that nodes must see even below a folder of their own
+    protect_kernel: bool  # the lab's root is the host's root, whom the kernel lets change the host's settings
     _shared_files: int = 0
 
     def prepare(self) -> None:
@@ -61,8 +69,11 @@ class Filesystem:
         Raises:
             OSError: the kernel refuses a mount, as some containers arrange; the error names the target.
         """
-        mount("none", "/", "", MS_REC | MS_PRIVATE)
+        # What the host unmounts goes here too; nothing goes the other way.
+        mount("none", "/", "", MS_REC | MS_SLAVE)
         mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        if self.protect_kernel:
+            _protect_kernel()
         mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
         self._mount_terminals()
         with _held(self.keep, str(ROOT)) as held:
@@ -77,8 +88,8 @@ class Filesystem:
         if Path("/etc/shadow").exists():
             # No node needs the host's passwords; sshd takes an account for locked if it cannot read this file.
             self._share("shadow", Path("/etc/shadow"), "".join(f"{fields[0]}:*:::::::\n" for fields in accounts))
-        if _TRUST_STORE.exists():
-            self._share("trust.pem", _TRUST_STORE, _TRUST_STORE.read_text())
+        for number, store in enumerate({store.resolve() for store in _TRUST_STORES if store.exists()}):
+            self._share(f"trust{number}.pem", store, store.read_text(errors="replace"))
 
     def node_folder(self, node: str, path: str) -> Path:
         """Where the supervisor finds what the node calls `path`, which lies below one of the node's own folders."""
@@ -96,9 +107,9 @@ class Filesystem:
 
     def trust(self, certificate: str) -> None:
         """Add an authority (PEM) to those that every node trusts."""
-        with contextlib.suppress(FileNotFoundError), (SHARED / "trust.pem").open("r+") as store:
-            store.seek(0, os.SEEK_END)
-            store.write(certificate)
+        for shared in SHARED.glob("trust*.pem"):
+            with shared.open("a") as store:
+                store.write(certificate)
 
     def make_node_folders(self, node: str) -> None:
         """Make the folders of its own that a node will have. Called for all nodes before the first is prepared."""
@@ -117,7 +128,7 @@ class Filesystem:
             node: its name.
             files: pairs of a path from `add_shared_file` and the path that the node shall see it at.
         """
-        _mount_sysfs()
+        _mount_sysfs(read_only=self.protect_kernel)
         held_files = [(os.open(source, os.O_PATH | os.O_CLOEXEC), target) for source, target in files]
         # /run last: the lab's own folders lie below it.
         for folder in reversed(_OWN_FOLDERS):
@@ -139,9 +150,20 @@ class Filesystem:
         mount(str(_SHARED_READ_ONLY / name), str(target.resolve()), "", MS_BIND)
 
 
-def _mount_sysfs() -> None:
+def _protect_kernel() -> None:
+    """Leave nodes their own network settings, and none of the host's: what is not of a namespace is read-only."""
+    mount("/proc/sys", "/proc/sys", "", MS_BIND)
+    mount("/proc/sys/net", "/proc/sys/net", "", MS_BIND)
+    for path in ("/proc/bus", "/proc/irq", "/proc/sysrq-trigger"):
+        if os.path.exists(path):  # noqa: PTH110
+            mount(path, path, "", MS_BIND)
+            mount("none", path, "", MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    mount("none", "/proc/sys", "", MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+
+
+def _mount_sysfs(*, read_only: bool) -> None:
     """The node's own interfaces in /sys/class/net; where a container refuses that, `lab doctor` tells of it."""
-    flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
+    flags = MS_NOSUID | MS_NODEV | MS_NOEXEC | (MS_RDONLY if read_only else 0)
     try:
         mount("sysfs", "/sys", "sysfs", flags)
     except PermissionError:
@@ -169,6 +191,8 @@ def _mount_point(path: str) -> str:
     if real.startswith(tuple(f"{folder}/" for folder in _OWN_FOLDERS)) and not os.path.exists(real):  # noqa: PTH110
         Path(real).parent.mkdir(parents=True, exist_ok=True)
         Path(real).touch()
+    if not os.path.exists(real):  # noqa: PTH110
+        raise HostError(f"{path} leads to {real}, which does not exist, so no node can have its own: sudo touch {real}")
     return real
 
 

@@ -31,6 +31,12 @@ def ids_of_this_user() -> Ids:
     return Ids.RANGE if _ranges(facts) is not None else Ids.ONE
 
 
+def is_root_of_the_host() -> bool:
+    """Whether this process has the host's root and all of its users: no user namespace is around it."""
+    whole = ["0", "0", "4294967295"]  # user_namespaces(7): what the initial one shows
+    return os.geteuid() == 0 and Path("/proc/self/uid_map").read_text().split() == whole
+
+
 def enter_user_namespace() -> None:
     """Become root of a new user namespace, with as many ids as the host lends; nothing to do for root.
 

@@ -143,7 +143,7 @@ class Services:
             with running.files.streams() as streams:
                 running.pid = start(self.nodes.place(step.node), command, streams)
         except (OSError, RealiseError) as error:  # OSError: the node did something to the folder of its logs
-            self._give_up(running, str(error))
+            self._give_up(running, f": {error}")
             return
         self.loop.on_exit(running.pid, lambda code: self._ended(running, code))
         self._poll_soon()
@@ -152,7 +152,7 @@ class Services:
         try:
             return running.readiness is not None and running.readiness.holds()
         except RealiseError as error:
-            self._give_up(running, f"its ready check: {error}")
+            self._give_up(running, f": its ready check: {error}")
             return False
 
     def _poll_soon(self) -> None:
@@ -179,9 +179,8 @@ class Services:
 
     def _ended(self, running: Running, code: int) -> None:
         # A program that does its work and ends may do both between two looks at it.
-        was_ready = running.state is State.READY or (
-            running.step.ready.kind in ("port", "log") and self._holds(running)
-        )
+        shows_at_once = running.step.ready.kind in ("port", "log")
+        was_ready = running.state is State.READY or (shows_at_once and self._holds(running))
         if running.readiness is not None:
             running.readiness.end()
         running.pid, running.exit_code = None, code
@@ -200,7 +199,7 @@ class Services:
             self._advance()
         else:
             when = "before the lab was" if was_ready or running.step.ready.kind == "started" else "before it was"
-            self._give_up(running, f"{_how(code)} {when} ready{self._tail(running)}")
+            self._give_up(running, f" {_how(code)} {when} ready{self._tail(running)}")
 
     def _bound_logs(self) -> None:
         for running in self.running.values():
@@ -212,11 +211,11 @@ class Services:
         running.state = State.FAILED
         if not self._settled:
             self._settled = True
-            self.on_failure(RealiseError(f"service {running.name} {why}"))
+            self.on_failure(RealiseError(f"service {running.name}{why}"))
 
     def _too_late(self, running: Running) -> str:
         step = running.step
-        text = f"was not ready within {step.ready_timeout:g} s: waited until "
+        text = f" was not ready within {step.ready_timeout:g} s: waited until "
         text += step.ready.describe()
         if step.ready.kind == "port":
             found = bound_addresses(self.nodes.place(step.ready.node), step.ready.protocol)
@@ -233,4 +232,5 @@ class Services:
 def _how(code: int) -> str:
     if code >= 0:
         return f"ended with exit code {code}"
-    return f"was ended by signal {-code} ({signal.strsignal(-code) or 'real-time'})"
+    named = {int(number): number.name for number in signal.Signals}
+    return f"was ended by {named.get(-code, f'signal {-code}')}"

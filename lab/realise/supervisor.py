@@ -20,7 +20,7 @@ from lab.plan.encoding import from_json
 from lab.plan.step import StartService
 from lab.realise.executor import Executor
 from lab.realise.filesystem import Filesystem
-from lab.realise.identity import enter_user_namespace
+from lab.realise.identity import enter_user_namespace, is_root_of_the_host
 from lab.realise.loop import Loop
 from lab.realise.message import Message, receive, send
 from lab.realise.nodes import Nodes
@@ -32,8 +32,7 @@ from lab.realise.syscalls import (
     CLONE_NEWNS,
     CLONE_NEWPID,
     CLONE_NEWUTS,
-    PR_CAPBSET_DROP,
-    prctl,
+    drop_capabilities,
     unshare,
 )
 
@@ -62,9 +61,8 @@ def main() -> None:
 
 def _enter_namespaces() -> None:
     enter_user_namespace()
-    if os.geteuid() == 0 and Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]:
-        for capability in _CAPABILITIES_OF_THE_HOST:
-            prctl(PR_CAPBSET_DROP, capability)
+    if is_root_of_the_host():
+        drop_capabilities(_CAPABILITIES_OF_THE_HOST)
     before = _namespaces()
     try:
         unshare(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET)
@@ -117,7 +115,7 @@ class Lab:
 
     def run(self) -> NoReturn:
         """Build, start the services, serve."""
-        filesystem = Filesystem(tuple(self._order["keep"]))
+        filesystem = Filesystem(tuple(self._order["keep"]), protect_kernel=is_root_of_the_host())
         try:
             filesystem.prepare()
         except OSError as error:

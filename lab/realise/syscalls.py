@@ -19,10 +19,10 @@ MS_NOEXEC = 8
 MS_REMOUNT = 32
 MS_BIND = 4096
 MS_REC = 16384
-MS_PRIVATE = 1 << 18
+MS_SLAVE = 1 << 19
 
-PR_SET_PDEATHSIG = 1
-PR_CAPBSET_DROP = 24
+_PR_CAPBSET_DROP = 24
+_CAPABILITY_VERSION_3 = 0x20080522
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -43,9 +43,17 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str
     _check(result, f"mount {kind or source}", target)
 
 
-def prctl(option: int, value: int) -> None:
-    """prctl(2) with one argument."""
-    _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), "prctl")
+def drop_capabilities(numbers: tuple[int, ...]) -> None:
+    """Give up capabilities for good, for this process and all that it starts (capabilities(7))."""
+    for number in numbers:
+        _check(_libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(number), 0, 0, 0), "prctl")
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    data = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable: the lower 32 bits of each, then the upper
+    _check(_libc.capget(header, data), "capget")
+    for number in numbers:
+        for kind in range(3):
+            data[number // 32 * 3 + kind] &= ~(1 << number % 32)
+    _check(_libc.capset(header, data), "capset")
 
 
 def _check(result: int, what: str, path: str | None = None) -> None:
