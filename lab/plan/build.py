@@ -19,6 +19,7 @@ from lab.plan.step import (
     LoadRuleset,
     Plan,
     Ready,
+    SetInEveryNode,
     SetSysctls,
     ShareFile,
     SshServer,
@@ -45,9 +46,12 @@ FIRST_PORT_INDEX = 100001
 # A new namespace copies the IPv4 settings of the host and resets those of IPv6 (kernel: devconf_inherit_init_net),
 # so what a lab depends on is written out. ICMP errors are not rationed: who asks much at once is told the same as
 # who asks once. The last line lets the root of a node ping without a raw socket (icmp(7)).
-_NODE_SYSCTLS = (
-    ("net.ipv4.conf.all.rp_filter", "0"),
-    ("net.ipv4.conf.default.rp_filter", "0"),
+_SYSCTLS_OF_EVERY_NODE = (
+    *(
+        (f"net.ipv4.conf.{which}.{name}", "0")
+        for which in ("all", "default")
+        for name in ("rp_filter", "arp_filter", "arp_ignore", "arp_announce", "proxy_arp", "route_localnet")
+    ),
     ("net.ipv6.conf.all.disable_ipv6", "0"),
     ("net.ipv6.conf.default.accept_dad", "0"),
     ("net.ipv6.conf.default.accept_ra", "0"),
@@ -61,6 +65,7 @@ def build(topology: Topology, *, services: bool = True) -> Plan:
     """The plan that makes `topology` real, or only its nodes and links if not `services`."""
     steps = (
         *_name_files(topology),
+        SetInEveryNode(_SYSCTLS_OF_EVERY_NODE),
         *(_create_node(node) for node in topology.nodes),
         *_links(topology),
         *(SetSysctls(node.name, late) for node in topology.nodes if (late := _split_sysctls(node)[1])),
@@ -103,7 +108,7 @@ def _create_node(node: Node) -> CreateNode:
     forwards = "1" if node.role is Role.ROUTER else "0"
     forwarding = (("net.ipv4.ip_forward", forwards), ("net.ipv6.conf.all.forwarding", forwards))
     # Turning forwarding on resets other settings of the interfaces (kernel: ip-sysctl, ip_forward), so it comes first.
-    return CreateNode(node.name, (*forwarding, *_NODE_SYSCTLS, *_split_sysctls(node)[0]))
+    return CreateNode(node.name, (*forwarding, *_split_sysctls(node)[0]))
 
 
 def _split_sysctls(node: Node) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:

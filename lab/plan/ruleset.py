@@ -20,7 +20,7 @@ _LAST = {
 
 def ruleset(node: Node) -> str:
     """The whole ruleset of a node as text for ``nft -f -``; empty if the node neither filters nor translates."""
-    chains = _filter_chains(node.firewall) + (_nat_chains(node.nat) if node.nat else [])
+    chains = _filter_chains(node.firewall) + (_nat_chains(node.nat, _outside_addresses(node)) if node.nat else [])
     if not chains:
         return ""
     body = "\n\n".join("\n".join(f"    {line}" for line in chain) for chain in chains)
@@ -63,12 +63,20 @@ def _allow(allow: Allow) -> str:
     return " ".join([*words, "accept"])
 
 
-def _nat_chains(nat: Nat) -> list[list[str]]:
+def _outside_addresses(node: Node) -> list[str]:
+    """The node's IPv4 addresses on the outside of its NAT."""
+    outside = [link for link in node.interfaces if node.nat and link.name == node.nat.outside]
+    return [str(address.ip) for link in outside for address in link.addresses if address.version == 4]
+
+
+def _nat_chains(nat: Nat, addresses: list[str]) -> list[list[str]]:
+    # Only what was sent to the router itself is forwarded; other packets that come in there are passing through.
+    to_the_router = f'iifname "{nat.outside}" ip daddr {{ {", ".join(addresses)} }}'
     return [
         [
             "chain prerouting {",
             "    type nat hook prerouting priority dstnat; policy accept;",
-            *(f"    {_forward(nat.outside, forward)}" for forward in nat.forwards),
+            *(f"    {to_the_router} {_forward(forward)}" for forward in nat.forwards),
             "}",
         ],
         [
@@ -80,5 +88,5 @@ def _nat_chains(nat: Nat) -> list[list[str]]:
     ]
 
 
-def _forward(outside: str, forward: PortForward) -> str:
-    return f'iifname "{outside}" {forward.protocol} dport {forward.port} dnat ip to {forward.address}:{forward.to_port}'
+def _forward(forward: PortForward) -> str:
+    return f"{forward.protocol} dport {forward.port} dnat ip to {forward.address}:{forward.to_port}"

@@ -21,6 +21,16 @@ class ShareFile:
 
 
 @dataclass(frozen=True, slots=True)
+class SetInEveryNode:
+    """What every node created from here on sets first."""
+
+    sysctls: tuple[tuple[str, str], ...]
+
+    def describe(self) -> str:
+        return f"set in every node: {' '.join(f'{name}={value}' for name, value in self.sysctls)}"
+
+
+@dataclass(frozen=True, slots=True)
 class CreateNode:
     """Make the network, UTS and mount namespace of a node; set `sysctls` there before any interface exists."""
 
@@ -231,6 +241,7 @@ class StartService:
 
 Step = (
     ShareFile
+    | SetInEveryNode
     | CreateNode
     | CreateSwitch
     | ConnectToSwitch

@@ -21,6 +21,7 @@ from lab.plan.step import (
     CreateSwitch,
     LoadRuleset,
     Plan,
+    SetInEveryNode,
     SetSysctls,
     ShareFile,
     StartService,
@@ -33,6 +34,7 @@ Progress = Callable[[str, int, int], None]
 
 _PHASES: dict[type[Step], str] = {
     ShareFile: "names",
+    SetInEveryNode: "nodes",
     CreateNode: "nodes",
     CreateSwitch: "links",
     ConnectToSwitch: "links",
@@ -96,6 +98,8 @@ class Executor:
                 path = self.nodes.filesystem.add_shared_file(step.text)
                 for node in step.nodes:
                     self._files[node].append((path, step.path))
+            case SetInEveryNode():
+                self.nodes.sysctls_of_every_node = step.sysctls
             case CreateNode():
                 self.nodes.create(step, self._files[step.node])
             case CreateSwitch():

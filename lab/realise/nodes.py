@@ -30,6 +30,7 @@ class Nodes:
 
     filesystem: Filesystem
     places: dict[str, Place] = field(default_factory=dict)
+    sysctls_of_every_node: tuple[tuple[str, str], ...] = ()
     fabric: Place = field(init=False)
     requests: dict[str, Requests] = field(default_factory=dict)
 
@@ -60,7 +61,7 @@ class Nodes:
             setns(self.fabric.mounts, CLONE_NEWNS)
             unshare(CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWNS)
             socket.sethostname(step.node)
-            _set(step.node, step.sysctls)
+            _set(step.node, self.sysctls_of_every_node + step.sysctls)
             self.filesystem.prepare_node(step.node, files)
             place = Place(step.node, _open("net"), _open("uts"), _open("mnt"))
             channel = Requests(open_channel())

@@ -28,6 +28,7 @@ from lab.plan.step import (
     CreateSwitch,
     LoadRuleset,
     Plan,
+    SetInEveryNode,
     SetSysctls,
     ShareFile,
     StartService,
@@ -265,9 +266,9 @@ def test_only_routers_forward_and_that_is_set_first(plan_of: Any, role: str, for
     ],
 )
 def test_what_the_host_may_have_otherwise_is_written_out(plan_of: Any, name: str, value: str) -> None:
-    (node,) = of_kind(plan_of("nodes: {a: {}}"), CreateNode)
-    assert dict(node.sysctls)[name] == value
-    assert len(node.sysctls) == 10
+    (every,) = of_kind(plan_of("nodes: {a: {}}"), SetInEveryNode)
+    assert dict(every.sysctls)[name] == value
+    assert len(every.sysctls) == 18
 
 
 def test_settings_of_an_interface_wait_for_it_and_others_win_over_the_defaults(plan_of: Any) -> None:

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from functools import cache
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, ip_network
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from lab.plan.build import build
 from lab.plan.ruleset import ruleset
 from lab.plan.step import LoadRuleset
 from lab.topology.load import load_topology
-from lab.topology.model import Allow, Firewall, Nat, Node, Policy, PortForward, Protocol, Role
+from lab.topology.model import Allow, Firewall, Interface, Nat, Node, Policy, PortForward, Protocol, Role
 
 OPEN = Firewall(None, Policy.ACCEPT, Policy.ACCEPT, ())
 NODE = Node(
@@ -40,7 +40,9 @@ DISCOVERY = "icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-soli
 
 
 def text_of(firewall: Firewall = OPEN, nat: Nat | None = None) -> str:
-    return ruleset(replace(NODE, firewall=firewall, nat=nat))
+    outside = nat.outside if nat else "wan"
+    interface = Interface(outside, "internet", "02:00:00:00:00:01", 1500, (IPv4Interface("203.0.113.1/24"),))
+    return ruleset(replace(NODE, interfaces=(interface,), firewall=firewall, nat=nat))
 
 
 def chain(text: str, name: str) -> list[str]:
@@ -203,11 +205,16 @@ def test_nat_writes_what_leaves_to_its_outside_and_only_ipv4() -> None:
 @pytest.mark.parametrize(
     ("forward", "rule"),
     [
-        (PortForward(Protocol.TCP, 443, WEB, 443), 'iifname "wan" tcp dport 443 dnat ip to 192.168.1.10:443'),
-        (PortForward(Protocol.UDP, 5000, WEB, 53), 'iifname "wan" udp dport 5000 dnat ip to 192.168.1.10:53'),
+        (PortForward(Protocol.TCP, 443, WEB, 443), "tcp dport 443 dnat ip to 192.168.1.10:443"),
+        (PortForward(Protocol.UDP, 5000, WEB, 53), "udp dport 5000 dnat ip to 192.168.1.10:53"),
     ],
 )
 def test_a_port_forward_comes_in_from_outside(forward: PortForward, rule: str) -> None:
-    text = text_of(Firewall("wan", Policy.DROP, Policy.DROP, ()), Nat("wan", (forward,)))
-    assert chain(text, "prerouting")[1:] == [rule]
+    wan = Interface("wan", "internet", "02:00:00:00:00:01", 1500, (IPv4Interface("203.0.113.1/24"),))
+    lan = Interface("lan", "home", "02:00:00:00:00:02", 1500, (IPv4Interface("192.168.1.1/24"),))
+    nat = Nat("wan", (forward,))
+    text = ruleset(
+        replace(NODE, interfaces=(wan, lan), firewall=Firewall("wan", Policy.DROP, Policy.DROP, ()), nat=nat)
+    )
+    assert chain(text, "prerouting")[1:] == [f'iifname "wan" ip daddr {{ 203.0.113.1 }} {rule}']
     assert "ct status dnat accept" in chain(text, "forward")

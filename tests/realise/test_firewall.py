@@ -89,7 +89,7 @@ def udp_error(lab: Lab, client: str, server: str, port: int, version: int) -> st
     with lab[client].udp(0, lab[client].address(version=version), timeout=SILENCE) as sending:
         sending.connect((lab[server].address(version=version), port))
         sending.send(b"?")
-        with pytest.raises(OSError) as error:
+        with pytest.raises(OSError, match=r"\[Errno ") as error:
             sending.recv(10)
     return errno.errorcode[error.value.errno or 0]
 
