@@ -9,6 +9,7 @@ import array
 import json
 import os
 import socket
+import stat
 from typing import Any
 
 _LONGEST_PACKET = 32 * 1024  # bytes; well below the kernel's default socket buffer (net.core.wmem_default)
@@ -87,9 +88,10 @@ def _close(descriptors: list[int]) -> None:
 
 
 def _read_memory(descriptor: int) -> bytes:
-    with os.fdopen(descriptor, "rb") as file:
-        size = os.fstat(descriptor).st_size
-        if size > _LONGEST_MEMORY:
-            raise ValueError(f"a message of {size} bytes; at most {_LONGEST_MEMORY}")
-        file.seek(0)
-        return file.read(size)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _LONGEST_MEMORY:
+            raise ValueError(f"what it travels in is no memory file of at most {_LONGEST_MEMORY} bytes")
+        return os.pread(descriptor, status.st_size, 0)
+    finally:
+        os.close(descriptor)

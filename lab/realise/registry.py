@@ -15,7 +15,7 @@ from pathlib import Path
 from lab.errors import UsageError
 
 _PREFIX = "homelab-lab"
-_PATIENCE = 5.0  # seconds
+_PATIENCE = 5  # seconds
 
 
 def claim(name: str) -> socket.socket:
@@ -45,17 +45,18 @@ def knock(name: str) -> socket.socket:
     """
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # Whoever took the name may not be listening to anybody; a supervisor is, but for the second that it builds.
-    channel.settimeout(_PATIENCE)
+    # A timeout of the kernel's, for a non-blocking connect(2) to a socket with a full queue fails at once (unix(7)).
+    channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _PATIENCE, 0))
     try:
         channel.connect(_address(name))
-    except (TimeoutError, BlockingIOError) as error:
+    except BlockingIOError as error:
         channel.close()
         raise UsageError(f"lab {name!r} does not answer; `lab ps` shows it, and `lab down {name}` ends it") from error
     except ConnectionRefusedError as error:
         channel.close()
         running = ", ".join(names()) or "none"
         raise UsageError(f"no lab named {name!r} is up; running: {running}. `lab up TOPOLOGY` starts one") from error
-    channel.settimeout(None)
+    channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 0))
     # Anyone may bind an abstract name; only this user (or root) may be believed to be its lab.
     if _credentials(channel)[1] not in (os.geteuid(), 0):
         channel.close()

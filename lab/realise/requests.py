@@ -56,7 +56,7 @@ class Requests:
             try:
                 channel, _ = door.accept()
             except (BlockingIOError, ConnectionError):
-                return
+                return  # level-triggered: whoever else waits is told of again
             except OSError:  # no descriptor left, say: let others end before asking again
                 self.loop.forget(door)
                 self.loop.after(_PAUSE_AFTER_REFUSAL, lambda: self.loop.on_readable(door, accept))

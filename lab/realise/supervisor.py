@@ -40,6 +40,8 @@ from lab.realise.syscalls import (
 # SYS_TIME, MAC_OVERRIDE, MAC_ADMIN, SYSLOG, WAKE_ALARM (linux/capability.h).
 _CAPABILITIES_OF_THE_HOST = (16, 17, 22, 25, 32, 33, 34, 35)
 
+_MOST_WAITING = 256  # connections that wait to be accepted, while the lab is built say
+
 
 def main() -> None:
     """Fork process 1 of a new lab and leave it alone; it serves until the lab is taken down."""
@@ -109,7 +111,7 @@ class Lab:
         self._plan = from_json(order["plan"])
         self._loop = Loop()
         # From here on `lab down` and `lab ps` find the lab, though they must wait until it is built.
-        door.listen(64)
+        door.listen(_MOST_WAITING)
         door.setblocking(False)
         self._door = door
 
