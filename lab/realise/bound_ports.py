@@ -21,6 +21,8 @@ def bound_sockets(place: Place, protocol: str, port: int, address: str = "") -> 
 
     With `address`, only a socket bound to just that address counts: one bound to all of them may be another program's.
     """
+    if protocol not in ("tcp", "udp"):
+        raise ValueError(f"{protocol!r} has no table of sockets; tcp and udp have")
     place.enter_network()
     wanted = ip_address(address) if address else None
     state = _LISTENING if protocol == "tcp" else _UNCONNECTED

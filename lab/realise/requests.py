@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
 
-from lab.errors import LabError, UsageError
+from lab.errors import LabError, RealiseError, UsageError
 from lab.realise.bound_ports import is_bound
 from lab.realise.loop import Loop
 from lab.realise.message import Message, receive, send
@@ -26,6 +26,7 @@ from lab.realise.services import Services
 
 _MAPPED_USER = 0  # the lab's owner as seen from inside: itself if root, mapped to root otherwise
 _MOST_CLIENTS = 1024
+_MOST_REFUSED = 64  # connections beyond, which are told why nothing is answered; more are just closed
 _PAUSE_AFTER_REFUSAL = 0.1  # seconds
 
 
@@ -35,6 +36,7 @@ class Client:
 
     channel: socket.socket
     pid: int | None = None
+    refused: bool = False  # one too many
     holds_lab: bool = False  # the lab ends with this connection
 
 
@@ -65,13 +67,10 @@ class Requests:
             if not _is_owner(channel):
                 channel.close()
                 return
-            if len(self.clients) >= _MOST_CLIENTS:
-                with contextlib.suppress(OSError):
-                    text = f"this lab has {_MOST_CLIENTS} connections, its most; close some of your processes or labs"
-                    send(channel, {"error": text, "kind": "RealiseError", "number": None})
+            if len(self.clients) >= _MOST_CLIENTS + _MOST_REFUSED:
                 channel.close()
                 return
-            client = Client(channel)
+            client = Client(channel, refused=len(self.clients) >= _MOST_CLIENTS)
             self.clients.add(client)
             self.loop.on_readable(channel, lambda: self._spoke(client))
 
@@ -106,6 +105,8 @@ class Requests:
             _close(sent)
 
     def _answer(self, client: Client, message: Message, descriptors: list[int]) -> tuple[Message, list[int]]:
+        if client.refused:
+            raise RealiseError(f"this lab has {_MOST_CLIENTS} connections, its most; close some of its programs or handles")
         match message["ask"]:
             case "inspect":
                 return self._inspect(), []

@@ -6,6 +6,7 @@ Imports little, so that the interpreter starts before the topology language, whi
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import socket
 import subprocess
@@ -30,7 +31,7 @@ class StartingSupervisor:
     """The process that will be the lab, while it is being started."""
 
     def __init__(self) -> None:
-        self._channel, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._channel, far = (_above_standard(end) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         self._errors = os.memfd_create("errors", os.MFD_CLOEXEC)
         self._pid_descriptor: int | None = None
         self._ordered = False
@@ -110,3 +111,9 @@ class StartingSupervisor:
         os.lseek(self._errors, 0, os.SEEK_SET)
         text = os.read(self._errors, 64 * 1024).decode(errors="replace").strip()
         return f":\n{text}" if text else ""
+
+
+def _above_standard(made: socket.socket) -> socket.socket:
+    """The same socket by a number that no standard stream has, for whoever starts a lab may have closed its own."""
+    with made:
+        return socket.socket(fileno=fcntl.fcntl(made.fileno(), fcntl.F_DUPFD_CLOEXEC, 3))

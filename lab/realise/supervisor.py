@@ -47,6 +47,7 @@ def main() -> None:
     """Fork process 1 of a new lab and leave it alone; it serves until the lab is taken down."""
     channel = socket.socket(fileno=int(sys.argv[1]))
     channel.set_inheritable(False)  # no service may speak for its supervisor
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # whatever the starter blocked, ended children must be heard of
     try:
         received = receive(channel)
         if received is None:
