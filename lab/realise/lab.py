@@ -31,7 +31,11 @@ class Lab:
         self.name = name
         self._connect()
         self._ended = False
-        self.facts: dict[str, Any] = self.ask({"ask": "inspect"})[0]
+        try:
+            self.facts: dict[str, Any] = self.ask({"ask": "inspect"})[0]
+        except BaseException:
+            self._channel.close()
+            raise
         self.nodes: dict[str, Node] = {facts["name"]: Node(self, facts) for facts in self.facts["nodes"]}
 
     @classmethod

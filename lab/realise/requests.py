@@ -106,7 +106,7 @@ class Requests:
 
     def _answer(self, client: Client, message: Message, descriptors: list[int]) -> tuple[Message, list[int]]:
         if client.refused:
-            raise RealiseError(f"this lab has {_MOST_CLIENTS} connections, its most; close some of its programs or handles")
+            raise RealiseError(f"this lab has {_MOST_CLIENTS} connections, its most; close some of them")
         match message["ask"]:
             case "inspect":
                 return self._inspect(), []
