@@ -132,7 +132,7 @@ lab.services()
 
 def test_after_a_fork_both_sides_get_their_own_answers(lab: Lab) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", FORKING, lab.name],
+        [sys.executable, "-W", "error::ResourceWarning", "-c", FORKING, lab.name],
         cwd=ROOT,
         capture_output=True,
         text=True,
