@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -67,12 +68,13 @@ class Log:
 
     def skip_to_last(self, lines: int) -> None:
         """Begin so many lines before the end."""
+        start = self.file.tell()
         size = at = self.file.seek(0, os.SEEK_END)
         if lines == 0:
             return
         tail = b""
-        while at > 0 and tail.count(b"\n", 0, -1) < lines:
-            step = min(BLOCK, at)
+        while at > start and tail.count(b"\n", 0, -1) < lines:
+            step = min(BLOCK, at - start)
             at -= step
             self.file.seek(at)
             tail = self.file.read(step) + tail
@@ -81,8 +83,8 @@ class Log:
 
     def show(self, style: Style) -> None:
         """Write what has come since the last time."""
-        if os.fstat(self.file.fileno()).st_size < self.file.tell():
-            self.file.seek(0, os.SEEK_END)  # a log that grew too long was cut to its end
+        with contextlib.suppress(OSError):  # at its end there is no data to seek
+            self.file.seek(self.file.tell(), os.SEEK_DATA)  # the beginning of a log that grew too long is a hole
         while block := self.file.read(BLOCK):
             if not self.label:
                 sys.stdout.buffer.write(block)

@@ -25,7 +25,7 @@ def ask(channel: socket.socket, message: Message, descriptors: tuple[int, ...] =
     send(channel, message | {"number": number}, descriptors)
     while (received := receive(channel)) is not None:
         answer, answered = received
-        if answer.get("number") != number:
+        if answer.pop("number", None) != number:
             for descriptor in answered:
                 os.close(descriptor)
         elif "error" in answer:

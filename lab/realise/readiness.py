@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 
 from lab.plan.step import StartService
 from lab.realise.bound_ports import bound_sockets
-from lab.realise.loop import Loop
+from lab.realise.loop import Loop, Timer
 from lab.realise.nodes import Nodes
 from lab.realise.process import Command, start
 from lab.realise.service_files import ServiceFiles
 
 _COMMAND_POLL = 0.05  # seconds between two runs of a ready command
+_LONGEST_COMMAND = 3.0  # seconds until one that hangs is ended, and asked again
 
 
 @dataclass(slots=True)
@@ -32,6 +33,7 @@ class Readiness:
     _answer: int | None = None  # exit code of the last ready command
     _asking: int | None = None  # process id of the one that runs
     _ask_again: float = 0.0
+    _hung: Timer = field(init=False)
 
     def __post_init__(self) -> None:
         """Remember the log's length, and the sockets that are somebody else's."""
@@ -56,7 +58,7 @@ class Readiness:
                 return True
 
     def end(self) -> None:
-        """Ask no more: this life of the service is over."""
+        """End a ready command that runs: it hangs, or this life of the service is over."""
         if self._asking is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._asking, signal.SIGKILL)
@@ -78,8 +80,10 @@ class Readiness:
             finally:
                 os.close(nothing)
             self.loop.on_exit(self._asking, self._answered)
+            self._hung = self.loop.after(_LONGEST_COMMAND, self.end)
         return False
 
     def _answered(self, code: int) -> None:
+        self._hung.cancel()
         self._answer, self._asking = code, None
         self._ask_again = time.monotonic() + _COMMAND_POLL

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 
 from lab.plan.step import StartService
 from lab.realise.filesystem import Filesystem
+from lab.realise.syscalls import punch_hole
 
 _SERVICES = "/run/lab/services"
 _LOGS = "/run/lab/log"
 _TAIL = 256 * 1024  # bytes of a log that a ready pattern and a failure's report look at
 LONGEST_LOG = 16 * 1024 * 1024  # bytes
 _KEPT_OF_LOG = 4 * 1024 * 1024
+_BLOCK = 512  # bytes, of st_blocks (stat(2))
+_PAGE = 4096  # bytes; a hole is made of whole pages
 
 
 @dataclass(slots=True)
@@ -64,28 +67,34 @@ class ServiceFiles:
             os.close(nothing)
 
     def read_log(self) -> int:
-        """A descriptor that reads the log from its start; the caller's to close."""
-        return self._open_log(os.O_RDONLY)
+        """A descriptor that reads the log from where it begins; the caller's to close."""
+        log = self._open_log(os.O_RDONLY)
+        with contextlib.suppress(OSError):  # an empty one has no data to seek
+            os.lseek(log, 0, os.SEEK_DATA)
+        return log
 
     def log_size(self) -> int:
         """Bytes in the log."""
         return os.fstat(self._log).st_size
 
     def log_text(self, start: int = 0) -> str:
-        """The end of the log, from byte `start` on (from its beginning if it has been cut since)."""
-        size = self.log_size()
-        return os.pread(self._log, _TAIL, max(start if start <= size else 0, size - _TAIL)).decode(errors="replace")
+        """The end of the log, from byte `start` on."""
+        return os.pread(self._log, _TAIL, max(start, self.log_size() - _TAIL)).decode(errors="replace")
 
     def bound_log(self) -> None:
-        """Keep the log from filling the memory file system: past `LONGEST_LOG`, all but its end goes."""
-        size = self.log_size()
-        if size <= LONGEST_LOG:
+        """Keep the log from filling the memory file system: past `LONGEST_LOG`, all but its end is taken out.
+
+        The file keeps its length and a hole where the cut lines were (fallocate(2)), so nothing moves that the service
+        writes or that somebody reads at the same time.
+        """
+        status = os.fstat(self._log)
+        if status.st_blocks * _BLOCK <= LONGEST_LOG:
             return
-        # No further than that: the end may be moving away faster than one can read.
-        kept = os.pread(self._log, _KEPT_OF_LOG, size - _KEPT_OF_LOG)
-        text = b"... older lines were cut, for the log had passed %d MiB\n" % (LONGEST_LOG >> 20) + kept
-        os.pwrite(self._log, text, 0)
-        os.ftruncate(self._log, len(text))  # last: a full file system has no room for what is cut before it is kept
+        begin = (status.st_size - _KEPT_OF_LOG) & ~(_PAGE - 1)
+        note = b"\n... older lines were cut, for the log had passed %d MiB\n" % (LONGEST_LOG >> 20)
+        with contextlib.suppress(OSError):
+            punch_hole(self._log, 0, begin)
+            os.pwrite(self._log, note, begin)
 
     def _open_log(self, flags: int) -> int:
         return os.open(f"/proc/self/fd/{self._log}", flags | os.O_CLOEXEC)

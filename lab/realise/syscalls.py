@@ -22,6 +22,7 @@ MS_REC = 16384
 MS_SLAVE = 1 << 19
 
 _PR_CAPBSET_DROP = 24
+_PUNCH_HOLE = 3  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
 _CAPABILITY_VERSION_3 = 0x20080522
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -41,6 +42,11 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str
     """mount(2); an error names the target."""
     result = _libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode())
     _check(result, f"mount {kind or source}", target)
+
+
+def punch_hole(descriptor: int, begin: int, length: int) -> None:
+    """Give a range of a file back to its file system; it reads as zeros from then on (fallocate(2))."""
+    _check(_libc.fallocate(descriptor, _PUNCH_HOLE, ctypes.c_long(begin), ctypes.c_long(length)), "fallocate")
 
 
 def drop_capabilities(numbers: tuple[int, ...]) -> None:

@@ -109,8 +109,8 @@ CASES = [
     ("six", "inside", "web", "tcp/80", 6, Outcome.NOT_ASKED),  # it has no IPv6 address
     ("inside", "six", "web", "tcp/80", 6, Outcome.UNREACHABLE),
     ("inside", "six", "web", "tcp/80", 4, Outcome.NOT_ASKED),
-    ("outside", "rejecting", "web", "tcp/80", 4, Outcome.UNREACHABLE),
-    ("inside", "rejecting", "web", "tcp/80", 4, Outcome.UNREACHABLE),
+    ("outside", "rejecting", "web", "tcp/80", 4, Outcome.REFUSED),
+    ("inside", "rejecting", "web", "tcp/80", 4, Outcome.REFUSED),
     ("rejecting", "rejecting", "web", "tcp/80", 4, Outcome.REACHED),
     ("outside", "dropping", "web", "tcp/80", 4, Outcome.FILTERED),
     ("inside", "dropping", "web", "tcp/80", 4, Outcome.FILTERED),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.realise.asking import wait_until
 from lab.realise.lab import Lab
 from lab.report import evidence
 from lab.report.evidence import folder_name, write_evidence, write_failure
@@ -27,7 +28,7 @@ nodes:
     links: {home: 192.168.1.10}
     services:
       web: {run: "python3 -u -m http.server 8080", ready: {tcp: 8080}}
-      once: {run: "sh -c 'echo done; exit 4'", ready: {log: done}}
+      once: {run: "sh -c 'echo done; until [ -e end ]; do sleep 0.01; done; exit 4'", ready: {log: done}}
 """
 
 
@@ -37,6 +38,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory, worker: str) -> Iterator[Lab]:
     file.write_text(TOPOLOGY)
     with Lab.up(file, name=f"evidence-{worker}") as made:
         made["server"].udp(7).close()
+        made["nas"].run(["touch", "/run/lab/services/once/end"], check=True)
+        wait_until(lambda: "ended" in [each["state"] for each in made.services()], 5, "one of its services has ended")
         yield made
 
 
