@@ -34,7 +34,7 @@ def lab(module_up: Callable[..., Lab]) -> Lab:
     return module_up(TOPOLOGY)
 
 
-# A host with a file system that is shared, as systemd makes all of them.
+# A host whose mounts are shared, as systemd makes them all; what is unmounted there goes from its slaves too.
 WITNESS = """
 import json, subprocess, sys
 from pathlib import Path
@@ -67,7 +67,7 @@ with Lab.up(Path(sys.argv[1]), name=sys.argv[2]) as lab:
         gone = False
 print(json.dumps({"first": first, "gone": gone, "unchanged": unchanged}))
 """
-PREPARE = "mount -t tmpfs outer /mnt && mkdir /mnt/of-the-lab && mount --make-shared /mnt"
+PREPARE = "mount --make-rshared / && mount -t tmpfs outer /mnt && mkdir /mnt/of-the-lab"
 
 
 @pytest.mark.essential
