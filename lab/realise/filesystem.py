@@ -41,6 +41,8 @@ _TRUST_STORES = (
 
 # Folders of which each node has its own, empty at first, and their modes.
 _OWN_FOLDERS = {"/run": 0o755, "/tmp": 0o1777, "/var/tmp": 0o1777, "/var/log": 0o755}
+# State that servers write wherever they run (nginx its temporary folders, dnsmasq its leases), where the host has them.
+_OWN_FOLDERS |= {folder: 0o755 for folder in ("/var/lib/nginx", "/var/lib/misc") if Path(folder).is_dir()}
 # Within a node's /run. sshd refuses to start without its folder there (sshd(8), FILES).
 _SKELETON = {
     "lab": 0o755,

@@ -46,7 +46,9 @@ def create_ssh_keys(step: CreateSshKeys, filesystem: Filesystem) -> None:
         _write(folder / "id_ed25519", _private(login[client]), 0o600)
         _write(folder / "id_ed25519.pub", f"{_public_line(login[client])} root@{client}\n", 0o644)
         _write(folder / "known_hosts", "".join(known), 0o644)
-        _write(folder / "config", "Host *\n    User root\n    StrictHostKeyChecking yes\n    BatchMode yes\n", 0o644)
+        _write(
+            folder / "config", "Host *\n    User root\n    StrictHostKeyChecking accept-new\n    BatchMode yes\n", 0o644
+        )
 
 
 def create_certificates(step: CreateCertificates, filesystem: Filesystem) -> None:
