@@ -24,7 +24,10 @@ nodes:
     hosts: {printer: 192.0.2.7, printer.example: 192.0.2.7, printer6: "2001:db8::7", web: [phone]}
   phone: {links: {cafe: auto}}
 """
-OWN_FOLDERS = ("/tmp", "/run", "/var/log", "/var/tmp")
+OWN_FOLDERS = (
+    *("/tmp", "/run", "/var/log", "/var/tmp"),
+    *(folder for folder in ("/var/lib/nginx", "/var/lib/misc") if Path(folder).is_dir()),
+)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +93,7 @@ def test_a_folder_of_its_own_is_seen_by_its_node_only(lab: Lab, folder: str) -> 
         lab["pi"].read(file)
 
 
-@pytest.mark.parametrize("folder", ["/var/tmp", "/var/log"])
+@pytest.mark.parametrize("folder", ["/var/tmp", "/var/log", *OWN_FOLDERS[4:]])
 def test_a_folder_of_its_own_holds_nothing_of_the_host(lab: Lab, folder: str) -> None:
     assert lab["pi"].run(["ls", "-A", folder]).stdout == ""
 
