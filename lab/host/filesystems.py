@@ -5,14 +5,14 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-from lab.host import libc
+from lab import syscalls
 from lab.host.facts import HostFacts
 from lab.host.finding import Feature, Finding, Status, Verdict, finding
 from lab.host.namespaces import CONTAINER_LINE
 from lab.host.trial import Outcome
 
 LABS = (Feature.LABS,)
-_FLAGS = libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC
+_FLAGS = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
 _COVERS_SHOWN = 3
 _TMPFS_PLACE = "/tmp"  # noqa: S108 - the mount point, in a mount namespace of its own
 _READ_ONLY = "read-only"
@@ -20,23 +20,23 @@ _READ_ONLY = "read-only"
 
 def mount_proc() -> str:
     """Trial: mounts the procfs of the fresh PID namespace."""
-    libc.mount("proc", "/proc", "proc", _FLAGS)
+    syscalls.mount("proc", "/proc", "proc", _FLAGS)
     return ""
 
 
 def mount_sysfs() -> str:
     """Trial: mounts the sysfs of the fresh network namespace; read-only where the outer one is, as in containers."""
     try:
-        libc.mount("sysfs", "/sys", "sysfs", _FLAGS)
+        syscalls.mount("sysfs", "/sys", "sysfs", _FLAGS)
     except PermissionError:
-        libc.mount("sysfs", "/sys", "sysfs", _FLAGS | libc.MS_RDONLY)
+        syscalls.mount("sysfs", "/sys", "sysfs", _FLAGS | syscalls.MS_RDONLY)
         return _READ_ONLY
     return ""
 
 
 def mount_tmpfs() -> str:
     """Trial: mounts a tmpfs and writes a file in it."""
-    libc.mount("tmpfs", _TMPFS_PLACE, "tmpfs", libc.MS_NOSUID | libc.MS_NODEV)
+    syscalls.mount("tmpfs", _TMPFS_PLACE, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV)
     (Path(_TMPFS_PLACE) / "trial").write_bytes(b"x")
     return ""
 

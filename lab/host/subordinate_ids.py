@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from lab.host import libc, programs
+from lab import syscalls
+from lab.host import programs
 from lab.host.facts import HostFacts
 from lab.host.finding import Feature, Finding, Status, Verdict, finding
 from lab.host.trial import Outcome, Refusal, run_program
@@ -157,8 +158,8 @@ def _run(command: list[str]) -> None:
 
 def _wait_in_user_namespace(asked: int) -> None:
     try:
-        libc.signal_on_parent_death(signal.SIGKILL)
-        libc.unshare(libc.CLONE_NEWUSER)
+        syscalls.signal_on_parent_death(signal.SIGKILL)
+        syscalls.unshare(syscalls.CLONE_NEWUSER)
         os.write(asked, b"0")
         signal.pause()
     except OSError as error:

@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from lab.host import libc
+from lab import syscalls
 
 
 class Stage(StrEnum):
@@ -114,11 +114,11 @@ def step(name: str) -> Iterator[None]:
 Action = Callable[[], str]
 
 _NAMESPACES = (
-    (Stage.MOUNT_NAMESPACE, libc.CLONE_NEWNS),
-    (Stage.NETWORK_NAMESPACE, libc.CLONE_NEWNET),
-    (Stage.UTS_NAMESPACE, libc.CLONE_NEWUTS),
-    (Stage.IPC_NAMESPACE, libc.CLONE_NEWIPC),
-    (Stage.PID_NAMESPACE, libc.CLONE_NEWPID),
+    (Stage.MOUNT_NAMESPACE, syscalls.CLONE_NEWNS),
+    (Stage.NETWORK_NAMESPACE, syscalls.CLONE_NEWNET),
+    (Stage.UTS_NAMESPACE, syscalls.CLONE_NEWUTS),
+    (Stage.IPC_NAMESPACE, syscalls.CLONE_NEWIPC),
+    (Stage.PID_NAMESPACE, syscalls.CLONE_NEWPID),
 )
 _PROGRAM_TIMEOUT = 0.8  # seconds; within the time that an examination has
 _ANSWER_LIMIT = 65536  # bytes; also what a pipe holds, so that a child never blocks in its last write
@@ -209,13 +209,13 @@ def _child(writer: int, action: Action, *, namespaces: bool, ids: tuple[int, int
 def _enter_namespaces(writer: int, ids: tuple[int, int] | None) -> None:
     if ids is not None:
         _tell(writer, Stage.USER_NAMESPACE)
-        libc.unshare(libc.CLONE_NEWUSER)
+        syscalls.unshare(syscalls.CLONE_NEWUSER)
         _tell(writer, Stage.ID_MAP)
         map_to_root(*ids)
     outside = _own_namespaces()
     for stage, flag in _NAMESPACES:
         _tell(writer, stage)
-        libc.unshare(flag)
+        syscalls.unshare(flag)
     if outside & _own_namespaces():
         raise Refusal("unshare said yes but made nothing (a sandbox that pretends?)")
     first = os.fork()
@@ -228,7 +228,7 @@ def _enter_namespaces(writer: int, ids: tuple[int, int] | None) -> None:
     if os.getpid() != 1:
         raise Refusal("unshare said yes but made nothing (a sandbox that pretends?)")
     _tell(writer, Stage.PRIVATE_MOUNTS)
-    libc.mount("none", "/", None, libc.MS_REC | libc.MS_PRIVATE)
+    syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
 
 
 def _own_namespaces() -> set[str]:
@@ -237,7 +237,7 @@ def _own_namespaces() -> set[str]:
 
 
 def _die_with_parent() -> None:
-    libc.signal_on_parent_death(signal.SIGKILL)
+    syscalls.signal_on_parent_death(signal.SIGKILL)
 
 
 def _tell(writer: int, word: Stage | End, errno: int = 0, text: str = "") -> None:

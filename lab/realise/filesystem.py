@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lab.errors import HostError
 from lab.realise.process import HOME
-from lab.realise.syscalls import (
+from lab.syscalls import (
     MS_BIND,
     MS_NODEV,
     MS_NOEXEC,

@@ -12,7 +12,7 @@ from lab.errors import HostError
 from lab.host import programs
 from lab.host.facts import HostFacts, read_facts
 from lab.host.subordinate_ids import ENOUGH, FILES, IdRange, subordinate_range
-from lab.realise.syscalls import CLONE_NEWUSER, unshare
+from lab.syscalls import CLONE_NEWUSER, unshare
 
 
 class Ids(StrEnum):

@@ -12,7 +12,7 @@ from lab.plan.step import CreateNode, SetSysctls
 from lab.realise.filesystem import Filesystem
 from lab.realise.place import Place
 from lab.realise.rtnetlink import LOOPBACK_INDEX, Requests, open_channel
-from lab.realise.syscalls import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUTS, setns, unshare
+from lab.syscalls import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUTS, setns, unshare
 
 FABRIC = "fabric"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 
-from lab.realise.syscalls import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUTS, setns
+from lab.syscalls import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUTS, setns
 
 
 @dataclass(frozen=True, slots=True)

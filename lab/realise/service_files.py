@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lab.plan.step import StartService
 from lab.realise.filesystem import Filesystem
-from lab.realise.syscalls import punch_hole
+from lab.syscalls import punch_hole
 
 _SERVICES = "/run/lab/services"
 _LOGS = "/run/lab/log"

@@ -26,7 +26,7 @@ from lab.realise.message import Message, receive, send
 from lab.realise.nodes import Nodes
 from lab.realise.requests import Requests
 from lab.realise.services import Services
-from lab.realise.syscalls import (
+from lab.syscalls import (
     CLONE_NEWIPC,
     CLONE_NEWNET,
     CLONE_NEWNS,
