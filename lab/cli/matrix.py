@@ -141,11 +141,14 @@ _TELLING = (Outcome.REFUSED, Outcome.NO_ANSWER, Outcome.FILTERED, Outcome.UNREAC
 
 
 def _legend(measured: Reachability, style: Style) -> str:
-    """What the marks that occur mean, one a line."""
+    """What the marks that occur mean, one a line, and what they leave out."""
     used = {answer.outcome for answer in measured.answers} | {Outcome.NOT_ASKED}
     words = [f"{style.paint('4 6', 'green')} reached by IPv4, by IPv6"]
     for outcome, (mark, colour, meaning) in _MARKS.items():
         if outcome in used:
             lasting = f" for {measured.timeout:g} s" if outcome is Outcome.FILTERED else ""
             words.append(f"{style.paint(mark, colour)} {meaning}{lasting}")
+    words.append("A cell shows the best outcome over all addresses and both IP versions.")
+    if {Outcome.UNREACHABLE, Outcome.FILTERED} <= used:
+        words.append('Kernels ration their "unreachable" answers: a . may be a u that was not sent.')
     return "\n".join(words) + "\n"

@@ -27,14 +27,16 @@ def run(words: list[str]) -> int:
     """Measure and show."""
     parser = Parser(
         "reach",
-        "Measure who can reach what: from every node (rows) to every port of a service and every node's ICMP echo\n"
-        "(columns), by IPv4 and by IPv6, all at once. TCP connects; DNS (udp/53) is asked a real question; what\n"
+        "Measure who can reach what: from every node (rows) to every port of a service, every port forward and\n"
+        "every node's ICMP echo (columns), by IPv4 and by IPv6, all at once. A port forward stands under its router\n"
+        'as "443->nas" and is asked at the outside address. TCP connects; DNS (udp/53) is asked a real question; what\n'
         "another UDP port leaves unanswered stays unknown. A node is asked at its address on a network shared with\n"
         'the asker, else at each of its addresses. Routers limit how often they say "unreachable" (Linux: five times\n'
         "at once, then once a second for each asker), so that part of many such questions ends in silence.",
         notes="--json: lab, timeout, seconds, summary (outcome: count), answers (each: from, to, service, protocol,\n"
         "port, version, outcome, address, milliseconds, detail, attempts). Outcomes: reached, refused, unreachable,\n"
         "filtered (silence), no answer (silence, which UDP leaves open), not asked (could not ask: never a no).\n"
+        'A port forward is a service of its router, named "443->nas", "8443->nas:443" if the ports differ.\n'
         "Exit code 0 if the matrix could be measured, whatever is in it.",
         example="lab reach --from phone --from laptop",
     )

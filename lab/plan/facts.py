@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from lab.topology.model import Topology
+from lab.topology.model import Node, Topology
 
 
 def facts(topology: Topology) -> dict[str, Any]:
-    """Name, file, networks and nodes (with addresses and services) as JSON-able values."""
+    """Name, file, networks and nodes (with addresses, services and port forwards) as JSON-able values."""
+    owner = {
+        str(address.ip): node.name for node in topology.nodes for link in node.interfaces for address in link.addresses
+    }
     return {
         "name": topology.name,
         "file": str(topology.file.resolve()),
@@ -40,7 +43,25 @@ def facts(topology: Topology) -> dict[str, Any]:
                     }
                     for service in node.services
                 ],
+                "forwards": _forwards(node, owner),
             }
             for node in topology.nodes
         ],
     }
+
+
+def _forwards(node: Node, owner: dict[str, str]) -> list[dict[str, Any]]:
+    """The node's port forwards, each with the addresses that it is offered at: those of IPv4 on the outside."""
+    if node.nat is None:
+        return []
+    outside = [link for link in node.interfaces if link.name == node.nat.outside]
+    addresses = [str(address.ip) for link in outside for address in link.addresses if address.version == 4]
+    return [
+        {
+            "protocol": str(forward.protocol),
+            "port": forward.port,
+            "to": f"{owner.get(str(forward.address), forward.address)}:{forward.to_port}",
+            "addresses": addresses,
+        }
+        for forward in node.nat.forwards
+    ]

@@ -107,6 +107,32 @@ def test_the_legend_explains_only_marks_that_occur(style: Style) -> None:
     assert "x refused" not in text
 
 
+@pytest.mark.parametrize(
+    ("four", "six", "is_warned"),
+    [
+        (Outcome.UNREACHABLE, Outcome.FILTERED, True),
+        (Outcome.UNREACHABLE, Outcome.UNREACHABLE, False),
+        (Outcome.REACHED, Outcome.FILTERED, False),
+    ],
+)
+def test_silence_beside_unreachable_is_not_taken_at_its_word(
+    style: Style, four: Outcome, six: Outcome, *, is_warned: bool
+) -> None:
+    text = plain(matrix(measured(four, six), 1.0, style))
+    assert ("a . may be a u that was not sent" in text) is is_warned
+    assert "best outcome over all addresses and both IP versions" in text
+
+
+def test_a_port_forward_is_a_column_of_its_router(style: Style) -> None:
+    forward, echo = Target("router", "443->nas", "tcp", 443, ("192.0.2.1",)), Target("router", "", "icmp", None)
+    answers = tuple(
+        Answer(Question("a", target, 4, ("192.0.2.1",)), (Attempt("192.0.2.1", Outcome.REACHED, 1.0, ""),))
+        for target in (forward, echo)
+    )
+    lines = plain(matrix(Reachability("x", 1.0, ("a",), (forward, echo), answers), 1.0, style)).splitlines()
+    assert lines[:4] == ["services  router", "          443->nas", "          tcp/443", "a         4"]
+
+
 def test_the_summary_counts_every_question(style: Style) -> None:
     found = measured(Outcome.REACHED, Outcome.FILTERED)
     total = 20 * 40 + 20 * 19

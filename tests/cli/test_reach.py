@@ -54,6 +54,8 @@ def test_the_matrix_as_text(lab: Any, running: str) -> None:
         "u unreachable: no route, or a router or firewall said so\n"
         ". silence for 0.5 s\n"
         "- not asked: itself, or no address\n"
+        "A cell shows the best outcome over all addresses and both IP versions.\n"
+        'Kernels ration their "unreachable" answers: a . may be a u that was not sent.\n'
     )
     assert summary.startswith(f"{running}: 18 questions in ")
 

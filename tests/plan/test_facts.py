@@ -15,7 +15,10 @@ networks:
   lan: {prefixes: [192.0.2.0/24, "2001:db8::/64"]}
   wire: {prefixes: [10.0.0.0/31], point_to_point: true}
 nodes:
-  gate: {role: router, links: {lan: {interface: eth0}, wire: auto}}
+  gate:
+    role: router
+    links: {lan: {interface: eth0}, wire: auto}
+    nat: {outside: lan, forwards: [{tcp: 443, to: nas}, {udp: 53, to: "nas:5353"}, {tcp: 22, to: 192.0.2.77}]}
   nas:
     links: {wire: auto}
     services: {web: {run: sleep 60, ready: {tcp: 80}, ports: [tcp/80, udp/443]}, quiet: {run: sleep 60}}
@@ -45,6 +48,11 @@ def test_the_facts_of_a_topology(tmp_path: Path) -> None:
                     {"name": "wire", "network": "wire", "mac": "02:00:00:00:01:02", "addresses": ["10.0.0.0/31"]},
                 ],
                 "services": [],
+                "forwards": [
+                    {"protocol": "tcp", "port": 443, "to": "nas:443", "addresses": ["192.0.2.1"]},
+                    {"protocol": "udp", "port": 53, "to": "nas:5353", "addresses": ["192.0.2.1"]},
+                    {"protocol": "tcp", "port": 22, "to": "192.0.2.77:22", "addresses": ["192.0.2.1"]},
+                ],
             },
             {
                 "name": "nas",
@@ -59,6 +67,7 @@ def test_the_facts_of_a_topology(tmp_path: Path) -> None:
                     },
                     {"name": "quiet", "ports": []},
                 ],
+                "forwards": [],
             },
         ],
     }
