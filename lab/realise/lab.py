@@ -100,8 +100,9 @@ class Lab:
             with contextlib.suppress(OSError, RealiseError):
                 self.ask({"ask": "down"})
             if not registry.await_end(supervisor, _SOON):
-                self._connect()
-                self.ask({"ask": "down"})
+                with contextlib.suppress(OSError, RealiseError, UsageError):
+                    self._connect()
+                    self.ask({"ask": "down"})
             if not registry.await_end(supervisor, _END_TIMEOUT):
                 raise RealiseError(f"lab {self.name} did not end within {_END_TIMEOUT:g} s")
         finally:
@@ -130,7 +131,9 @@ class Lab:
             return ask(self._channel, message)
 
     def _connect(self) -> None:
-        self._channel = registry.knock(self.name)
+        before, self._channel = getattr(self, "_channel", None), registry.knock(self.name)
+        if before is not None:
+            before.close()
         self._owner = os.getpid()
         self._lock = threading.Lock()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import select
 import socket
 import struct
@@ -15,7 +16,8 @@ from pathlib import Path
 from lab.errors import UsageError
 
 _PREFIX = "homelab-lab"
-_PATIENCE = 5  # seconds
+_NAME = re.compile(r"[a-z0-9-]+")  # what the topology language allows
+_PATIENCE = 5.0  # seconds until a socket that accepts nobody is given up
 
 
 def claim(name: str) -> socket.socket:
@@ -37,7 +39,7 @@ def claim(name: str) -> socket.socket:
     return door
 
 
-def knock(name: str) -> socket.socket:
+def knock(name: str, patience: float = _PATIENCE) -> socket.socket:
     """A connection to the supervisor of a running lab of this user.
 
     Raises:
@@ -46,7 +48,7 @@ def knock(name: str) -> socket.socket:
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # Whoever took the name may not be listening to anybody; a supervisor is, but for the second that it builds.
     # A timeout of the kernel's, for a non-blocking connect(2) to a socket with a full queue fails at once (unix(7)).
-    channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _PATIENCE, 0))
+    channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(patience), int(patience % 1 * 1e6)))
     try:
         channel.connect(_address(name))
     except BlockingIOError as error:
@@ -54,8 +56,14 @@ def knock(name: str) -> socket.socket:
         raise UsageError(f"lab {name!r} does not answer; `lab ps` shows it, and `lab down {name}` ends it") from error
     except ConnectionRefusedError as error:
         channel.close()
-        running = ", ".join(names()) or "none"
-        raise UsageError(f"no lab named {name!r} is up; running: {running}. `lab up TOPOLOGY` starts one") from error
+        from difflib import get_close_matches
+
+        running = names()
+        near = get_close_matches(name, running, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ";"
+        raise UsageError(
+            f"no lab named {name!r} is up{hint} running: {', '.join(running) or 'none'}. `lab up TOPOLOGY` starts one"
+        ) from error
     channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 0))
     # Anyone may bind an abstract name; only this user (or root) may be believed to be its lab.
     if _credentials(channel)[1] not in (os.geteuid(), 0):
@@ -67,8 +75,10 @@ def knock(name: str) -> socket.socket:
 def names() -> list[str]:
     """The names of this user's labs, sorted."""
     mine = f"@{_PREFIX}/{_user()}/"
-    found = {line.rpartition(mine)[2] for line in Path("/proc/net/unix").read_text().splitlines() if f" {mine}" in line}
-    return sorted(found)
+    # Whatever others have bound stands there too, in any bytes.
+    lines = Path("/proc/net/unix").read_text(errors="replace").splitlines()
+    found = {line.rpartition(mine)[2] for line in lines if f" {mine}" in line}
+    return sorted(name for name in found if _NAME.fullmatch(name))
 
 
 def supervisor_of(channel: socket.socket) -> int:

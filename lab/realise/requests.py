@@ -132,7 +132,7 @@ class Requests:
                 client.holds_lab = bool(message["hold"])
                 return {}, []
             case "down":
-                send(client.channel, {"down": True})
+                send(client.channel, {"down": True, "number": message.get("number")})
                 os._exit(0)
             case other:
                 raise UsageError(f"no request is called {other!r}; this lab was started by another version of lab?")

@@ -127,6 +127,7 @@ if child == 0:
 _, status = os.waitpid(child, 0)
 print(wrong, os.waitstatus_to_exitcode(status))
 lab.services()
+lab.close()
 """
 
 
