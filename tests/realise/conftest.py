@@ -18,13 +18,6 @@ Up = Callable[..., Lab]
 NUMBERS = itertools.count(1)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if os.geteuid() != 0:
-        for item in items:
-            if item.get_closest_marker("root"):
-                item.add_marker(pytest.mark.skip(reason="needs root"))
-
-
 def own_name() -> str:
     """A lab's name that no other test has."""
     return f"t-{os.getpid()}-{next(NUMBERS)}"
