@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Socket = socket.socket
 SocketAddress = tuple[str, int]
 _BACKLOG = 128
+_TAIL = 2000  # characters of what a program complained of that its error quotes
 _ALL_ETHERNET = 0x0003  # ETH_P_ALL (packet(7))
 
 
@@ -186,7 +187,7 @@ class Node:
 
         Raises:
             TimeoutError: it did not end within `timeout` seconds; it has been killed.
-            subprocess.CalledProcessError: it failed and `check` was given.
+            subprocess.CalledProcessError: it failed and `check` was given; a note quotes the end of its errors.
             RealiseError: it could not be started.
         """
         stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
@@ -194,10 +195,11 @@ class Node:
         with self.start(argv, env=env, cwd=cwd, user=user, **options) as process:
             output, complaints = process.communicate(input, timeout)
             code = process.wait(timeout)
-        result = subprocess.CompletedProcess(list(argv), code, output, complaints)
-        if check:
-            result.check_returncode()
-        return result
+        if check and code != 0:
+            error = subprocess.CalledProcessError(code, list(argv), output, complaints)
+            error.add_note(f"{self.name}: its standard error ends with:\n{complaints[-_TAIL:].rstrip() or '(nothing)'}")
+            raise error
+        return subprocess.CompletedProcess(list(argv), code, output, complaints)
 
     def read(self, path: str) -> bytes:
         """The content of a file as this node sees it.

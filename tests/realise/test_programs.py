@@ -51,6 +51,7 @@ def test_check_raises_for_a_program_that_failed_only(lab: Lab) -> None:
     lab["nas"].run(["true"], check=True)
     with pytest.raises(subprocess.CalledProcessError, match="exit status 3") as caught:
         lab["nas"].run(["sh", "-c", "echo why >&2; exit 3"], check=True)
+    assert caught.value.__notes__ == ["nas: its standard error ends with:\nwhy"]
     assert caught.value.stderr == "why\n"
 
 
