@@ -27,7 +27,7 @@ def run(words: list[str]) -> int:
         "Run a command in a node, as the node's root, in this directory if the node has it. Standard input, output\n"
         "and errors are passed as they are; with a terminal on both, the command gets a terminal of its own.",
         notes="Exit code: that of the command; 128 + n if signal n ended it; 127 if it could not be started.",
-        example="lab exec phone -- curl -sk https://192.0.2.10",
+        example="lab exec phone -- curl https://git.nas.example.net/",
     )
     parser.usage = "lab exec [--lab NAME] [--user USER] [--env KEY=VALUE]... [-t | -T] NODE -- COMMAND..."
     parser.add_lab()

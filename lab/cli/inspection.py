@@ -20,8 +20,8 @@ def run(words: list[str]) -> int:
         "inspect",
         "Show the nodes of a running lab, or one of them: interfaces, addresses, services, process ids.",
         notes="--json: as `lab up --json` (name, file, started, supervisor, networks, nodes, states);\n"
-        "with NODE: name, role, interfaces (name, network, mac, addresses), services (name, ports), states.\n"
-        "Process ids count within the lab.",
+        "with NODE: name, role, interfaces (name, network, mac, addresses), services (name, ports, ready_check),\n"
+        "forwards (protocol, port, to, addresses), states. Process ids count within the lab.",
         example="lab inspect nas",
     )
     parser.add_argument("node", metavar="NODE", nargs="?", help="only this one, with more detail")

@@ -80,7 +80,7 @@ def _blocks(
     style: Style,
 ) -> list[str]:
     """The rows under as many columns as fit, then under the next ones."""
-    margin = max(len(title), *(len(source) for source in measured.sources))
+    margin = max(len(word) for word in (title, *measured.sources))
     blocks = []
     rest = columns
     while rest:

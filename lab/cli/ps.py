@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from lab.cli.parser import Parser
+from lab.cli.service_health import health
 from lab.cli.style import Style
 from lab.cli.table import table
 from lab.errors import ExitCode, UsageError
@@ -27,9 +28,10 @@ def run(words: list[str]) -> int:
     parser = Parser(
         "ps",
         "List the running labs of this user.",
-        notes="--json: a list with, for each lab: name, state (starting, ready, degraded: a service failed or ended),\n"
-        "nodes, services_ready, services, started (seconds since the epoch), supervisor (process id), file;\n"
-        "null where a lab that is still starting has not said.",
+        notes="--json: a list with, for each lab: name, state (starting, ready, degraded: a service failed, ended,\n"
+        "or starts again and again; without a ready check it may end with exit code 0 and counts as done),\n"
+        "nodes, services_ready (ready or done), services, started (seconds since the epoch),\n"
+        "supervisor (process id), file; null where a lab that is still starting has not said.",
         example="lab ps",
     )
     parser.add_json()
@@ -69,7 +71,7 @@ def running_labs() -> list[dict[str, Any]]:
     for name in registry.names():
         found[name] = _silent(name, None)
         try:
-            channel = registry.knock(name)
+            channel = registry.knock(name, DEADLINE)
             found[name] = _silent(name, registry.supervisor_of(channel))
             send(channel, {"ask": "inspect"})
         except (UsageError, OSError):
@@ -103,18 +105,13 @@ def _silent(name: str, supervisor: int | None) -> dict[str, Any]:
 
 
 def _told(name: str, supervisor: int, lab: Message) -> dict[str, Any]:
-    states = [state["state"] for state in lab["states"]]
-    done = states.count("ready")
-    if any(state in ("waiting", "starting") for state in states):
-        state = "starting"
-    else:
-        state = "ready" if done == len(states) else "degraded"
+    state, well = health(lab)
     return {
         "name": name,
         "state": state,
         "nodes": len(lab["nodes"]),
-        "services_ready": done,
-        "services": len(states),
+        "services_ready": well,
+        "services": len(lab["states"]),
         "started": lab["started"],
         "supervisor": supervisor,
         "file": lab["file"],

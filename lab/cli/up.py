@@ -10,8 +10,9 @@ from lab.cli.live_line import LiveLine
 from lab.cli.node_table import node_table
 from lab.cli.parser import Parser
 from lab.cli.running_lab import inspect
+from lab.cli.service_health import troubles
 from lab.cli.style import Style
-from lab.errors import ExitCode
+from lab.errors import ExitCode, UsageError
 
 
 def run(words: list[str]) -> int:
@@ -21,8 +22,9 @@ def run(words: list[str]) -> int:
         "Make a topology real and wait until its services are ready. The lab lives on, whatever becomes of this\n"
         "terminal, until `lab down`. If anything fails, or at Ctrl-C, nothing of it is left.",
         notes="--json: name, file, ready_ms, supervisor (process id), networks, nodes (name, role, interfaces,\n"
-        "services), states (node, service, state, pid, exit_code, restarts), started (seconds since the epoch).",
-        example="lab up topologies/homelab.yaml\nlab exec phone -- curl -sk https://nas.example.net",
+        "services, forwards), states (node, service, state, pid, exit_code, restarts),\n"
+        "started (seconds since the epoch).",
+        example="lab up topologies/homelab.yaml\nlab exec phone -- curl https://git.nas.example.net/",
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="a topology")
     parser.add_argument("--name", metavar="NAME", help="a name of its own, to have the topology up more than once")
@@ -31,17 +33,23 @@ def run(words: list[str]) -> int:
     parser.add_argument("-q", "--quiet", action="store_true", help="say nothing unless it fails")
     parser.add_json()
     options = parser.parse_args(words)
+    if options.name is not None:
+        _require_lab_name(options.name)
     from lab.realise.launch import up
 
     began = time.monotonic()
-    with LiveLine(silent=options.quiet) as line:
-        name = up(
-            options.file,
-            name=options.name,
-            services=not options.no_services,
-            keep_failed=options.keep,
-            progress=line.show,
-        )
+    try:
+        with LiveLine(silent=options.quiet) as line:
+            name = up(
+                options.file,
+                name=options.name,
+                services=not options.no_services,
+                keep_failed=options.keep,
+                progress=line.show,
+            )
+    except KeyboardInterrupt:
+        print("interrupted; nothing of it is left", file=sys.stderr)
+        raise
     milliseconds = (time.monotonic() - began) * 1000
     if options.json:
         import json
@@ -52,15 +60,25 @@ def run(words: list[str]) -> int:
     return ExitCode.OK
 
 
+def _require_lab_name(name: str) -> None:
+    from lab.topology import names
+    from lab.topology.faults import Wrong
+
+    try:
+        names.LAB.check(name)
+    except Wrong as wrong:
+        raise UsageError(f"--name {wrong}") from wrong
+
+
 def _tell(name: str, milliseconds: float) -> None:
     lab, style = inspect(name), Style(sys.stdout)
     print(node_table(lab, style))
     print(style.paint(f"{name} is ready in {milliseconds:.0f} ms", "bold", "green"))
-    node = next((node["name"] for node in lab["nodes"] if node["role"] == "host"), lab["nodes"][0]["name"])
-    hints = (
-        (f"lab exec {node} -- ip address", f"a command in a node; `lab shell {node}` opens a shell"),
-        ("lab reach", "who can reach what"),
-        (f"lab down {name}", "end it"),
-    )
+    for trouble in troubles(lab):
+        print(style.paint(f"but {trouble}", "red"))
+    hints = [("lab reach", "who can reach what"), (f"lab down {name}", "end it")]
+    for node in sorted(lab["nodes"], key=lambda node: node["role"] != "host")[:1]:
+        what = f"a command in a node; `lab shell {node['name']}` opens a shell"
+        hints.insert(0, (f"lab exec {node['name']} -- ip address", what))
     for command, what in hints:
         print(f"  {command:36}  {style.paint(what, 'dim')}")

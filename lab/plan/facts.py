@@ -40,6 +40,7 @@ def facts(topology: Topology) -> dict[str, Any]:
                     {
                         "name": service.name,
                         "ports": [{"protocol": str(port.protocol), "number": port.number} for port in service.ports],
+                        "ready_check": service.ready is not None,
                     }
                     for service in node.services
                 ],

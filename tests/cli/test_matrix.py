@@ -130,7 +130,12 @@ def test_a_port_forward_is_a_column_of_its_router(style: Style) -> None:
         for target in (forward, echo)
     )
     lines = plain(matrix(Reachability("x", 1.0, ("a",), (forward, echo), answers), 1.0, style)).splitlines()
-    assert lines[:4] == ["services  router", "          443->nas", "          tcp/443", "a         4"]
+    assert [line.rstrip() for line in lines[:4]] == [
+        "services  router",
+        "          443->nas",
+        "          tcp/443",
+        "a         4",
+    ]
 
 
 def test_the_summary_counts_every_question(style: Style) -> None:
@@ -142,3 +147,8 @@ def test_the_summary_counts_every_question(style: Style) -> None:
     assert matrix(found, 1.25, style).endswith(
         f"big: {2 * total} questions in 1.25 s: {total} reached, {total} filtered"
     )
+
+
+def test_a_lab_without_nodes_has_an_empty_matrix(style: Style) -> None:
+    text = plain(matrix(Reachability("void", 1.0, (), (), ()), 0.0, style))
+    assert text.endswith("void: 0 questions in 0.00 s: none")

@@ -142,7 +142,7 @@ def test_ctrl_c_in_the_middle_of_up_leaves_nothing(lab: Any, name: str, tmp_path
     os.killpg(process.pid, signal.SIGINT)
     output, errors = process.communicate(timeout=30)
     assert (process.returncode, output) == (130, "")
-    assert "Traceback" not in errors
+    assert errors.splitlines()[-1] == "interrupted; nothing of it is left"
     assert name not in registry.names()
     assert not is_alive(supervisor)
 
@@ -170,7 +170,8 @@ def test_the_lab_outlives_the_terminal_that_it_was_started_from(lab: Any, name: 
     os.close(terminal)  # the kernel sends SIGHUP to the session
     os.waitpid(pid, 0)
     try:
-        assert b"lab down" in shown or b"ready" in shown
+        assert f"{name} is ready in".encode() in shown
+        assert not is_alive(pid)
         lab("exec", "--lab", name, "client", "--", "true", code=0)
     finally:
         lab("down", name, code=0)
@@ -237,10 +238,24 @@ def test_inspect_shows_addresses_and_services(lab: Any, up: Any) -> None:
     assert re.search(r"^lan +lan +02:\S+ +192\.0\.2\.1/24 2001:db8:1::1/64$", text, re.MULTILINE)
     assert re.search(r"^server/web +ready +tcp/80 +\d+ +0 +-$", text, re.MULTILINE)
     found = json.loads(lab("inspect", "--json", "--lab", name, "server", code=0).stdout)
-    assert found.keys() == {"name", "role", "interfaces", "services", "states"}
+    assert found.keys() == {"name", "role", "interfaces", "services", "forwards", "states"}
     near = lab("inspect", "--lab", name, "sever", code=ExitCode.WRONG_INPUT).stderr
     assert "no node 'sever'" in near
     assert "did you mean 'server'?" in near
+
+
+def test_down_of_a_name_that_is_not_up_names_the_nearest(lab: Any, up: Any) -> None:
+    name = up(PAIR, "--no-services")
+    errors = lab("down", f"{name}x", code=ExitCode.WRONG_INPUT).stderr
+    assert errors.startswith(f"lab: error: no lab named '{name}x' is up; did you mean '{name}'? running: ")
+    assert "did you mean" not in lab("down", "zzz", code=ExitCode.WRONG_INPUT).stderr
+
+
+def test_a_name_that_no_lab_may_have_is_the_fault_of_the_option(lab: Any, tmp_path: Path) -> None:
+    file = written(tmp_path, PAIR)
+    errors = lab("up", "--name", "Bad Name", file, code=ExitCode.WRONG_INPUT).stderr
+    assert errors.startswith("lab: error: --name 'Bad Name'; a lab's name is ")
+    assert str(file) not in errors
 
 
 def test_down_ends_several(lab: Any, up: Any) -> None:

@@ -64,8 +64,9 @@ def test_the_facts_of_a_topology(tmp_path: Path) -> None:
                     {
                         "name": "web",
                         "ports": [{"protocol": "tcp", "number": 80}, {"protocol": "udp", "number": 443}],
+                        "ready_check": True,
                     },
-                    {"name": "quiet", "ports": []},
+                    {"name": "quiet", "ports": [], "ready_check": False},
                 ],
                 "forwards": [],
             },
