@@ -77,7 +77,7 @@ def test_nodes_at_home_are_not_reachable_but_by_what_is_forwarded(lab: Lab) -> N
     with laptop.listen(8080), lab["nas"].connect((laptop.address("home"), 8080)):
         pass  # the control: it listens, and a neighbour gets through
     for stray in ("phone", "vps-a"):
-        with laptop.listen(8080), pytest.raises((TimeoutError, OSError), match="timed out|unreachable|No route"):
+        with laptop.listen(8080), pytest.raises((TimeoutError, OSError), match=r"timed out|unreachable|No route"):
             lab[stray].connect((laptop.address("home"), 8080), timeout=1)
     with pytest.raises(ConnectionRefusedError):
         lab["phone"].connect((lab["vps-a"].address(), 8080))

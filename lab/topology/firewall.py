@@ -27,6 +27,7 @@ def resolve_firewall(node: NodeDraft, nat: Nat | None, directory: Directory, fau
     at = node.at / "firewall"
     if written.outside is not None:
         interface = outside_interface(node, written.outside, at / "outside", faults)
+        _check_outside_of_nat(node, written.outside, at / "outside", faults)
         outside = interface.name if interface is not None else None
     if node.role is not Role.ROUTER and node.is_whole and written.forward is not None:
         faults.append((at / "forward").fault("`forward` on a host", "`role: router`", of_key=True))
@@ -39,6 +40,16 @@ def resolve_firewall(node: NodeDraft, nat: Nat | None, directory: Directory, fau
         Policy(written.forward) if written.forward else usual,
         tuple(allow),
     )
+
+
+def _check_outside_of_nat(node: NodeDraft, outside: str, at: At, faults: list[Fault]) -> None:
+    """A firewall has one outside: on another network than that of NAT it would leave the way in by NAT's open."""
+    nat = node.written.nat
+    links = node.written.links
+    if nat is None or nat.outside == outside or nat.outside not in links or outside not in links:
+        return
+    found = f"'{outside}' beside `nat` with the outside '{nat.outside}', which would lie open"
+    faults.append(at.fault(found, f"'{nat.outside}' too, or leave the key out"))
 
 
 def _allow(node: NodeDraft, written: AllowFile, at: At, directory: Directory, faults: list[Fault]) -> list[Allow]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lab.topology.source import At
 
 INTERNET = "internet"
+_DISTINCT = "prefixes that do not overlap: two homes with the same prefix cannot be in one lab yet, choose another one"
 LEAST_IPV6_MTU = 1280  # RFC 8200 section 5
 
 
@@ -47,9 +48,7 @@ def resolve_networks(gathered: Gathered, faults: list[Fault]) -> dict[str, Netwo
 
 
 def check_cables(gathered: Gathered, nodes: dict[str, NodeDraft], faults: list[Fault]) -> None:
-    """A point-to-point network has exactly two ends."""
-    if gathered.partial:
-        return
+    """A point-to-point network has exactly two ends; nodes with faults may have more links than are known."""
     ends: dict[str, list[str]] = {}
     for node in nodes.values():
         for link in node.links:
@@ -59,7 +58,7 @@ def check_cables(gathered: Gathered, nodes: dict[str, NodeDraft], faults: list[F
         if written is None or not written.point_to_point:
             continue
         attached = ends.get(name, [])
-        if len(attached) != 2:
+        if len(attached) > 2 or (len(attached) < 2 and not gathered.partial):
             whom = f" ({', '.join(attached[:4])}{'...' if len(attached) > 4 else ''})" if attached else ""
             found = f"{len(attached)} node{'' if len(attached) == 1 else 's'} attached{whom}"
             faults.append((at / "point_to_point").fault(found, "exactly two on a point-to-point network"))
@@ -90,8 +89,7 @@ def _check_overlaps(prefixes: list[tuple[Prefix, At]], faults: list[Fault]) -> N
         reach: tuple[Prefix, At] | None = None
         for prefix, at in ordered:
             if reach is not None and int(prefix.network_address) <= int(reach[0].broadcast_address):
-                faults.append(
-                    at.fault(f"{prefix} overlaps {reach[0]} at {reach[1].where()}", "prefixes that do not overlap")
-                )
+                found = f"{prefix} overlaps {reach[0]} at {reach[1].where()}"
+                faults.append(at.fault(found, _DISTINCT))
                 continue
             reach = (prefix, at)

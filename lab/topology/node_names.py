@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from lab.topology import names
 from lab.topology.directory import as_address
-from lab.topology.faults import Wrong
+from lab.topology.faults import Wrong, listed
 
 if TYPE_CHECKING:
     from lab.topology.directory import Directory
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from lab.topology.faults import Fault
     from lab.topology.model import Address
     from lab.topology.source import At
+
+_OF_INTERFACE = re.compile(r"net\.ipv[46]\.(conf|neigh)\.(.+\..+)\Z")
 
 
 def resolvers(
@@ -66,4 +69,22 @@ def sysctls(node: NodeDraft, faults: list[Fault]) -> tuple[tuple[str, str], ...]
             names.SYSCTL.check(name)
         except Wrong as wrong:
             faults.append((node.at / "sysctls" / name).fault(str(wrong), of_key=True))
+            continue
+        _check_interface_of_sysctl(name, node, faults)
     return tuple(node.written.sysctls.items())
+
+
+def _check_interface_of_sysctl(name: str, node: NodeDraft, faults: list[Fault]) -> None:
+    """`net.ipv4.conf.X.key` and its like need an X; of these, all is only in conf (kernel doc, ip-sysctl)."""
+    match = _OF_INTERFACE.match(name)
+    if match is None or not node.is_whole:
+        return
+    kept = ["all", "default", "lo"] if match[1] == "conf" else ["default", "lo"]
+    known = [*(interface.name for interface in node.interfaces), *kept]
+    if any(match[2].startswith(f"{interface}.") for interface in known):
+        return
+    interface = match[2].partition(".")[0]
+    fault = (node.at / "sysctls" / name).fault(
+        f"no interface '{interface}'", f"interfaces of the node: {listed(known)}", near=(interface, known), of_key=True
+    )
+    faults.append(fault)

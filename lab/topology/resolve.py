@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 def resolve(name: str, file: Path, gathered: Gathered, top: At, faults: list[Fault]) -> Topology:
     """The topology; complete and consistent only if no fault was added."""
+    _check_nodes(gathered, top, faults)
     networks = resolve_networks(gathered, faults)
     nodes = draft_nodes(gathered, networks, faults)
     check_cables(gathered, nodes, faults)
@@ -53,6 +54,15 @@ def resolve(name: str, file: Path, gathered: Gathered, top: At, faults: list[Fau
             )
         )
     return Topology(name, file, tuple(networks.values()), tuple(meant), ssh)
+
+
+def _check_nodes(gathered: Gathered, top: At, faults: list[Fault]) -> None:
+    """A lab has a machine at least; of `nodes:` or `include:` with faults nobody knows what they would hold."""
+    source = top.source
+    is_unsure = "nodes" in source.tree.keys and source.data.get("nodes") != {}
+    if gathered.nodes or is_unsure or (faults and "include" in source.tree.keys):
+        return
+    faults.append((top / "nodes").fault("no nodes", "at least one, as `nodes: {nas: {}}`", of_key=True))
 
 
 def _station(node: NodeDraft) -> Station:

@@ -68,25 +68,27 @@ class _Map:
     def routes(self, station: Station) -> list[Route]:
         """The routes of one node; hosts on the same networks share the work."""
         attached = {i.network: i.name for i in station.interfaces if self._address(i) is not None}
-        key = (tuple(attached), station.role)
+        key = (tuple(attached), station.role, station.nat_outside)
         if key not in self.known:
-            self.known[key] = self._ways(list(attached), station.role)
+            self.known[key] = self._ways(list(attached), station)
         return [Route(destination, via, attached[network]) for destination, via, network in self.known[key]]
 
-    def _ways(self, attached: list[str], role: Role) -> list[tuple[Prefix, Address, str]]:
+    def _ways(self, attached: list[str], station: Station) -> list[tuple[Prefix, Address, str]]:
         """Destination, next hop and the network it is on."""
         ways: dict[str, tuple[Address, str]] = {}
         for destination, hops in self.hops.items():
             if destination in attached:
                 continue
-            reachable = [(hops[network].distance, network) for network in attached if network in hops]
+            reachable = [network for network in attached if network in hops]
             if not reachable:
                 continue
-            _, network = min(reachable, key=lambda entry: entry[0])  # the first of equals
+            network = min(reachable, key=lambda near: hops[near].distance)  # the first of equals
+            if destination == self.internet and station.nat_outside in reachable:
+                network = station.nat_outside  # of several uplinks the one that is translated, however far
             via = hops[network].via
             if via is not None:
                 ways[destination] = (via, network)
-        default = self._default(attached, ways, role)
+        default = self._default(attached, ways, station.role)
         found = [(DEFAULT[self.version], *default)] if default is not None else []
         for destination, way in ways.items():
             if way != default:

@@ -46,24 +46,43 @@ def shape_what_is_sound(kind: type[M], data: object, at: At, faults: list[Fault]
     faults += [_fault(kind, dict(each), at) for each in found]
     if not isinstance(data, dict):
         return None, False
-    rest = _without(data, [each["loc"] for each in found])
-    try:
-        return kind.model_validate(rest), False
-    except ValidationError:
-        return None, False
+    places = [each["loc"] for each in found]
+    for keep_firewall in (True, False):
+        try:
+            return kind.model_validate(_without(data, places, keep_firewall=keep_firewall)), False
+        except ValidationError:
+            continue
+    return None, False
 
 
-def _without(data: dict[str, Any], places: list[tuple[str | int, ...]]) -> dict[str, Any]:
-    """The mapping without its faulty parts: of a mapping by name one entry, otherwise the whole key."""
+def _without(data: dict[str, Any], places: list[tuple[str | int, ...]], *, keep_firewall: bool) -> dict[str, Any]:
+    """The mapping without its faulty parts: of a mapping by name one entry, otherwise the whole key.
+
+    A firewall hardly has a key that it needs, so that what else it says can be kept (`keep_firewall`).
+    """
     rest = dict(data)
     for place in places:
         key = place[0] if place else None
+        if keep_firewall and key == "firewall" and len(place) > 1:
+            rest["firewall"] = _without_key(rest["firewall"], place[1:])
+            continue
         part = rest.get(str(key))
         if len(place) > 1 and key in ("links", "services", "hosts", "sysctls") and isinstance(part, dict):
             rest[str(key)] = {name: value for name, value in part.items() if name != place[1]}
         else:
             rest.pop(str(key), None)
     return rest
+
+
+def _without_key(data: Any, place: tuple[str | int, ...]) -> Any:
+    """A copy of `data` without the key at `place`; items of lists keep their numbers."""
+    head, below = place[0], place[1:]
+    if isinstance(data, dict) and head in data:
+        rest = {key: value for key, value in data.items() if below or key != head}
+        return {**rest, head: _without_key(data[head], below)} if below else rest
+    if isinstance(data, list) and isinstance(head, int) and below:
+        return [_without_key(item, below) if index == head else item for index, item in enumerate(data)]
+    return data
 
 
 def _fault(kind: type[BaseModel], error: dict[str, Any], at: At) -> Fault:

@@ -32,11 +32,11 @@ FAULTY = {
     "nodes.nas.link": LAN + "nodes: {nas: {link: {home: auto}}}",
     "nodes.nas.links.hoem": LAN + "nodes: {nas: {links: {hoem: auto}}}",
     "nodes.nas.links.home": LAN + "nodes: {nas: {links: {home: 192.168.2.10}}}",
-    "networks.home.prefixes[0]": "networks: {home: {prefixes: [192.168.1.5/24]}}",
+    "networks.home.prefixes[0]": "networks: {home: {prefixes: [192.168.1.5/24]}}\nnodes: {a: {}}",
     "nodes.nas.services.web.ready.timeout": (
         "nodes: {nas: {services: {web: {run: sleep 60, ready: {tcp: 80, timeout: 30}}}}}"
     ),
-    "networks.home.internet": "networks: {home: {prefixes: [192.168.1.0/24], internet: yes}}",
+    "networks.home.internet": "networks: {home: {prefixes: [192.168.1.0/24], internet: yes}}\nnodes: {a: {}}",
     "nodes.nas.nat": LAN + "nodes: {nas: {links: {home: auto}, nat: {outside: home}}}",
     "nodes.nas.routes[0].via": LAN + "nodes: {nas: {links: {home: auto}, routes: [{to: default, via: 10.0.0.1}]}}",
     "nodes.nas.services.web.run": (
