@@ -318,7 +318,9 @@ def _syntax_fault(file: Path, text: str, error: YAMLError) -> Fault:
         line, column = _line_column(text, _first_unprintable(text))
     if "cannot start any token" in problem and text.splitlines()[line - 1][column - 1 : column] == "\t":
         problem = "a tab; spaces indent YAML"
-    if problem == "found unexpected ':'" or text.splitlines()[line - 1 : line] and problem.endswith("node content"):
+    if problem == "found unexpected ':'" or (
+        problem == "did not find expected node content" and text.splitlines()[line - 1][column - 1 : column] == ":"
+    ):
         problem += "; quote the text"
     return Fault(
         file, line, column, "file", f"not YAML: {_one_line(problem)}" + (f" ({_one_line(context)})" if context else "")
