@@ -316,11 +316,10 @@ def _syntax_fault(file: Path, text: str, error: YAMLError) -> Fault:
         line, column = mark.line + 1, mark.column + 1
     else:
         line, column = _line_column(text, _first_unprintable(text))
-    if "cannot start any token" in problem and text.splitlines()[line - 1][column - 1 : column] == "\t":
+    here = "".join(text.splitlines()[line - 1 : line])[column - 1 : column]  # nothing at the end of the text
+    if "cannot start any token" in problem and here == "\t":
         problem = "a tab; spaces indent YAML"
-    if problem == "found unexpected ':'" or (
-        problem == "did not find expected node content" and text.splitlines()[line - 1][column - 1 : column] == ":"
-    ):
+    if problem == "found unexpected ':'" or (problem == "did not find expected node content" and here == ":"):
         problem += "; quote the text"
     return Fault(
         file, line, column, "file", f"not YAML: {_one_line(problem)}" + (f" ({_one_line(context)})" if context else "")
