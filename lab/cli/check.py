@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,8 @@ def run(words: list[str]) -> int:
     options = parser.parse_args(words)
     results = [_check(file, say=not options.json) for file in options.files]
     if options.json:
+        import json
+
         print(json.dumps(results, indent=2))
     return ExitCode.OK if all(result["ok"] for result in results) else ExitCode.WRONG_INPUT
 

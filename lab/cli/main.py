@@ -133,5 +133,18 @@ def _complain(text: str) -> None:
     print(f"lab: error: {text}", file=sys.stderr)
 
 
+def command() -> None:
+    """Be the command: run `main` and end the process with its exit code.
+
+    Without taking the interpreter apart, which is of use to nobody here and a tenth of the time of `lab check`.
+    """
+    code = main()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:  # whether or not anybody still reads
+        os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()
