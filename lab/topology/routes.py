@@ -1,8 +1,11 @@
 """Routes worked out from the topology: per family, per network rather than per host, shortest way first, never a loop.
 
 A way from network to network leads through a router with an address of the family on both. A router with NAT lets IPv4
-pass from its inside to its outside only, so prefixes inside are invisible from outside. Distances to a destination fall
-with every hop, which is why following the routes ends. Ties go to the router, then the link, that the file names first.
+pass from its inside to its outside only, so prefixes inside are invisible from outside. A network of its links that has
+another way to the internet is an uplink: nothing passes between it and the inside, as only `outside` is translated.
+Distances to a destination fall with every hop, which is why following the routes ends; only a router with NAT may take
+its outside before a nearer uplink, as no way leads back from there. Ties go to NAT's outside, then to the router, then
+the link, that the file names first.
 """
 
 from __future__ import annotations
@@ -55,11 +58,16 @@ class _Map:
             network.name: [prefix for prefix in network.prefixes if prefix.version == version] for network in networks
         }
         self.internet = next((n.name for n in networks if n.internet and self.prefixes[n.name]), None)
+        self.exits: dict[str, list[tuple[str, str]]] = {network.name: [] for network in networks}  # A: (router, B)
+        routers = [station for station in stations if station.role is Role.ROUTER]
+        for router in routers:
+            for near, far, _ in self._passages(router):
+                self.exits[near].append((router.name, far))
         # entrances[B]: (A, address on A) of every router that leads from A to B, as the file orders them
         self.entrances: dict[str, list[tuple[str, Address]]] = {network.name: [] for network in networks}
-        for station in stations:
-            if station.role is Role.ROUTER:
-                self._add(station)
+        self.uplinks = {router.name: self._uplinks(router) for router in routers}
+        for router in routers:
+            self._add(router)
         self.hops: dict[str, dict[str, Hop]] = {
             network.name: self._hops_to(network.name) for network in networks if self.prefixes[network.name]
         }
@@ -68,7 +76,7 @@ class _Map:
     def routes(self, station: Station) -> list[Route]:
         """The routes of one node; hosts on the same networks share the work."""
         attached = {i.network: i.name for i in station.interfaces if self._address(i) is not None}
-        key = (tuple(attached), station.role, station.nat_outside)
+        key = (tuple(attached), station.role, station.nat_outside, self.uplinks.get(station.name))
         if key not in self.known:
             self.known[key] = self._ways(list(attached), station)
         return [Route(destination, via, attached[network]) for destination, via, network in self.known[key]]
@@ -82,9 +90,7 @@ class _Map:
             reachable = [network for network in attached if network in hops]
             if not reachable:
                 continue
-            network = min(reachable, key=lambda near: hops[near].distance)  # the first of equals
-            if destination == self.internet and station.nat_outside in reachable:
-                network = station.nat_outside  # of several uplinks the one that is translated, however far
+            network = self._nearest(reachable, hops, station)
             via = hops[network].via
             if via is not None:
                 ways[destination] = (via, network)
@@ -94,6 +100,20 @@ class _Map:
             if way != default:
                 found += [(prefix, *way) for prefix in self.prefixes[destination]]
         return found
+
+    def _nearest(self, reachable: list[str], hops: dict[str, Hop], station: Station) -> str:
+        """The network to leave by: the nearest, of equals NAT's outside, else the first.
+
+        In IPv4 NAT's outside goes before an uplink, even a nearer one. A way from outside back through this router
+        would lead through its inside, so the outside must be nearer than that.
+        """
+        outside = station.nat_outside
+        uplinks = self.uplinks.get(station.name, frozenset())
+        if outside in reachable and uplinks:
+            inside = [hops[near].distance for near in reachable if near != outside and near not in uplinks]
+            if hops[outside].distance < min(inside, default=hops[outside].distance + 1):
+                return outside
+        return min(reachable, key=lambda near: (hops[near].distance, near != outside))
 
     def _default(
         self, attached: list[str], ways: dict[str, tuple[Address, str]], role: Role
@@ -107,14 +127,44 @@ class _Map:
         different = set(ways.values())
         return different.pop() if role is Role.HOST and len(different) == 1 else None
 
-    def _add(self, router: Station) -> None:
+    def _passages(self, router: Station) -> list[tuple[str, str, Address]]:
+        """From one network of the router to another, and its address on the first."""
         sides = [(i.network, address) for i in router.interfaces if (address := self._address(i)) is not None]
-        for near, address in sides:
-            if self.version == 4 and near == router.nat_outside:
-                continue
-            for far, _ in sides:
-                if far != near:
-                    self.entrances[far].append((near, address))
+        return [
+            (near, far, address)
+            for near, address in sides
+            if not (self.version == 4 and near == router.nat_outside)
+            for far, _ in sides
+            if far != near
+        ]
+
+    def _add(self, router: Station) -> None:
+        """Between an uplink and the inside nothing passes."""
+        uplinks = self.uplinks[router.name]
+        for near, far, address in self._passages(router):
+            if far == router.nat_outside or not uplinks & {near, far}:
+                self.entrances[far].append((near, address))
+
+    def _uplinks(self, router: Station) -> frozenset[str]:
+        """A NAT router's networks, but its outside, that have a way to the internet without it; IPv4."""
+        if self.version == 6 or router.nat_outside is None or self.internet is None:
+            return frozenset()
+        sides = [i.network for i in router.interfaces if i.network != router.nat_outside and self._address(i)]
+        if len(sides) < 2:  # alone inside, a network has no other to be kept from
+            return frozenset()
+        return frozenset(near for near in sides if self._leads_to_internet(near, router.name))
+
+    def _leads_to_internet(self, start: str, without: str) -> bool:
+        seen, edge = {start}, [start]
+        while edge:
+            near = edge.pop()
+            if near == self.internet:
+                return True
+            for router, far in self.exits[near]:
+                if router != without and far not in seen:
+                    seen.add(far)
+                    edge.append(far)
+        return False
 
     def _hops_to(self, destination: str) -> dict[str, Hop]:
         """Breadth first, against the direction of travel."""

@@ -83,6 +83,36 @@ def written_topologies(draw: st.DrawFn) -> dict[str, Any]:
     return {"networks": networks, "nodes": nodes}
 
 
+@st.composite
+def written_uplinks(draw: st.DrawFn) -> dict[str, Any]:
+    """A NAT router with several uplinks and insides, longer and shorter ways out, perhaps a way around; any order."""
+    networks: dict[str, Any] = {"internet": {"prefixes": ["198.51.100.0/24"]}}
+    nodes: dict[str, Any] = {}
+    ends = [f"up{index}" for index in range(draw(st.integers(1, 3)))]
+    for end in ends:
+        near = end
+        for step in range(draw(st.integers(0, 2))):
+            nodes[f"{end}-{step}"] = {"role": "router", "links": {near: "auto", f"{end}-net{step}": "auto"}}
+            near = f"{end}-net{step}"
+        nodes[f"{end}-isp"] = {"role": "router", "links": {"internet": "auto", near: "auto"}}
+        if draw(st.booleans()):
+            nodes[f"{end}-isp"]["nat"] = {"outside": "internet"}
+    insides = [f"in{index}" for index in range(draw(st.integers(1, 2)))]
+    links = draw(st.permutations([*ends, *insides]))
+    nodes["home"] = {
+        "role": "router",
+        "links": dict.fromkeys(links, "auto"),
+        "nat": {"outside": draw(st.sampled_from(ends))},
+    }
+    if draw(st.booleans()):
+        around = draw(st.permutations([draw(st.sampled_from(ends)), *insides]))
+        nodes["around"] = {"role": "router", "links": dict.fromkeys(around, "auto")}
+    for node in list(nodes.values()):
+        for network in node["links"]:
+            networks.setdefault(network, {"prefixes": [f"10.{len(networks)}.0.0/24"]})
+    return {"networks": networks, "nodes": {name: nodes[name] for name in draw(st.permutations(list(nodes)))}}
+
+
 def version(prefix: str) -> int:
     return 6 if ":" in prefix else 4
 
@@ -130,7 +160,7 @@ def test_count_makes_as_many_nodes(count: int) -> None:
 
 
 @settings(max_examples=300)
-@given(written_topologies())
+@given(written_topologies() | written_uplinks())
 def test_routes_arrive_wherever_a_way_exists_and_only_there(written: dict[str, Any]) -> None:
     topology = load_text(as_yaml(written))
     for family in (4, 6):
@@ -157,21 +187,75 @@ def test_next_hops_are_routers_of_a_shared_network(written: dict[str, Any]) -> N
         assert len({route.destination for route in node.routes}) == len(node.routes)
 
 
+@settings(max_examples=300)
+@given(written_topologies() | written_uplinks())
+def test_nobody_on_the_internets_side_has_a_route_to_what_nat_hides(written: dict[str, Any]) -> None:
+    topology = load_text(as_yaml(written))
+    prefixes = {network.name: network.prefixes for network in topology.networks}
+    for router in topology.nodes:
+        if router.nat is None:
+            continue
+        own = {a.ip for i in router.interfaces for a in i.addresses if a.version == 4}
+        open_sides = {outside_network(router), *uplinks(topology, router)}
+        inside = set(attached_networks(router, 4)) - open_sides
+        hidden = {prefix for network in inside for prefix in prefixes[network]}
+        for node in topology.nodes:
+            for route in node.routes:
+                interface = next(i for i in node.interfaces if i.name == route.interface)
+                if route.via in own and interface.network in open_sides:
+                    assert route.destination not in hidden, (router.name, node.name)
+
+
+@given(written_topologies() | written_uplinks())
+def test_a_nat_router_leaves_by_its_outside_where_that_leads_to_the_internet(written: dict[str, Any]) -> None:
+    topology = load_text(as_yaml(written))
+    internet = next((network.name for network in topology.networks if network.internet), None)
+    for router in topology.nodes:
+        default = next((r for r in router.routes if str(r.destination) == "0.0.0.0/0"), None)
+        outside = outside_network(router)
+        if default is not None and outside is not None and internet in ways(topology, 4)[outside]:
+            assert router.nat is not None
+            assert default.interface == router.nat.outside, router.name
+
+
 def ways(topology: Topology, family: int) -> dict[str, set[str]]:
     """Which networks can be reached from each: a router joins its networks, but NAT only its inside to its outside."""
-    reach = {network.name: {network.name} for network in topology.networks}
-    steps = [
-        (near, far)
+    kept_apart = {n.name: uplinks(topology, n) if family == 4 and n.nat is not None else set() for n in topology.nodes}
+    return reach(
+        topology,
+        [
+            (near, far)
+            for router, near, far in passages(topology, family)
+            if far == outside_network(router) or not {near, far} & kept_apart[router.name]
+        ],
+    )
+
+
+def uplinks(topology: Topology, router: Node) -> set[str]:
+    """The networks of a NAT router, of several inside, that reach the internet without it in IPv4."""
+    sides = set(attached_networks(router, 4)) - {outside_network(router)}
+    internet = {n.name for n in topology.networks if n.internet and any(p.version == 4 for p in n.prefixes)}
+    found = reach(topology, [(near, far) for other, near, far in passages(topology, 4) if other is not router])
+    return {side for side in sides if found[side] & internet} if len(sides) > 1 else set()
+
+
+def passages(topology: Topology, family: int) -> list[tuple[Node, str, str]]:
+    return [
+        (node, near, far)
         for node in topology.nodes
         if node.role is Role.ROUTER
         for near in attached_networks(node, family)
         for far in attached_networks(node, family)
         if not (family == 4 and node.nat is not None and near == outside_network(node))
     ]
+
+
+def reach(topology: Topology, steps: list[tuple[str, str]]) -> dict[str, set[str]]:
+    found = {network.name: {network.name} for network in topology.networks}
     for _ in topology.networks:
         for near, far in steps:
-            reach[near] |= reach[far]
-    return reach
+            found[near] |= found[far]
+    return found
 
 
 def attached_networks(node: Node, family: int) -> list[str]:
