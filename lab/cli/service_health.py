@@ -5,6 +5,7 @@ from __future__ import annotations
 from lab.realise.message import Message
 
 MOST_RESTARTS = 3  # of a service that is not ready: who needed more is not about to recover
+_NOTABLE_RESTARTS = 2  # of one that is ready: who ends again and again is ready in between
 
 
 def health(lab: Message) -> tuple[str, int]:
@@ -28,9 +29,9 @@ def troubles(lab: Message) -> list[str]:
             lines.append(f"{name} ended with exit code {state['exit_code']}")
         elif state["state"] == "failed":
             lines.append(f"{name} failed")
-        elif state["state"] != "ready" and state["restarts"]:
+        elif state["restarts"] and (state["state"] != "ready" or state["restarts"] >= _NOTABLE_RESTARTS):
             last = "" if state["exit_code"] is None else f", last exit code {state['exit_code']}"
-            lines.append(f"{name} is being restarted (time {state['restarts']}{last})")
+            lines.append(f"{name} had to be restarted (times: {state['restarts']}{last})")
     return lines
 
 

@@ -68,7 +68,7 @@ def test_up_names_what_broke_while_others_got_ready(lab: Any, name: str, tmp_pat
     try:
         shown = lab("up", "--name", name, file, code=0).stdout
         assert f"{name} is ready in" in shown
-        assert "but service a/job is being restarted (time " in shown
+        assert "but service a/job had to be restarted (times: " in shown
         assert "a/late" not in shown
     finally:
         lab("down", name)
@@ -99,8 +99,9 @@ def test_each_state_counts_as_it_should(
 
 def test_only_what_broke_is_a_trouble() -> None:
     assert (
-        troubles(told("ended", 0, 0)) == troubles(told("ready", None, 2)) == troubles(told("starting", None, 0)) == []
+        troubles(told("ended", 0, 0)) == troubles(told("ready", None, 1)) == troubles(told("starting", None, 0)) == []
     )
     assert troubles(told("ended", 7, 0)) == ["service a/job ended with exit code 7"]
     assert troubles(told("failed", None, 0)) == ["service a/job failed"]
-    assert troubles(told("starting", 7, 2)) == ["service a/job is being restarted (time 2, last exit code 7)"]
+    assert troubles(told("starting", 7, 2)) == ["service a/job had to be restarted (times: 2, last exit code 7)"]
+    assert troubles(told("ready", None, 2)) == ["service a/job had to be restarted (times: 2)"]
