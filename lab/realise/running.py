@@ -92,7 +92,7 @@ class Process:
                 events = selector.select(max(0.0, deadline - time.monotonic()))
                 if not events or time.monotonic() > deadline:  # a program that never stops talking always has events
                     self._kill_now()
-                    tail = (said[0] + said[1])[-_TAIL:].decode(errors="replace")
+                    tail = (said[0][-_TAIL:] + said[1][-_TAIL:]).decode(errors="replace")
                     raise TimeoutError(f"process {self.pid} did not end within {timeout:g} s; it said: {tail!r}")
                 for key, _ in events:
                     if key.data is None:
