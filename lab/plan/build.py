@@ -8,9 +8,7 @@ from lab.plan.ruleset import ruleset
 from lab.plan.step import (
     AddAddress,
     AddRoute,
-    Cable,
     Certificate,
-    ConnectNodes,
     ConnectToSwitch,
     CreateCertificates,
     CreateNode,
@@ -27,7 +25,6 @@ from lab.plan.step import (
     Step,
 )
 from lab.topology.model import (
-    Interface,
     Node,
     ReadyCommand,
     ReadyLog,
@@ -119,16 +116,14 @@ def _split_sysctls(node: Node) -> tuple[tuple[tuple[str, str], ...], tuple[tuple
 
 
 def _links(topology: Topology) -> list[Step]:
-    switches = [network for network in topology.networks if not network.point_to_point]
-    index_of_switch = {network.name: FIRST_SWITCH_INDEX + i for i, network in enumerate(switches)}
-    steps: list[Step] = [CreateSwitch(network.name, index_of_switch[network.name], network.mtu) for network in switches]
-    cables: dict[str, list[Cable]] = defaultdict(list)
+    index_of_switch = {network.name: FIRST_SWITCH_INDEX + i for i, network in enumerate(topology.networks)}
+    steps: list[Step] = [
+        CreateSwitch(network.name, index_of_switch[network.name], network.mtu, network.point_to_point)
+        for network in topology.networks
+    ]
     ports = 0
     for node in topology.nodes:
         for index, interface in enumerate(node.interfaces, FIRST_INTERFACE_INDEX):
-            if interface.network not in index_of_switch:
-                cables[interface.network].append(_cable(node, interface, index))
-                continue
             steps.append(
                 ConnectToSwitch(
                     node=node.name,
@@ -143,11 +138,7 @@ def _links(topology: Topology) -> list[Step]:
                 )
             )
             ports += 1
-    return steps + [ConnectNodes(network, a, b) for network, (a, b) in cables.items()]
-
-
-def _cable(node: Node, interface: Interface, index: int) -> Cable:
-    return Cable(node.name, interface.name, index, interface.mac, interface.mtu)
+    return steps
 
 
 def _addresses(node: Node) -> list[AddAddress]:

@@ -20,6 +20,7 @@ def facts(topology: Topology) -> dict[str, Any]:
                 "name": network.name,
                 "prefixes": [str(prefix) for prefix in network.prefixes],
                 "point_to_point": network.point_to_point,
+                "mtu": network.mtu,
             }
             for network in topology.networks
         ],

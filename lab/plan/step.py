@@ -44,14 +44,19 @@ class CreateNode:
 
 @dataclass(frozen=True, slots=True)
 class CreateSwitch:
-    """Make a bridge for a network in the lab's fabric namespace; `index` is its interface index there."""
+    """Make a bridge for a network in the lab's fabric namespace; `index` is its interface index there.
+
+    A point-to-point network is one too, a `cable` with two ports that keeps no frame to itself as switches do: so each
+    end of any link can be cut or impaired by itself.
+    """
 
     network: str
     index: int
     mtu: int
+    cable: bool
 
     def describe(self) -> str:
-        return f"create switch {self.network}, mtu {self.mtu}"
+        return f"create {'cable' if self.cable else 'switch'} {self.network}, mtu {self.mtu}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,33 +75,7 @@ class ConnectToSwitch:
 
     def describe(self) -> str:
         end = f"{self.node}:{self.interface} ({self.mac}, mtu {self.mtu})"
-        return f"connect {end} to switch {self.network} as {self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class Cable:
-    """One end of a point-to-point link."""
-
-    node: str
-    interface: str
-    index: int
-    mac: str
-    mtu: int
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectNodes:
-    """Make a veth pair whose ends lie in two nodes."""
-
-    network: str
-    a: Cable
-    b: Cable
-
-    def describe(self) -> str:
-        return (
-            f"connect {self.a.node}:{self.a.interface} ({self.a.mac}, mtu {self.a.mtu}) and "
-            f"{self.b.node}:{self.b.interface} ({self.b.mac}, mtu {self.b.mtu}) as link {self.network}"
-        )
+        return f"connect {end} to {self.network} as {self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +224,6 @@ Step = (
     | CreateNode
     | CreateSwitch
     | ConnectToSwitch
-    | ConnectNodes
     | SetSysctls
     | AddAddress
     | AddRoute

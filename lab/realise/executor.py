@@ -13,7 +13,6 @@ from lab.errors import HostError, RealiseError
 from lab.plan.step import (
     AddAddress,
     AddRoute,
-    ConnectNodes,
     ConnectToSwitch,
     CreateCertificates,
     CreateNode,
@@ -38,7 +37,6 @@ _PHASES: dict[type[Step], str] = {
     CreateNode: "nodes",
     CreateSwitch: "links",
     ConnectToSwitch: "links",
-    ConnectNodes: "links",
     SetSysctls: "settings",
     AddAddress: "addresses",
     AddRoute: "routes",
@@ -74,7 +72,7 @@ class Executor:
             self.progress(phase, 0, len(steps))
             self._do(phase, steps)
             self.progress(phase, len(steps), len(steps))
-        self.nodes.requests.clear()
+        self.nodes.close_requests()
         if key_maker is not None:
             _await_child(key_maker, "create keys")
 
@@ -103,25 +101,21 @@ class Executor:
             case CreateNode():
                 self.nodes.create(step, self._files[step.node])
             case CreateSwitch():
-                self.nodes.requests[FABRIC].create_switch(step)
+                self.nodes.requests_of(FABRIC).create_switch(step)
             case ConnectToSwitch():
-                self.nodes.requests[FABRIC].connect_to_switch(step, self.nodes.place(step.node).network)
-            case ConnectNodes():
-                self.nodes.requests[step.a.node].connect_nodes(step, self.nodes.place(step.b.node).network)
+                self.nodes.requests_of(FABRIC).connect_to_switch(step, self.nodes.place(step.node).network)
             case SetSysctls():
                 self.nodes.set_sysctls(step)
             case AddAddress():
-                self.nodes.requests[step.node].add_address(step)
+                self.nodes.requests_of(step.node).add_address(step)
             case AddRoute():
-                self.nodes.requests[step.node].add_route(step)
+                self.nodes.requests_of(step.node).add_route(step)
             case LoadRuleset() | CreateSshKeys() | CreateCertificates() | StartService():
                 pass
 
     def _turn_on_far_end(self, step: Step) -> None:
         if isinstance(step, ConnectToSwitch):
-            self.nodes.requests[step.node].turn_on(step.index, step.describe())
-        elif isinstance(step, ConnectNodes):
-            self.nodes.requests[step.b.node].turn_on(step.b.index, step.describe())
+            self.nodes.requests_of(step.node).turn_on(step.index, step.describe())
 
     def _load_rulesets(self, steps: list[LoadRuleset]) -> None:
         """Run nft in every node at once; each loads its ruleset wholly or not at all (nft(8), --file)."""

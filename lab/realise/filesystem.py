@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -122,6 +123,10 @@ class Filesystem:
             os.chmod(f"{_NODES}/{node}{_flat(folder)}", mode)  # noqa: PTH101
         for part, mode in _SKELETON.items():
             os.mkdir(f"{_NODES}/{node}{_flat('/run')}/{part}", mode)  # noqa: PTH102
+
+    def remove_node_folders(self, node: str) -> None:
+        """Forget the folders of a node that is gone, with all that is in them."""
+        shutil.rmtree(f"{_NODES}/{node}", ignore_errors=True)
 
     def prepare_node(self, node: str, files: list[tuple[str, str]]) -> None:
         """Show a node its own folders and files in its fresh mount namespace, which this process is in.

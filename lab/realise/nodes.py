@@ -32,13 +32,13 @@ class Nodes:
     places: dict[str, Place] = field(default_factory=dict)
     sysctls_of_every_node: tuple[tuple[str, str], ...] = ()
     fabric: Place = field(init=False)
-    requests: dict[str, Requests] = field(default_factory=dict)
+    _requests: dict[str, Requests] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Take the supervisor's own namespaces as those of the fabric, where IPv6 has no business."""
         self.fabric = Place(FABRIC, _open("net"), _open("uts"), _open("mnt"))
         _set(FABRIC, (("net.ipv6.conf.all.disable_ipv6", "1"), ("net.ipv6.conf.default.disable_ipv6", "1")))
-        self.requests[FABRIC] = Requests(open_channel())
+        self._requests[FABRIC] = Requests(open_channel())
 
     def place(self, node: str) -> Place:
         """The namespaces of a node.
@@ -71,7 +71,7 @@ class Nodes:
             raise HostError(f"node {step.node}: {error.strerror}{where}: {mend}") from error
         channel.turn_on(LOOPBACK_INDEX, f"turn lo on in {step.node}")
         self.places[step.node] = place
-        self.requests[step.node] = channel
+        self._requests[step.node] = channel
 
     def return_home(self) -> None:
         """Go back to the supervisor's own names and files after nodes were made."""
@@ -84,11 +84,36 @@ class Nodes:
         self.place(step.node).enter_network()
         _set(step.node, step.sysctls)
 
+    def requests_of(self, node: str) -> Requests:
+        """Where requests for the links, addresses and routes of a node (or of `FABRIC`) are gathered and sent.
+
+        Raises:
+            UsageError: the lab has no such node.
+        """
+        if node not in self._requests:
+            (self.fabric if node == FABRIC else self.place(node)).enter_network()
+            self._requests[node] = Requests(open_channel())
+        return self._requests[node]
+
     def send_requests(self) -> None:
         """Send what was gathered for every namespace, the fabric's links first."""
-        self.requests[FABRIC].send()
-        for requests in self.requests.values():
+        self.requests_of(FABRIC).send()
+        for requests in self._requests.values():
             requests.send()
+
+    def close_requests(self) -> None:
+        """Close every channel to the kernel, with what was gathered and not sent; they open again when needed."""
+        self._requests.clear()
+
+    def remove(self, node: str) -> None:
+        """Let go of a node's namespaces and files; the kernel ends them with the last process in them."""
+        place = self.place(node)
+        del self.places[node]
+        self._requests.pop(node, None)
+        self.return_home()
+        for descriptor in (place.network, place.uts, place.mounts):
+            os.close(descriptor)
+        self.filesystem.remove_node_folders(node)
 
 
 def _open(kind: str) -> int:

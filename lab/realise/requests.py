@@ -38,6 +38,13 @@ class Client:
     pid: int | None = None
     refused: bool = False  # one too many
     holds_lab: bool = False  # the lab ends with this connection
+    on_leave: list[Callable[[], None]] = field(default_factory=list)  # to do when it ends
+
+
+Answer = tuple[Message, list[int]]
+"""What a client is told, and descriptors for it, which are closed here once they are sent."""
+Handler = Callable[[Client, Message, list[int]], Answer]
+"""Answers one kind of request, given the message and the descriptors that came with it."""
 
 
 @dataclass(slots=True)
@@ -50,6 +57,11 @@ class Requests:
     facts: Message
     started: float = field(default_factory=time.time)
     clients: set[Client] = field(default_factory=set)
+    _handlers: dict[str, Handler] = field(default_factory=dict)
+
+    def serve(self, handlers: dict[str, Handler]) -> None:
+        """Answer these requests too, each by the word after "ask"."""
+        self._handlers |= handlers
 
     def accept_from(self, door: socket.socket) -> Callable[[], None]:
         """The call to make when someone knocks."""
@@ -104,7 +116,7 @@ class Requests:
         finally:
             _close(sent)
 
-    def _answer(self, client: Client, message: Message, descriptors: list[int]) -> tuple[Message, list[int]]:
+    def _answer(self, client: Client, message: Message, descriptors: list[int]) -> Answer:
         if client.refused:
             raise RealiseError(f"this lab has {_MOST_CLIENTS} connections, its most; close some of them")
         match message["ask"]:
@@ -134,6 +146,8 @@ class Requests:
             case "down":
                 send(client.channel, {"down": True, "number": message.get("number")})
                 os._exit(0)
+            case other if other in self._handlers:
+                return self._handlers[other](client, message, descriptors)
             case other:
                 raise UsageError(f"no request is called {other!r}; this lab was started by another version of lab?")
 
@@ -152,7 +166,7 @@ class Requests:
                 made.listen(message["listen"])
             return made.detach()
 
-    def _run(self, client: Client, message: Message, descriptors: list[int]) -> tuple[Message, list[int]]:
+    def _run(self, client: Client, message: Message, descriptors: list[int]) -> Answer:
         if client.pid is not None:
             raise UsageError("this connection already has a process; open another one")
         place = self.nodes.place(message["node"])
@@ -211,6 +225,8 @@ class Requests:
         self.loop.forget(client.channel)
         client.channel.close()
         self.clients.discard(client)
+        for call in reversed(client.on_leave):
+            call()
         if client.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(client.pid, signal.SIGKILL)

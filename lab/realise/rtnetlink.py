@@ -13,12 +13,13 @@ from ipaddress import ip_interface
 from typing import Any
 
 from lab.errors import RealiseError
-from lab.plan.step import AddAddress, AddRoute, Cable, ConnectNodes, ConnectToSwitch, CreateSwitch
+from lab.plan.step import AddAddress, AddRoute, ConnectToSwitch, CreateSwitch
 from lab.realise.netlink_messages import (
     NLM_F_ACK,
     NLM_F_CREATE,
     NLM_F_EXCL,
     NLM_F_REQUEST,
+    RTM_DELLINK,
     RTM_NEWADDR,
     RTM_NEWLINK,
     RTM_NEWROUTE,
@@ -35,6 +36,9 @@ LOOPBACK_INDEX = 1
 _UP = 1  # IFF_UP
 _NO_DAD = 0x02  # IFA_F_NODAD
 _MAIN_TABLE = 254
+# Of the addresses 01:80:c2:00:00:0X, which bridges keep (IEEE 802.1D-2004 7.12.6), all but those of STP, pause frames
+# and LACP, which Linux never forwards (kernel: BR_GROUPFWD_RESTRICTED).
+_ALL_THAT_A_BRIDGE_MAY_FORWARD = 0xFFF8
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _ERROR_KIND = 2  # NLMSG_ERROR
 _EXPLAINED = 0x200  # NLM_F_ACK_TLVS
@@ -56,16 +60,18 @@ class Requests:
 
     def turn_on(self, index: int, what: str) -> None:
         """Turn an interface on; `what` names the step in an error."""
-        self._link(what, {"index": index, "flags": _UP, "change": _UP}, [], new=False)
+        self._link(what, {"index": index, "flags": _UP, "change": _UP}, [])
 
     def create_switch(self, step: CreateSwitch) -> None:
         """Make a bridge that forwards at once and floods multicast: no spanning tree, no snooping."""
         bridge = [("IFLA_BR_STP_STATE", 0), ("IFLA_BR_FORWARD_DELAY", 0), ("IFLA_BR_MCAST_SNOOPING", 0)]
+        if step.cable:
+            bridge.append(("IFLA_BR_GROUP_FWD_MASK", _ALL_THAT_A_BRIDGE_MAY_FORWARD))
         info = [("IFLA_INFO_KIND", "bridge"), ("IFLA_INFO_DATA", {"attrs": bridge})]
         fields = {"index": step.index, "flags": _UP, "change": _UP}
         name = f"switch{step.index}"
         attributes = [("IFLA_IFNAME", name), ("IFLA_MTU", step.mtu), ("IFLA_LINKINFO", {"attrs": info})]
-        self._link(step.describe(), fields, attributes)
+        self._link(step.describe(), fields, attributes, new=True)
 
     def connect_to_switch(self, step: ConnectToSwitch, node_network: int) -> None:
         """Make a veth pair whose far end is born, turned off, inside the node's namespace (a descriptor of it).
@@ -73,15 +79,22 @@ class Requests:
         It cannot be born on: the kernel sets the pair's ends up one after the other, and a veth without its
         other end does not open.
         """
-        far = _end(Cable(step.node, step.interface, step.index, step.mac, step.mtu), node_network)
+        far = {
+            "index": step.index,
+            "attrs": [
+                ("IFLA_IFNAME", step.interface),
+                ("IFLA_ADDRESS", step.mac),
+                ("IFLA_MTU", step.mtu),
+                ("IFLA_NET_NS_FD", node_network),
+            ],
+        }
         attributes = [("IFLA_IFNAME", step.port), ("IFLA_MTU", step.mtu), ("IFLA_MASTER", step.switch_index)]
         fields = {"index": step.port_index, "flags": _UP, "change": _UP}
-        self._link(step.describe(), fields, [*attributes, _veth(far)])
+        self._link(step.describe(), fields, [*attributes, _veth(far)], new=True)
 
-    def connect_nodes(self, step: ConnectNodes, network_of_b: int) -> None:
-        """Make a veth pair from this namespace, that of end `a`, to the namespace of end `b`, where it is off."""
-        near = _end(step.a, None) | {"flags": _UP, "change": _UP}
-        self._link(step.describe(), near, [*near.pop("attrs"), _veth(_end(step.b, network_of_b))])
+    def delete_link(self, index: int, what: str) -> None:
+        """Delete an interface; a veth's other end goes with it."""
+        self._link(what, {"index": index}, [], RTM_DELLINK)
 
     def add_address(self, step: AddAddress) -> None:
         """Give an interface an address; IPv6 without duplicate address detection."""
@@ -128,11 +141,19 @@ class Requests:
             self._channel.send(packet)
             self._await_answers([what for _, what in chunk])
 
-    def _link(self, what: str, fields: dict[str, Any], attributes: list[tuple[str, Any]], *, new: bool = True) -> None:
+    def _link(
+        self,
+        what: str,
+        fields: dict[str, Any],
+        attributes: list[tuple[str, Any]],
+        kind: int = RTM_NEWLINK,
+        *,
+        new: bool = False,
+    ) -> None:
         message = ifinfmsg()
         message.update(fields)
         message["attrs"] = attributes
-        self._queue(message, RTM_NEWLINK, what, new=new)
+        self._queue(message, kind, what, new=new)
 
     def _queue(self, message: nlmsg, kind: int, what: str, *, new: bool = True) -> None:
         message["header"]["type"] = kind
@@ -159,17 +180,6 @@ def open_channel() -> socket.socket:
     channel.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
     channel.bind((0, 0))
     return channel
-
-
-def _end(cable: Cable, network: int | None) -> dict[str, Any]:
-    attributes: list[tuple[str, Any]] = [
-        ("IFLA_IFNAME", cable.interface),
-        ("IFLA_ADDRESS", cable.mac),
-        ("IFLA_MTU", cable.mtu),
-    ]
-    if network is not None:
-        attributes.append(("IFLA_NET_NS_FD", network))
-    return {"index": cable.index, "attrs": attributes}
 
 
 def _veth(peer: dict[str, Any]) -> tuple[str, Any]:

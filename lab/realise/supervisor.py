@@ -19,6 +19,7 @@ from lab.errors import HostError, LabError, RealiseError
 from lab.plan.encoding import from_json
 from lab.plan.step import StartService
 from lab.realise.executor import Executor
+from lab.realise.extension import Extension
 from lab.realise.filesystem import Filesystem
 from lab.realise.identity import enter_user_namespace, is_root_of_the_host
 from lab.realise.loop import Loop
@@ -127,6 +128,7 @@ class Lab:
         Executor(nodes, self._progress).build(self._plan)
         services = Services(self._loop, nodes, self._services_progress, self._ready, self._failed)
         self._requests = Requests(self._loop, nodes, services, self._order["facts"])
+        self._requests.serve(Extension(nodes).handlers())
         self._loop.on_readable(self._door, self._requests.accept_from(self._door))
         if self._channel is not None:
             self._loop.on_readable(self._channel, self._starter_spoke)

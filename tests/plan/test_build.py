@@ -20,7 +20,6 @@ from lab.plan.build import build
 from lab.plan.step import (
     AddAddress,
     AddRoute,
-    ConnectNodes,
     ConnectToSwitch,
     CreateCertificates,
     CreateNode,
@@ -84,8 +83,6 @@ def ends(plan: Plan) -> Iterator[tuple[str, str, int]]:
     for step in plan.steps:
         if isinstance(step, ConnectToSwitch):
             yield step.node, step.interface, step.index
-        elif isinstance(step, ConnectNodes):
-            yield from ((end.node, end.interface, end.index) for end in (step.a, step.b))
 
 
 def check_order(plan: Plan) -> None:
@@ -107,9 +104,6 @@ def check_order(plan: Plan) -> None:
             case ConnectToSwitch():
                 assert step.switch_index == switches[step.network]
                 interfaces[step.node, step.interface] = step.index
-            case ConnectNodes():
-                for end in (step.a, step.b):
-                    interfaces[end.node, end.interface] = end.index
             case AddAddress() | AddRoute():
                 assert step.index == interfaces[step.node, step.interface]
             case SetSysctls() | LoadRuleset():
@@ -146,7 +140,7 @@ def check_numbers(plan: Plan) -> None:
     assert len(set(fabric_names)) == len(fabric_names)
     assert not set(fabric_names) & {switch.network for switch in switches}
     assert all(0 < len(name.encode()) <= LONGEST_INTERFACE_NAME for name in fabric_names)
-    macs = [step.mac for step in links] + [end.mac for s in of_kind(plan, ConnectNodes) for end in (s.a, s.b)]
+    macs = [step.mac for step in links]
     assert len(set(macs)) == len(macs)
 
 
@@ -326,12 +320,15 @@ def test_links_carry_their_mtu_and_mac(plan_of: Any) -> None:
         "  a: {links: {lan: {mtu: 1500, mac: '02:00:5e:00:53:01'}, wire: {interface: w0}}}\n"
         "  b: {links: {lan: auto, wire: {mtu: 1300}}}\n"
     )
-    assert [(switch.network, switch.mtu) for switch in of_kind(plan, CreateSwitch)] == [("lan", 9000)]
-    ports = [(link.node, link.network, link.mac, link.mtu) for link in of_kind(plan, ConnectToSwitch)]
-    assert ports == [("a", "lan", "02:00:5e:00:53:01", 1500), ("b", "lan", "02:00:00:00:02:01", 9000)]
-    (cable,) = of_kind(plan, ConnectNodes)
-    assert cable.network == "wire"
-    assert [(end.node, end.interface, end.mac, end.mtu) for end in (cable.a, cable.b)] == [
-        ("a", "w0", "02:00:00:00:01:02", 1400),
-        ("b", "wire", "02:00:00:00:02:02", 1300),
+    assert [(switch.network, switch.mtu) for switch in of_kind(plan, CreateSwitch)] == [("lan", 9000), ("wire", 1400)]
+    ports = [(link.node, link.interface, link.network, link.mac, link.mtu) for link in of_kind(plan, ConnectToSwitch)]
+    assert ports == [
+        ("a", "lan", "lan", "02:00:5e:00:53:01", 1500),
+        ("a", "w0", "wire", "02:00:00:00:01:02", 1400),
+        ("b", "lan", "lan", "02:00:00:00:02:01", 9000),
+        ("b", "wire", "wire", "02:00:00:00:02:02", 1300),
+    ]
+    assert [(switch.network, switch.cable) for switch in of_kind(plan, CreateSwitch)] == [
+        ("lan", False),
+        ("wire", True),
     ]

@@ -31,8 +31,8 @@ def test_the_facts_of_a_topology(tmp_path: Path) -> None:
         "name": "mine",
         "file": str(tmp_path.resolve() / "small.yaml"),
         "networks": [
-            {"name": "lan", "prefixes": ["192.0.2.0/24", "2001:db8::/64"], "point_to_point": False},
-            {"name": "wire", "prefixes": ["10.0.0.0/31"], "point_to_point": True},
+            {"name": "lan", "prefixes": ["192.0.2.0/24", "2001:db8::/64"], "point_to_point": False, "mtu": 1500},
+            {"name": "wire", "prefixes": ["10.0.0.0/31"], "point_to_point": True, "mtu": 1500},
         ],
         "nodes": [
             {

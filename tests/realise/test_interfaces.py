@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lab.plan.build import build
-from lab.plan.step import AddAddress, AddRoute, ConnectNodes, ConnectToSwitch, Plan
+from lab.plan.step import AddAddress, AddRoute, ConnectToSwitch, Plan
 from lab.realise.lab import Lab
 from lab.topology.load import load_topology
 
@@ -65,11 +65,9 @@ def await_frame(sniffer: socket.socket, frame: bytes) -> None:
 
 @pytest.mark.parametrize("node", NODES)
 def test_a_node_has_the_interfaces_of_the_plan_and_no_others(lab: Lab, plan: Plan, node: str) -> None:
-    switched = {
+    wanted = {
         (s.interface, s.mac, s.mtu, s.index) for s in plan.steps if isinstance(s, ConnectToSwitch) and s.node == node
     }
-    cables = [end for s in plan.steps if isinstance(s, ConnectNodes) for end in (s.a, s.b) if end.node == node]
-    wanted = switched | {(end.interface, end.mac, end.mtu, end.index) for end in cables}
     found = {(name, link["address"], link["mtu"], link["ifindex"]) for name, link in links(lab, node).items()}
     assert wanted
     assert found == wanted
@@ -144,9 +142,10 @@ def test_an_ipv6_address_works_at_once(up: Callable[..., Lab]) -> None:
         assert server.recvfrom(100)[0] == b"at once"
 
 
-def test_a_point_to_point_link_joins_two_nodes_without_a_switch(lab: Lab) -> None:
-    """A frame from one end arrives at the other, and at nobody else's interface."""
-    frame = bytes.fromhex("ffffffffffff") + bytes.fromhex("02aabbccddee") + b"\x88\xb5" + b"across the wire" * 3
+@pytest.mark.parametrize("destination", ["ffffffffffff", "0180c200000e"], ids=["broadcast", "LLDP"])
+def test_a_point_to_point_link_joins_two_nodes_as_a_cable(lab: Lab, destination: str) -> None:
+    """A frame from one end arrives at the other, even one that switches keep, and at nobody else's interface."""
+    frame = bytes.fromhex(destination) + bytes.fromhex("02aabbccddee") + b"\x88\xb5" + b"across the wire" * 3
     with lab["a"].packet("wire") as near, lab["b"].packet("wire") as far, lab["r"].packet("lan", timeout=0.1) as other:
         near.send(frame)
         await_frame(far, frame)
