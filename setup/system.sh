@@ -53,7 +53,8 @@ allow_daemons() {
 
 # The links by which systemd starts a daemon of ours at boot. Read from the folder, for a host may lack systemctl.
 boot_links() {
-    find /etc/systemd/system -type l \( -name 'ssh*.service' -o -name 'ssh*.socket' -o -name nginx.service \) 2>/dev/null | sort
+    find /etc/systemd/system -type l \( -name 'ssh*.service' -o -name 'ssh*.socket' -o -name nginx.service \
+        -o -name coturn.service -o -name 'miniupnpd*.service' \) 2>/dev/null | sort
 }
 
 # Only links that the installation made are removed: a daemon that was here before stays as it was.

@@ -34,7 +34,7 @@ def examine() -> tuple[Finding, ...]:
             token_bucket=outcomes["token_bucket"],
             wireguard=outcomes["wireguard"],
         ),
-        *firewall.firewall_findings(outcomes["ruleset"], outcomes["flow_table"]),
+        *firewall.firewall_findings(outcomes["ruleset"], outcomes["flow_table"], outcomes["queue"]),
         ipv6.ipv6_finding(outcomes["ipv6"], facts),
     ]
     if any(each.status in (Status.MISSING, Status.NOT_TRIED) for each in base):
@@ -62,6 +62,7 @@ _IN_NAMESPACES: dict[str, Callable[[], str]] = {
     "token_bucket": links.make_token_bucket,
     "wireguard": links.make_wireguard,
     "ruleset": firewall.load_ruleset,
+    "queue": firewall.load_queue,
     "flow_table": firewall.read_flow_table,
     "ipv6": ipv6.take_ipv6_address,
 }

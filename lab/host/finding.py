@@ -25,6 +25,7 @@ class Feature(StrEnum):
 
     LABS = "labs"
     NAT = "NAT and firewalls"
+    UPNP = "routers that open ports when asked (UPnP, NAT-PMP, PCP)"
     IMPAIRMENT = "links with delay, loss or rate"
     CHANGE_USER = "services that change user (sshd, nginx)"
     IPV6 = "IPv6"

@@ -31,6 +31,8 @@ _PARTS = {  # each in a table of its own, so that all of them load together too
     "sets": "table inet sets {\n set s {\n  type ipv4_addr; flags interval; elements = { 192.0.2.0/24 }\n }\n}\n",
 }
 
+_QUEUE = "*raw\n-A PREROUTING -d 192.0.2.1 -j NFQUEUE --queue-num 1\nCOMMIT\n"
+
 
 def load_ruleset() -> str:
     """Trial: loads the rules in a fresh network namespace; if they fail, each kind alone, to name the ones missing."""
@@ -43,17 +45,29 @@ def load_ruleset() -> str:
     raise Refusal(f"not loaded: {', '.join(lacking) or 'all kinds together'} ({complaint})")
 
 
+def load_queue() -> str:
+    """Trial: loads the rule that hands packets to `natbox`, as `iptables-restore` is given it."""
+    program = programs.find("iptables-restore")
+    if program is None:
+        raise Refusal("iptables-restore", errno.ENOENT)
+    ended = run_program([program], _QUEUE)
+    if ended.status:
+        raise Refusal(next(iter(ended.complaint.splitlines()), f"exit status {ended.status}"))
+    return ""
+
+
 def read_flow_table() -> str:
     """Trial: reads the connection tracking table of a fresh network namespace."""
     netlink.read_flow_table()
     return ""
 
 
-def firewall_findings(ruleset: Outcome, flow_table: Outcome) -> list[Finding]:
+def firewall_findings(ruleset: Outcome, flow_table: Outcome, queue: Outcome) -> list[Finding]:
     """Findings about rules and about the table of connections."""
     return [
         finding("nftables", FEATURES, judge_ruleset(ruleset), required=True),
         finding("connection tracking", FEATURES, judge_flow_table(flow_table)),
+        finding("packet queue", FEATURES, judge_queue(queue)),
     ]
 
 
@@ -65,6 +79,16 @@ def judge_ruleset(outcome: Outcome) -> Verdict:
         return Verdict(Status.MISSING, "the program nft is not installed", _INSTALL)
     mend = "sudo modprobe -a nf_tables nft_ct nft_masq nft_nat nft_reject_inet"
     return Verdict(Status.MISSING, str(outcome), mend)
+
+
+def judge_queue(outcome: Outcome) -> Verdict:
+    """Some NATs are nothing that nftables does; natbox does them in user space."""
+    if outcome.ok:
+        return Verdict(Status.OK, "xt_NFQUEUE loads in a fresh namespace")
+    limits = "NATs that need natbox cannot be made"
+    if outcome.errno == errno.ENOENT and outcome.text == "iptables-restore":
+        return Verdict(Status.MISSING, f"iptables is not installed; {limits}", "sudo apt-get install iptables")
+    return Verdict(Status.MISSING, f"{outcome}; {limits}", "sudo modprobe -a nfnetlink_queue xt_NFQUEUE nft_compat")
 
 
 def judge_flow_table(outcome: Outcome) -> Verdict:

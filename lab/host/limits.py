@@ -13,6 +13,8 @@ ENOUGH_FILES = 4096
 FILES_PER_NODE = 4  # the supervisor's: network and mount namespace, the control channel, a log
 ENOUGH_NAMESPACES = 256  # each node takes one network, one mount and one UTS namespace
 ENOUGH_MEMORY = 256  # MiB, for the homelab with its services
+ENOUGH_NEIGHBOURS = 1024  # the kernel's default
+_MOST_NEIGHBOURS = Path("/proc/sys/net/ipv4/neigh/default/gc_thresh3")
 _NODE_KINDS = ("net", "mnt", "uts")
 _PROC_LINE = "mount | grep -w /proc  # must be procfs"
 _FILES_LINE = "sudo prlimit --pid $$ --nofile=65536:65536"
@@ -24,6 +26,7 @@ def limit_findings(facts: HostFacts) -> list[Finding]:
     return [
         finding("open files", LABS, judge_open_files(hard)),
         finding("namespace limits", LABS, judge_namespace_limits(facts)),
+        finding("neighbours", LABS, judge_neighbours(_most_neighbours())),
         finding("memory", LABS, judge_memory(_available_memory())),
     ]
 
@@ -51,6 +54,17 @@ def judge_namespace_limits(facts: HostFacts) -> Verdict:
     return Verdict(Status.LIMITED, found, f"sudo sysctl -w {' '.join(low)}")
 
 
+def judge_neighbours(most: int | None) -> Verdict:
+    """`most` entries in the kernel's neighbour tables, which all labs and the host share (arp(7), gc_thresh3)."""
+    if most is None:
+        return Verdict(Status.OK, f"{_MOST_NEIGHBOURS} cannot be read here; the host's own network namespace has it")
+    found = f"{most} entries for all labs together: {_side(most)} nodes of a network can all talk to each other"
+    if most >= ENOUGH_NEIGHBOURS:
+        return Verdict(Status.OK, found)
+    settings = " ".join(f"net.{family}.neigh.default.gc_thresh3=65536" for family in ("ipv4", "ipv6"))
+    return Verdict(Status.LIMITED, found, f"sudo sysctl -w {settings}")
+
+
 def judge_memory(available: int | None) -> Verdict:
     """`available` in MiB: what programs may take without swapping (MemAvailable of proc_meminfo(5))."""
     if available is None:
@@ -59,6 +73,18 @@ def judge_memory(available: int | None) -> Verdict:
         return Verdict(Status.OK, f"{available} MiB available")
     found = f"{available} MiB available; the homelab with its services takes about {ENOUGH_MEMORY}"
     return Verdict(Status.LIMITED, found, "ps aux --sort=-rss | head  # what takes the memory")
+
+
+def _side(entries: int) -> int:
+    """How many nodes know each other with so many entries: n (n - 1) of them."""
+    return int(0.5 + (0.25 + entries) ** 0.5)
+
+
+def _most_neighbours() -> int | None:
+    try:
+        return int(_MOST_NEIGHBOURS.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def _available_memory() -> int | None:

@@ -73,7 +73,7 @@ def link_findings(
     return [
         finding("veth", (Feature.LABS,), judge_link("veth", veth), required=True),
         finding("bridge", (Feature.LABS,), judge_link("bridge", bridge), required=True),
-        finding("TAP", impairment, judge_tap(tap)),
+        finding("TAP", (*impairment, Feature.MESH), judge_tap(tap)),
         finding("sch_netem", impairment, judge_discipline("sch_netem", netem, tap)),
         finding("sch_tbf", impairment, judge_discipline("sch_tbf", token_bucket, tap)),
         finding("WireGuard", (Feature.MESH,), judge_wireguard(wireguard)),
@@ -90,7 +90,7 @@ def judge_link(kind: str, outcome: Outcome) -> Verdict:
 
 
 def judge_tap(outcome: Outcome) -> Verdict:
-    """TAP devices carry the links of linkwire."""
+    """TAP devices carry the links of linkwire, and a mesh in user space."""
     if outcome.ok:
         return Verdict(Status.OK, f"{TUN_DEVICE} opens and makes a TAP")
     if outcome.errno in (errno.EACCES, errno.EPERM):

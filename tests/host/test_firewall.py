@@ -57,3 +57,25 @@ def test_the_missing_part_is_named(host: Any, tmp_path: Path, word: str, part: s
 
 def nft_path() -> str:
     return next(path for folder in ("/usr/sbin", "/sbin") if os.access(path := f"{folder}/nft", os.X_OK))
+
+
+def test_iptables_not_installed(host: Any) -> None:
+    prepare = "mount --bind /dev/null $(readlink -f $(command -v iptables-restore))"
+    found = host.examine(prepare=prepare)["packet queue"]
+    assert found.status is Status.MISSING
+    assert found.found == "iptables is not installed; NATs that need natbox cannot be made"
+    assert found.mend == "sudo apt-get install iptables"
+
+
+def test_kernel_without_packet_queue(host: Any, tmp_path: Path) -> None:
+    program = tmp_path / "iptables-restore"
+    program.write_text("#!/bin/sh\necho 'Extension NFQUEUE revision 0 not supported' >&2; exit 2\n")
+    program.chmod(0o755)
+    found = host.examine(before=f"env PATH={tmp_path}:$PATH")["packet queue"]
+    assert found.status is Status.MISSING
+    assert "NFQUEUE revision 0 not supported" in found.found
+    assert found.mend.startswith("sudo modprobe -a nfnetlink_queue")
+
+
+def test_packet_queue(host: Any) -> None:
+    assert host.examine()["packet queue"].status is Status.OK

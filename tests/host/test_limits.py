@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lab.host import Status, required
-from lab.host.limits import judge_open_files
+from lab.host.limits import judge_neighbours, judge_open_files
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="prepares the host as root")
 
@@ -59,3 +59,22 @@ def test_little_memory(host: Any) -> None:
     memory = host.examine(prepare=prepare)["memory"]
     assert memory.status is Status.LIMITED
     assert memory.found.startswith("100 MiB available")
+
+
+def test_room_for_neighbours() -> None:
+    assert judge_neighbours(1024).status is Status.OK
+    assert "32 nodes of a network" in judge_neighbours(1024).found
+    few = judge_neighbours(128)
+    assert few.status is Status.LIMITED
+    assert few.mend == "sudo sysctl -w net.ipv4.neigh.default.gc_thresh3=65536 net.ipv6.neigh.default.gc_thresh3=65536"
+    assert judge_neighbours(None).status is Status.OK
+
+
+@root_only
+def test_few_neighbours(host: Any) -> None:
+    prepare = """
+        mount -t tmpfs none /mnt
+        echo 100 > /mnt/few
+        mount --bind /mnt/few /proc/sys/net/ipv4/neigh/default/gc_thresh3
+    """
+    assert host.examine(prepare=prepare)["neighbours"].found.startswith("100 entries")
