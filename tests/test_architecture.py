@@ -22,7 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"probe"}),
     frozenset({"report"}),
     frozenset({"cli", "pytest_plugin"}),
-    frozenset({"demo"}),
+    frozenset({"demo", "__main__"}),
 )
 FORBIDDEN_NAMES = frozenset({"utils", "util", "helpers", "helper", "common", "misc", "manager", "base"})
 LINE_LIMIT = 400
