@@ -12,7 +12,7 @@ from pydantic import PlainValidator, WithJsonSchema
 
 from lab.topology import names
 from lab.topology.faults import Wrong, shown
-from lab.topology.units import parse_duration
+from lab.topology.units import parse_delay, parse_duration, parse_percentage, parse_rate, parse_size
 
 if TYPE_CHECKING:
     from lab.topology.model import Prefix
@@ -159,6 +159,11 @@ Yes = Annotated[bool, PlainValidator(parse_yes), _schema(const=True)]
 Duration = Annotated[
     float, PlainValidator(parse_duration), _schema(type="string", pattern=r"^[0-9]+(\.[0-9]+)?(ms|s|min)$")
 ]
+_NUMBER = r"^[0-9]+(\.[0-9]+)?"
+Delay = Annotated[int, PlainValidator(parse_delay), _schema(type="string", pattern=_NUMBER + "(us|ms|s)$")]
+Rate = Annotated[int, PlainValidator(parse_rate), _schema(type="string", pattern=_NUMBER + "(bit|kbit|mbit|gbit)$")]
+Size = Annotated[int, PlainValidator(parse_size), _schema(type="string", pattern=_NUMBER + "(B|kB|KiB|MB|MiB)$")]
+Percentage = Annotated[float, PlainValidator(parse_percentage), _schema(type="string", pattern=_NUMBER + "%$")]
 InterfaceName = Annotated[str, PlainValidator(names.INTERFACE.check), _schema(type="string", maxLength=15)]
 UserName = Annotated[str, PlainValidator(names.USER.check), _schema(type="string")]
 ImageName = Annotated[str, PlainValidator(names.IMAGE.check), _schema(type="string")]
