@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from lab.plan.nat.carry_out import nat_services, tracking_settings, translation_rules
 from lab.plan.ruleset import ruleset
 from lab.plan.step import (
     AddAddress,
@@ -59,7 +60,8 @@ _SYSCTLS_OF_EVERY_NODE = (
 
 
 def build(topology: Topology, *, services: bool = True) -> Plan:
-    """The plan that makes `topology` real, or only its nodes and links if not `services`."""
+    """The plan that makes `topology` real, or only its network if not `services`."""
+    network_services = tuple(start for node in topology.nodes for start in nat_services(node))
     steps = (
         *_name_files(topology),
         SetInEveryNode(_SYSCTLS_OF_EVERY_NODE),
@@ -68,9 +70,10 @@ def build(topology: Topology, *, services: bool = True) -> Plan:
         *(SetSysctls(node.name, late) for node in topology.nodes if (late := _split_sysctls(node)[1])),
         *(step for node in topology.nodes for step in _addresses(node)),
         *(step for node in topology.nodes for step in _routes(node)),
-        *(LoadRuleset(node.name, text) for node in topology.nodes if (text := ruleset(node))),
+        *_rulesets(topology),
         *(_keys(topology) if services else ()),
-        *(_starts(topology) if services else ()),
+        *network_services,
+        *(_starts(topology, network_services) if services else ()),
     )
     return Plan(topology.name, steps)
 
@@ -157,6 +160,15 @@ def _routes(node: Node) -> list[AddRoute]:
     ]
 
 
+def _rulesets(topology: Topology) -> list[Step]:
+    """Iptables before nft, for it finds nothing in its tables but its own; then what only a loaded conntrack has."""
+    return [
+        *(step for node in topology.nodes for step in translation_rules(node)),
+        *(LoadRuleset(node.name, text) for node in topology.nodes if (text := ruleset(node))),
+        *(SetSysctls(node.name, late) for node in topology.nodes if (late := tracking_settings(node))),
+    ]
+
+
 def _keys(topology: Topology) -> list[Step]:
     names_of = {
         node.name: (node.name, *(str(address.ip) for link in node.interfaces for address in link.addresses))
@@ -175,14 +187,21 @@ def _keys(topology: Topology) -> list[Step]:
     ]
 
 
-def _starts(topology: Topology) -> list[StartService]:
-    """The services in the order of the file, but each after those that it waits for (the topology has no loops)."""
-    starts = {f"{node.name}/{each.name}": _start(node, each) for node in topology.nodes for each in node.services}
+def _starts(topology: Topology, network: tuple[StartService, ...]) -> list[StartService]:
+    """The services in the order of the file, but each after those that it waits for (the topology has no loops).
+
+    What the `network` is made of comes before all of them.
+    """
+    before = tuple(f"{step.node}/{step.service}" for step in network)
+    starts = {
+        f"{node.name}/{each.name}": _start(node, each, before) for node in topology.nodes for each in node.services
+    }
     ordered: dict[str, StartService] = {}
     for name in starts:
         way = [name]
         while way:
-            missing = next((before for before in starts[way[-1]].after if before not in ordered), None)
+            waits_for = (name for name in starts[way[-1]].after if name in starts)
+            missing = next((name for name in waits_for if name not in ordered), None)
             if missing is not None:
                 way.append(missing)
                 continue
@@ -191,7 +210,7 @@ def _starts(topology: Topology) -> list[StartService]:
     return list(ordered.values())
 
 
-def _start(node: Node, service: Service) -> StartService:
+def _start(node: Node, service: Service, before: tuple[str, ...]) -> StartService:
     return StartService(
         node=node.name,
         service=service.name,
@@ -200,7 +219,7 @@ def _start(node: Node, service: Service) -> StartService:
         user=service.user or "",
         environment=service.environment,
         restart=str(service.restart),
-        after=service.after,
+        after=(*before, *service.after),
         ready=_ready(service),
         ready_timeout=service.ready_timeout,
         changes_user=service.changes_user,

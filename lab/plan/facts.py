@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lab.plan.nat.declared import nat_facts
 from lab.topology.model import Node, Topology
 
 
@@ -46,6 +47,7 @@ def facts(topology: Topology) -> dict[str, Any]:
                     for service in node.services
                 ],
                 "forwards": _forwards(node, owner),
+                "nat": nat_facts(node),
             }
             for node in topology.nodes
         ],
@@ -53,11 +55,10 @@ def facts(topology: Topology) -> dict[str, Any]:
 
 
 def _forwards(node: Node, owner: dict[str, str]) -> list[dict[str, Any]]:
-    """The node's port forwards, each with the addresses that it is offered at: those of IPv4 on the outside."""
+    """The node's port forwards, each with the addresses that it is offered at."""
     if node.nat is None:
         return []
-    outside = [link for link in node.interfaces if link.name == node.nat.outside]
-    addresses = [str(address.ip) for link in outside for address in link.addresses if address.version == 4]
+    addresses = [str(address) for address in node.nat.pool]
     return [
         {
             "protocol": str(forward.protocol),

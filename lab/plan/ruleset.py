@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from lab.topology.model import Allow, Firewall, Nat, Node, Policy, PortForward
+from lab.plan.nat.kernel import Block, nat_blocks
+from lab.plan.nat.natbox import ADMITTED, is_natbox
+from lab.topology.model import Allow, Nat, Node, Policy
+from lab.topology.nat_behaviour import UnsolicitedTcp
 
 # A router cannot work without these (RFC 4890 section 4.4): neighbour and router discovery, and errors
 # that belong to known connections arrive as ct state related.
@@ -20,26 +23,46 @@ _LAST = {
 
 def ruleset(node: Node) -> str:
     """The whole ruleset of a node as text for ``nft -f -``; empty if the node neither filters nor translates."""
-    chains = _filter_chains(node.firewall) + (_nat_chains(node.nat, _outside_addresses(node)) if node.nat else [])
-    if not chains:
+    blocks = _filter_chains(node)
+    if node.nat is not None and not is_natbox(node):
+        blocks += nat_blocks(node.nat, outside_addresses(node))
+    if not blocks:
         return ""
-    body = "\n\n".join("\n".join(f"    {line}" for line in chain) for chain in chains)
+    body = "\n\n".join("\n".join(f"    {line}" for line in block) for block in blocks)
     return f"table inet lab {{\n{body}\n}}\n"
 
 
-def _filter_chains(firewall: Firewall) -> list[list[str]]:
+def outside_addresses(node: Node) -> list[str]:
+    """The node's IPv4 addresses on the outside of its NAT."""
+    outside = [link for link in node.interfaces if node.nat and link.name == node.nat.outside]
+    return [str(address.ip) for link in outside for address in link.addresses if address.version == 4]
+
+
+def _filter_chains(node: Node) -> list[Block]:
+    firewall = node.firewall
     chains = []
     if firewall.input is not Policy.ACCEPT:
         exceptions = [_allow(allow) for allow in firewall.allow if allow.destination is None]
-        chains.append(_chain("input", firewall.input, firewall.outside, [_NEIGHBOUR_DISCOVERY, *exceptions]))
+        last = _unsolicited_tcp(firewall.input, node.nat)
+        rules = [_NEIGHBOUR_DISCOVERY, *exceptions, *last]
+        chains.append(_chain("input", firewall.input, firewall.outside, rules))
     if firewall.forward is not Policy.ACCEPT:
         exceptions = [_allow(allow) for allow in firewall.allow if allow.destination is not None]
         # Port forwards are let through by what translated them, not by a second list of ports.
-        chains.append(_chain("forward", firewall.forward, firewall.outside, ["ct status dnat accept", *exceptions]))
+        translated = f"meta mark {ADMITTED:#x} accept" if is_natbox(node) else "ct status dnat accept"
+        chains.append(_chain("forward", firewall.forward, firewall.outside, [translated, *exceptions]))
     return chains
 
 
-def _chain(hook: str, policy: Policy, outside: str | None, exceptions: list[str]) -> list[str]:
+def _unsolicited_tcp(policy: Policy, nat: Nat | None) -> list[str]:
+    """What a NAT does with a SYN that belongs to no mapping, where the policy would do otherwise."""
+    if nat is None or (nat.behaviour.unsolicited_tcp is UnsolicitedTcp.REJECT) == (policy is Policy.REJECT):
+        return []
+    answer = "reject with tcp reset" if policy is Policy.DROP else "drop"
+    return [f"meta nfproto ipv4 meta l4proto tcp {answer}"]
+
+
+def _chain(hook: str, policy: Policy, outside: str | None, exceptions: list[str]) -> Block:
     unfiltered = [f'iifname != "{outside}" accept'] if outside else ['iifname "lo" accept'] if hook == "input" else []
     rules = ["ct state established,related accept", "ct state invalid drop", *unfiltered, *exceptions, *_LAST[policy]]
     return [
@@ -61,32 +84,3 @@ def _allow(allow: Allow) -> str:
     else:
         words.append(f"{allow.protocol} dport {allow.port}")
     return " ".join([*words, "accept"])
-
-
-def _outside_addresses(node: Node) -> list[str]:
-    """The node's IPv4 addresses on the outside of its NAT."""
-    outside = [link for link in node.interfaces if node.nat and link.name == node.nat.outside]
-    return [str(address.ip) for link in outside for address in link.addresses if address.version == 4]
-
-
-def _nat_chains(nat: Nat, addresses: list[str]) -> list[list[str]]:
-    # Only what was sent to the router itself is forwarded; other packets that come in there are passing through.
-    to_the_router = f'iifname "{nat.outside}" ip daddr {{ {", ".join(addresses)} }}'
-    return [
-        [
-            "chain prerouting {",
-            "    type nat hook prerouting priority dstnat; policy accept;",
-            *(f"    {to_the_router} {_forward(forward)}" for forward in nat.forwards),
-            "}",
-        ],
-        [
-            "chain postrouting {",
-            "    type nat hook postrouting priority srcnat; policy accept;",
-            f'    meta nfproto ipv4 iifname != "{nat.outside}" oifname "{nat.outside}" masquerade',
-            "}",
-        ],
-    ]
-
-
-def _forward(forward: PortForward) -> str:
-    return f"{forward.protocol} dport {forward.port} dnat ip to {forward.address}:{forward.to_port}"

@@ -118,13 +118,15 @@ class AddRoute:
 
 @dataclass(frozen=True, slots=True)
 class LoadRuleset:
-    """Load an nftables ruleset into a node, all of it or nothing."""
+    """Load a ruleset into a node, all of it or nothing; `program` reads the text from its standard input."""
 
     node: str
     text: str
+    program: str = "nft"  # or iptables-restore, ip6tables-restore
 
     def describe(self) -> str:
-        return f"ruleset {self.node}:\n{indent(self.text, '    ').rstrip()}"
+        by = "" if self.program == "nft" else f" by {self.program}"
+        return f"ruleset {self.node}{by}:\n{indent(self.text, '    ').rstrip()}"
 
 
 @dataclass(frozen=True, slots=True)

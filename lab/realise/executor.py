@@ -46,6 +46,12 @@ _PHASES: dict[type[Step], str] = {
     StartService: "services",
 }
 
+_LOADERS = {
+    "nft": ("nft", "-f", "-"),
+    "iptables-restore": ("iptables-restore",),
+    "ip6tables-restore": ("ip6tables-restore",),
+}
+
 
 @dataclass(slots=True)
 class Executor:
@@ -78,7 +84,9 @@ class Executor:
 
     def _do(self, phase: str, steps: list[Step]) -> None:
         if phase == "rulesets":
-            self._load_rulesets([step for step in steps if isinstance(step, LoadRuleset)])
+            rulesets = [step for step in steps if isinstance(step, LoadRuleset)]
+            for _, of_one_program in groupby(rulesets, key=lambda step: step.program):
+                self._load_rulesets(list(of_one_program))
             return
         for step in steps:
             self._do_step(step)
@@ -118,13 +126,13 @@ class Executor:
             self.nodes.requests_of(step.node).turn_on(step.index, step.describe())
 
     def _load_rulesets(self, steps: list[LoadRuleset]) -> None:
-        """Run nft in every node at once; each loads its ruleset wholly or not at all (nft(8), --file)."""
+        """Run one program in every node at once; each loads its ruleset wholly or not at all (nft(8), --file)."""
         running = []
         for step in steps:
             text, said = os.memfd_create("ruleset"), os.memfd_create("said")
             os.write(text, step.text.encode())
             os.lseek(text, 0, os.SEEK_SET)
-            pid = start(self.nodes.place(step.node), Command(("nft", "-f", "-")), (text, said, said))
+            pid = start(self.nodes.place(step.node), Command(_LOADERS[step.program]), (text, said, said))
             os.close(text)
             running.append((step, pid, said))
         for step, pid, said in running:
@@ -134,7 +142,7 @@ class Executor:
                 complaint = file.read()
             if status:
                 why = complaint.strip() or f"exit status {os.waitstatus_to_exitcode(status)}"
-                raise HostError(f"node {step.node}: nft refused its ruleset: {why}\n{step.text}")
+                raise HostError(f"node {step.node}: {step.program} refused its ruleset: {why}\n{step.text}")
 
     def _make_keys(self, steps: list[CreateSshKeys | CreateCertificates]) -> int | None:
         """Make keys beside the building, in a child, for it takes about as long."""

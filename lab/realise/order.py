@@ -51,8 +51,12 @@ def require_host(topology: Topology, plan: Plan) -> None:
                 f"node {node.name}: containers (image: {node.image}) are not realised by this version; "
                 "leave `image` out and the node is a network namespace with the host's programs"
             )
-    if any(isinstance(step, LoadRuleset) for step in plan.steps) and programs.find("nft") is None:
-        raise HostError("nft is missing, and this topology has NAT or firewalls: sudo apt-get install nftables")
+    for loader in sorted({step.program for step in plan.steps if isinstance(step, LoadRuleset)}):
+        if programs.find(loader) is None:
+            package = "nftables" if loader == "nft" else "iptables"
+            raise HostError(
+                f"{loader} is missing, and this topology has NAT or firewalls: sudo apt-get install {package}"
+            )
     starts = [step for step in plan.steps if isinstance(step, StartService)]
     for step in starts:
         if "/" not in step.argv[0] and programs.find(step.argv[0]) is None:

@@ -7,13 +7,16 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from lab.topology.faults import Wrong
+from lab.topology.nat_behaviour import LAST_PORT
 from lab.topology.scalars import (
     AddressText,
     DestinationText,
     ImageName,
     InterfaceName,
+    Lifetime,
     Mac,
     PortNumber,
+    PortRange,
     PrefixText,
     Value,
     Yes,
@@ -22,6 +25,20 @@ from lab.topology.scalars import (
 MOST_COPIES = 10_000
 
 PolicyWord = Literal["accept", "drop", "reject"]
+
+
+PresetWord = Literal[
+    "home_router",
+    "cafe",
+    "corporate",
+    "cgnat",
+    "full_cone",
+    "restricted_cone",
+    "port_restricted_cone",
+    "symmetric",
+    "rfc",
+]
+DependenceWord = Literal["endpoint_independent", "address_dependent", "address_and_port_dependent"]
 
 
 class AsWritten(BaseModel):
@@ -103,10 +120,49 @@ class ForwardFile(AsWritten):
         return self
 
 
+class PortsFile(AsWritten):
+    """`{range: 1024-65535, allocation: random}`."""
+
+    range: PortRange | None = None
+    allocation: Literal["preserve", "sequential", "random"] | None = None
+    parity: bool | None = None
+
+
+class TimersFile(AsWritten):
+    """`{udp: 30s, tcp_established: 2h}`."""
+
+    udp: Lifetime | None = None
+    udp_dns: Lifetime | None = None
+    tcp_established: Lifetime | None = None
+    tcp_transitory: Lifetime | None = None
+    icmp: Lifetime | None = None
+
+
+class PrefixTranslationFile(AsWritten):
+    """`{inside: "fd00:1::/48", outside: "2001:db8:f::/48"}`."""
+
+    inside: PrefixText
+    outside: PrefixText
+
+
 class NatFile(AsWritten):
-    """Plain IPv4 masquerade; the vocabulary of RFC 4787 has its place here."""
+    """The words of RFC 4787; `preset` stands for all that are not given."""
 
     outside: str
+    preset: PresetWord = "home_router"
+    mapping: DependenceWord | None = None
+    filtering: DependenceWord | None = None
+    ports: PortsFile = PortsFile()
+    port_block: Annotated[int, Field(ge=1, le=LAST_PORT)] | None = None
+    pool: Annotated[list[AddressText], Field(min_length=1)] | None = None
+    pooling: Literal["paired", "arbitrary"] | None = None
+    sessions: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    timers: TimersFile = TimersFile()
+    refresh: Literal["outbound", "both"] | None = None
+    hairpin: Literal["none", "forwards", "internal_source", "external_source"] | None = None
+    icmp_errors: Literal["pass", "drop"] | None = None
+    unsolicited_tcp: Literal["drop", "reject"] | None = None
+    overloading: bool | None = None
     forwards: list[ForwardFile] = []
 
 

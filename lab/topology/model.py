@@ -7,6 +7,8 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
 
+from lab.topology.nat_behaviour import HOME_ROUTER, Behaviour, Engine
+
 Address = IPv4Address | IPv6Address
 InterfaceAddress = IPv4Interface | IPv6Interface
 Prefix = IPv4Network | IPv6Network
@@ -85,10 +87,14 @@ class PortForward:
 
 @dataclass(frozen=True, slots=True)
 class Nat:
-    """IPv4 masquerade towards the interface `outside` (RFC 4787 words come with the NAT engine)."""
+    """IPv4 address and port translation towards the interface `outside`."""
 
     outside: str
-    forwards: tuple[PortForward, ...]
+    forwards: tuple[PortForward, ...] = ()
+    pool: tuple[IPv4Address, ...] = ()  # addresses of the outside that mappings get; never empty once resolved
+    preset: str = "home_router"
+    behaviour: Behaviour = HOME_ROUTER
+    engine: Engine = Engine.KERNEL
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
-from lab.topology.directory import as_address
 from lab.topology.faults import listed, shown
-from lab.topology.model import Nat, PortForward, Protocol, Role
+from lab.topology.model import Nat, Role
+from lab.topology.nat_behaviour import Engine
+from lab.topology.nat_forwards import resolve_forwards
+from lab.topology.nat_settings import choose_engine, resolve_behaviour
 
 if TYPE_CHECKING:
     from lab.topology.directory import Directory
     from lab.topology.draft import NodeDraft
     from lab.topology.faults import Fault
-    from lab.topology.file import ForwardFile
+    from lab.topology.file import NatFile
     from lab.topology.model import Interface
+    from lab.topology.nat_behaviour import Behaviour
     from lab.topology.source import At
+
+OWN_SERVICE = "nat"  # the service that natbox runs as
 
 
 def resolve_nat(node: NodeDraft, directory: Directory, faults: list[Fault]) -> Nat | None:
@@ -28,23 +32,17 @@ def resolve_nat(node: NodeDraft, directory: Directory, faults: list[Fault]) -> N
     if node.role is not Role.ROUTER and node.is_whole:
         faults.append(at.fault("nat on a host", "`role: router`", of_key=True))
     outside = outside_interface(node, written.outside, at / "outside", faults)
-    forwards: dict[tuple[Protocol, int], PortForward] = {}
-    for index, forward in enumerate(written.forwards):
-        place = at / "forwards" / index
-        protocol = Protocol.TCP if forward.tcp is not None else Protocol.UDP
-        port = forward.tcp or forward.udp or 0
-        if (protocol, port) in forwards:
-            faults.append(place.fault(f"a second forward of {protocol}/{port}", "one for each port"))
-        target = _target(node, written.outside, forward, place / "to", directory, faults)
-        if target is not None:
-            forwards[protocol, port] = PortForward(protocol, port, target[0], target[1] or port)
+    behaviour = resolve_behaviour(written, node.written.firewall, at, faults)
+    engine, behaviour = choose_engine(written, behaviour, at, faults)
+    if engine is Engine.NATBOX and OWN_SERVICE in node.written.services:
+        found = f"a service '{OWN_SERVICE}' beside NAT by natbox, which is that service"
+        faults.append((node.at / "services" / OWN_SERVICE).fault(found, "another name", of_key=True))
+    forwards = resolve_forwards(node, written, at / "forwards", directory, faults)
     if outside is None:
         return None
-    if not any(address.version == 4 for address in outside.addresses):
-        faults.append(
-            (at / "outside").fault(f"no IPv4 address on '{written.outside}'", "an outside that NAT can write")
-        )
-    return Nat(outside.name, tuple(forwards.values()))
+    pool = _pool(written, outside, at, faults)
+    _check_blocks(node, outside, behaviour, pool, directory, at, faults)
+    return Nat(outside.name, forwards, pool, written.preset, behaviour, engine)
 
 
 def outside_interface(node: NodeDraft, network: str, at: At, faults: list[Fault]) -> Interface | None:
@@ -60,29 +58,54 @@ def outside_interface(node: NodeDraft, network: str, at: At, faults: list[Fault]
     return None
 
 
-def _target(
-    node: NodeDraft, outside: str, forward: ForwardFile, at: At, directory: Directory, faults: list[Fault]
-) -> tuple[IPv4Address, int | None] | None:
-    allowed = '`to` is a node or an IPv4 address, with a port if it differs, as "nas:443" or "192.168.1.10"'
-    match = re.match(r"([A-Za-z0-9.-]+)(?::([0-9]{1,5}))?\Z", forward.to)
-    port = int(match[2]) if match and match[2] else None
-    if match is None or (port is not None and not 1 <= port <= 65535):
-        faults.append(at.fault(shown(forward.to), allowed))
-        return None
-    address = as_address(match[1])
-    if isinstance(address, IPv4Address):
-        if not directory.is_on_a_network(address):
-            faults.append(at.fault(f"{address}, which is in no network's prefix", allowed))
-        return address, port
-    target = directory.node(match[1], at, faults, or_else="or an IPv4 address")
-    if target is None:
-        return None
-    inside = {interface.network for interface in node.interfaces} - {outside}
-    found = [
-        (i.network, a.ip) for i in target.interfaces for a in i.addresses if a.version == 4 and i.network != outside
-    ]
-    if not found:
-        faults.append(at.fault(f"'{target.name}' has no IPv4 address inside", allowed))
-        return None
-    found.sort(key=lambda entry: entry[0] not in inside)  # stable: on a network of the router's own first
-    return IPv4Address(found[0][1]), port
+def _pool(written: NatFile, outside: Interface, at: At, faults: list[Fault]) -> tuple[IPv4Address, ...]:
+    """The outside addresses that mappings get: as given, else the first one."""
+    own = [address.ip for address in outside.addresses if isinstance(address.ip, IPv4Address)]
+    if not own:
+        found = f"no IPv4 address on '{written.outside}'"
+        faults.append((at / "outside").fault(found, "an outside that NAT can write"))
+    if written.pool is None:
+        return tuple(own[:1])
+    pool: list[IPv4Address] = []
+    for index, address in enumerate(written.pool):
+        place = at / "pool" / index
+        if address in pool:
+            faults.append(place.fault(f"{address} twice", "each address once"))
+        elif address not in own:
+            allowed = f"an IPv4 address of its link to '{written.outside}': {listed(map(str, own))}"
+            faults.append(place.fault(f"{address}", allowed))
+        else:
+            pool += [address] if isinstance(address, IPv4Address) else []
+    return tuple(pool)
+
+
+def _check_blocks(
+    node: NodeDraft,
+    outside: Interface,
+    behaviour: Behaviour,
+    pool: tuple[IPv4Address, ...],
+    directory: Directory,
+    at: At,
+    faults: list[Fault],
+) -> None:
+    """Every inside address has a block of its own (RFC 7422), so there must be as many."""
+    size, ports = behaviour.port_block, behaviour.ports
+    if size is None:
+        return
+    blocks = (ports.last - ports.first + 1) // size
+    place = at / "port_block"
+    if blocks == 0:
+        found = f"blocks of {size} ports in the range {ports.first}-{ports.last}"
+        faults.append(place.fault(found, f"at most its {ports.last - ports.first + 1}"))
+        return
+    inside = {interface.network for interface in node.interfaces} - {outside.network}
+    subscribers = {
+        address.ip
+        for other in directory.nodes.values()
+        for interface in other.interfaces
+        for address in interface.addresses
+        if other is not node and interface.network in inside and address.version == 4
+    }
+    if len(subscribers) > blocks * len(pool) > 0:
+        found = f"{blocks * len(pool)} blocks of {size} ports for {len(subscribers)} inside addresses"
+        faults.append(place.fault(found, "a smaller block, a wider range, or a longer `pool`"))

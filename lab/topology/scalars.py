@@ -12,7 +12,7 @@ from pydantic import PlainValidator, WithJsonSchema
 
 from lab.topology import names
 from lab.topology.faults import Wrong, shown
-from lab.topology.units import parse_delay, parse_duration, parse_percentage, parse_rate, parse_size
+from lab.topology.units import parse_delay, parse_duration, parse_lifetime, parse_percentage, parse_rate, parse_size
 
 if TYPE_CHECKING:
     from lab.topology.model import Prefix
@@ -68,6 +68,16 @@ def parse_port(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65535:
         raise Wrong(shown(value), "a port number from 1 to 65535")
     return value
+
+
+def parse_port_range(value: object) -> tuple[int, int]:
+    """The first and last port of "20000-29999". Raises Wrong."""
+    allowed = "two ports from 1 to 65535, the lower first, as 20000-29999"
+    match = re.match(r"([0-9]{1,5})-([0-9]{1,5})\Z", value) if isinstance(value, str) else None
+    first, last = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= first <= last <= 65535:
+        raise Wrong(shown(value), allowed)
+    return first, last
 
 
 def parse_listening(value: object) -> tuple[IPv4Address | IPv6Address | None, int]:
@@ -164,6 +174,10 @@ Delay = Annotated[int, PlainValidator(parse_delay), _schema(type="string", patte
 Rate = Annotated[int, PlainValidator(parse_rate), _schema(type="string", pattern=_NUMBER + "(bit|kbit|mbit|gbit)$")]
 Size = Annotated[int, PlainValidator(parse_size), _schema(type="string", pattern=_NUMBER + "(B|kB|KiB|MB|MiB)$")]
 Percentage = Annotated[float, PlainValidator(parse_percentage), _schema(type="string", pattern=_NUMBER + "%$")]
+Lifetime = Annotated[float, PlainValidator(parse_lifetime), _schema(type="string", pattern="^[0-9]+(s|min|h)$")]
+PortRange = Annotated[
+    tuple[int, int], PlainValidator(parse_port_range), _schema(type="string", pattern="^[0-9]+-[0-9]+$")
+]
 InterfaceName = Annotated[str, PlainValidator(names.INTERFACE.check), _schema(type="string", maxLength=15)]
 UserName = Annotated[str, PlainValidator(names.USER.check), _schema(type="string")]
 ImageName = Annotated[str, PlainValidator(names.IMAGE.check), _schema(type="string")]

@@ -6,7 +6,7 @@ import re
 
 from lab.topology.faults import Wrong, shown
 
-_SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0}
+_SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|min)\Z")
 LONGEST = 3600.0  # seconds
 _NANOSECONDS = {"us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
@@ -19,6 +19,8 @@ _BYTES = {"B": 1, "kB": 1_000, "KiB": 1 << 10, "MB": 1_000_000, "MiB": 1 << 20}
 _SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(B|kB|KiB|MB|MiB)\Z")
 LARGEST = 64 << 20  # bytes
 _PERCENTAGE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?)%\Z")
+_LIFETIME = re.compile(r"([0-9]{1,6})(s|min|h)\Z")
+LONGEST_LIFETIME = 864000.0  # seconds
 
 
 def parse_duration(value: object) -> float:
@@ -66,3 +68,12 @@ def parse_percentage(value: object) -> float:
 def _quantity(pattern: re.Pattern[str], units: dict[str, int], value: object) -> int | None:
     match = pattern.match(value) if isinstance(value, str) else None
     return round(float(match[1]) * units[match[2]]) if match else None
+
+
+def parse_lifetime(value: object) -> float:
+    """Whole seconds of "30s", "5min", "2h": how long something may be idle. Raises Wrong."""
+    match = _LIFETIME.match(value) if isinstance(value, str) else None
+    seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
+    if not 1.0 <= seconds <= LONGEST_LIFETIME:
+        raise Wrong(shown(value), "a whole number with its unit, as 30s, 5min or 2h, from 1s to 240h")
+    return seconds

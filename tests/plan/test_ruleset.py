@@ -19,6 +19,7 @@ from lab.plan.ruleset import ruleset
 from lab.plan.step import LoadRuleset
 from lab.topology.load import load_topology
 from lab.topology.model import Allow, Firewall, Interface, Nat, Node, Policy, PortForward, Protocol, Role
+from lab.topology.nat_behaviour import Allocation, Behaviour, Hairpin, Pooling, Ports, Timers, UnsolicitedTcp
 
 OPEN = Firewall(None, Policy.ACCEPT, Policy.ACCEPT, ())
 NODE = Node(
@@ -35,13 +36,15 @@ NODE = Node(
     services=(),
 )
 WEB = IPv4Address("192.168.1.10")
+OUTSIDE = (IPv4Address("203.0.113.1"), IPv4Address("203.0.113.2"))
 INPUT_BEGIN = ["ct state established,related accept", "ct state invalid drop"]
 DISCOVERY = "icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert } accept"
 
 
 def text_of(firewall: Firewall = OPEN, nat: Nat | None = None) -> str:
     outside = nat.outside if nat else "wan"
-    interface = Interface(outside, "internet", "02:00:00:00:00:01", 1500, (IPv4Interface("203.0.113.1/24"),))
+    addresses = (IPv4Interface("203.0.113.1/24"), IPv4Interface("203.0.113.2/24"))
+    interface = Interface(outside, "internet", "02:00:00:00:00:01", 1500, addresses)
     return ruleset(replace(NODE, interfaces=(interface,), firewall=firewall, nat=nat))
 
 
@@ -103,6 +106,17 @@ FIREWALLS = st.builds(
     forward=st.sampled_from(Policy),
     allow=st.lists(exceptions(), max_size=4).map(tuple),
 )
+SECONDS = st.integers(1, 864_000).map(float)
+BEHAVIOURS = st.builds(
+    Behaviour,
+    ports=st.builds(Ports, st.integers(1, 1024), st.integers(1024, 65535), st.sampled_from(Allocation)),
+    pooling=st.sampled_from(Pooling),
+    sessions=st.none() | st.integers(1, 1_000_000),
+    timers=st.builds(Timers, SECONDS, st.none() | SECONDS, SECONDS, SECONDS, SECONDS),
+    hairpin=st.sampled_from(Hairpin),
+    icmp_errors=st.booleans(),
+    unsolicited_tcp=st.sampled_from(UnsolicitedTcp),
+)
 NATS = st.none() | st.builds(
     Nat,
     outside=st.sampled_from(["internet", "fifteen-letters"]),
@@ -111,6 +125,8 @@ NATS = st.none() | st.builds(
         unique_by=lambda forward: (forward.protocol, forward.port),
         max_size=3,
     ).map(tuple),
+    pool=st.lists(st.sampled_from(OUTSIDE), unique=True, min_size=1).map(tuple),
+    behaviour=BEHAVIOURS,
 )
 
 
@@ -191,30 +207,3 @@ def test_an_exception_with_a_destination_is_for_what_passes_through(allow: Allow
     text = text_of(Firewall(None, Policy.DROP, Policy.DROP, (allow,)))
     assert chain(text, "forward")[-2] == rule
     assert rule not in chain(text, "input")
-
-
-def test_nat_writes_what_leaves_to_its_outside_and_only_ipv4() -> None:
-    text = text_of(nat=Nat("wan", ()))
-    assert chain(text, "prerouting") == ["type nat hook prerouting priority dstnat; policy accept;"]
-    assert chain(text, "postrouting") == [
-        "type nat hook postrouting priority srcnat; policy accept;",
-        'meta nfproto ipv4 iifname != "wan" oifname "wan" masquerade',
-    ]
-
-
-@pytest.mark.parametrize(
-    ("forward", "rule"),
-    [
-        (PortForward(Protocol.TCP, 443, WEB, 443), "tcp dport 443 dnat ip to 192.168.1.10:443"),
-        (PortForward(Protocol.UDP, 5000, WEB, 53), "udp dport 5000 dnat ip to 192.168.1.10:53"),
-    ],
-)
-def test_a_port_forward_comes_in_from_outside(forward: PortForward, rule: str) -> None:
-    wan = Interface("wan", "internet", "02:00:00:00:00:01", 1500, (IPv4Interface("203.0.113.1/24"),))
-    lan = Interface("lan", "home", "02:00:00:00:00:02", 1500, (IPv4Interface("192.168.1.1/24"),))
-    nat = Nat("wan", (forward,))
-    text = ruleset(
-        replace(NODE, interfaces=(wan, lan), firewall=Firewall("wan", Policy.DROP, Policy.DROP, ()), nat=nat)
-    )
-    assert chain(text, "prerouting")[1:] == [f'iifname "wan" ip daddr {{ 203.0.113.1 }} {rule}']
-    assert "ct status dnat accept" in chain(text, "forward")

@@ -1,0 +1,46 @@
+"""The declared behaviour of a router's NAT as plain values: what a running lab says, and what is measured against."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lab.topology.model import Interface, Node
+
+
+def nat_facts(node: Node) -> dict[str, Any] | None:
+    """Every knob under its name in the topology file; times in seconds. None: the node does not translate."""
+    nat = node.nat
+    if nat is None:
+        return None
+    knobs = {name: _plain(value) for name, value in asdict(nat.behaviour).items()}
+    return {
+        "engine": str(nat.engine),
+        "preset": nat.preset,
+        "outside": next(_side(link) for link in node.interfaces if link.name == nat.outside),
+        "inside": [_side(link) for link in node.interfaces if link.name != nat.outside],
+        "pool": [str(address) for address in nat.pool],
+        **knobs,
+        "icmp_errors": "pass" if nat.behaviour.icmp_errors else "drop",
+        "forwards": [
+            {
+                "protocol": str(forward.protocol),
+                "port": forward.port,
+                "address": str(forward.address),
+                "to_port": forward.to_port,
+            }
+            for forward in nat.forwards
+        ],
+    }
+
+
+def _side(interface: Interface) -> dict[str, Any]:
+    addresses = [str(address) for address in interface.addresses]
+    return {"interface": interface.name, "network": interface.network, "addresses": addresses}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    return str(value) if isinstance(value, str) else value
