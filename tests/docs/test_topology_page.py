@@ -15,6 +15,7 @@ from lab.errors import TopologyError
 from lab.plan.build import build
 from lab.plan.step import StartService
 from lab.topology.load import load_topology
+from lab.topology.nat_preset import PRESETS
 from lab.topology.schema import json_schema
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,3 +142,28 @@ def test_the_picture_of_the_homelab_is_that_of_its_topology() -> None:
     """`lab graph topologies/homelab.yaml -o docs/homelab.svg` makes it anew."""
     drawn = to_svg(load_topology(ROOT / "topologies" / "homelab.yaml"))
     assert (ROOT / "docs" / "homelab.svg").read_text() == drawn
+
+
+def test_the_presets_of_the_page_are_those_of_the_language(tmp_path: Path) -> None:
+    """Each row of the table, spelt out of what its preset becomes."""
+    table = PAGE.read_text().partition("| preset | mapping, filtering |")[2].partition("\n\n")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    assert len(rows) == len(PRESETS)
+    assert rows == [_preset_row(tmp_path / "t.yaml", name) for name in PRESETS]
+
+
+def _preset_row(file: Path, name: str) -> str:
+    file.write_text(
+        "networks: {out: {prefixes: [198.51.100.0/24]}, lan: {prefixes: [10.0.0.0/24]}}\n"
+        f"nodes: {{r: {{role: router, links: {{out: auto, lan: auto}}, nat: {{outside: out, preset: {name}}}}}}}"
+    )
+    nat = load_topology(file).nodes[0].nat
+    assert nat is not None
+    does, ports, timers = nat.behaviour, nat.behaviour.ports, nat.behaviour.timers
+    choice = f"{ports.first}-{ports.last} {ports.allocation}" + (" parity" if ports.parity else "")
+    seconds = (timers.udp, timers.tcp_established, timers.tcp_transitory, timers.icmp)
+    usual = {"refresh": "both", "hairpin": "none"}
+    other = {key: getattr(does, key) for key in ("port_block", "sessions", "refresh", "hairpin")}
+    said = ", ".join(f"{key} {value}" for key, value in other.items() if value is not None and value != usual.get(key))
+    cells = [f"`{name}`", f"{does.mapping}, {does.filtering}", choice, ", ".join(f"{s:.0f}" for s in seconds), said]
+    return "| " + " | ".join([*cells, str(nat.engine)]).replace("|  |", "| |") + " |"
