@@ -15,9 +15,11 @@ from lab.plan.step import (
     CreateNode,
     CreateSshKeys,
     CreateSwitch,
+    ImpairLink,
     LoadRuleset,
     Plan,
     Ready,
+    ScheduleLink,
     SetInEveryNode,
     SetSysctls,
     ShareFile,
@@ -26,11 +28,13 @@ from lab.plan.step import (
     Step,
 )
 from lab.topology.model import (
+    ImpairedLink,
     Node,
     ReadyCommand,
     ReadyLog,
     ReadyPort,
     Role,
+    Scheduled,
     Service,
     Topology,
 )
@@ -71,6 +75,7 @@ def build(topology: Topology, *, services: bool = True) -> Plan:
         *(step for node in topology.nodes for step in _addresses(node)),
         *(step for node in topology.nodes for step in _routes(node)),
         *_rulesets(topology),
+        *_impairments(topology),
         *(_keys(topology) if services else ()),
         *network_services,
         *(_starts(topology, network_services) if services else ()),
@@ -167,6 +172,26 @@ def _rulesets(topology: Topology) -> list[Step]:
         *(LoadRuleset(node.name, text) for node in topology.nodes if (text := ruleset(node))),
         *(SetSysctls(node.name, late) for node in topology.nodes if (late := tracking_settings(node))),
     ]
+
+
+def _impairments(topology: Topology) -> list[Step]:
+    links = [(link, link.egress.describe(), link.ingress.describe()) for link in topology.impaired]
+    return [
+        *(ImpairLink(link.node, link.network, *words) for link, *words in links if any(words)),
+        *(_schedule(link, entry) for link in topology.impaired for entry in link.schedule),
+    ]
+
+
+def _schedule(link: ImpairedLink, entry: Scheduled) -> ScheduleLink:
+    return ScheduleLink(
+        node=link.node,
+        network=link.network,
+        at=entry.at,
+        lasts=entry.lasts or 0.0,
+        down=entry.down,
+        egress="" if entry.down else entry.egress.describe(),
+        ingress="" if entry.down else entry.ingress.describe(),
+    )
 
 
 def _keys(topology: Topology) -> list[Step]:

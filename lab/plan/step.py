@@ -130,6 +130,38 @@ class LoadRuleset:
 
 
 @dataclass(frozen=True, slots=True)
+class ImpairLink:
+    """Impair the link of a node to a network, by words as `lab link set` takes them ("": not at all)."""
+
+    node: str
+    network: str
+    egress: str  # of what the node sends
+    ingress: str
+
+    def describe(self) -> str:
+        return f"impair {self.node}:{self.network}: {_both_ways(self.egress, self.ingress)}"
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleLink:
+    """Change a link once, so many seconds after the lab is ready; afterwards it is as it was before."""
+
+    node: str
+    network: str
+    at: float  # seconds
+    lasts: float  # seconds; 0: for good
+    down: bool  # without carrier; else impaired by the words of each direction
+    egress: str
+    ingress: str
+
+    def describe(self) -> str:
+        lasts = f" for {self.lasts:g} s" if self.lasts else ""
+        how = ["down"] if self.down else []
+        how += [_both_ways(self.egress, self.ingress)] if self.egress or self.ingress or not self.down else []
+        return f"at {self.at:g} s{lasts}, link {self.node}:{self.network}: {', '.join(how)}"
+
+
+@dataclass(frozen=True, slots=True)
 class SshServer:
     """A node that runs sshd: the names and addresses it is known by, and who may log in as its root."""
 
@@ -230,6 +262,8 @@ Step = (
     | AddAddress
     | AddRoute
     | LoadRuleset
+    | ImpairLink
+    | ScheduleLink
     | CreateSshKeys
     | CreateCertificates
     | StartService
@@ -248,3 +282,9 @@ def _some(names: tuple[str, ...]) -> str:
     if len(names) <= 4:
         return ", ".join(names)
     return f"{', '.join(names[:3])} and {len(names) - 3} more"
+
+
+def _both_ways(egress: str, ingress: str) -> str:
+    if egress == ingress:
+        return f"{egress or 'nothing'} in each direction"
+    return f"sends {egress or 'plainly'}, receives {ingress or 'plainly'}"

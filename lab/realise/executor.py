@@ -1,4 +1,4 @@
-"""Carry out a plan: every step but the services, which start once all the rest exists."""
+"""Carry out a plan: every step but impairments of links and services, which come once all the rest exists."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from lab.plan.step import (
     CreateNode,
     CreateSshKeys,
     CreateSwitch,
+    ImpairLink,
     LoadRuleset,
     Plan,
+    ScheduleLink,
     SetInEveryNode,
     SetSysctls,
     ShareFile,
@@ -41,6 +43,8 @@ _PHASES: dict[type[Step], str] = {
     AddAddress: "addresses",
     AddRoute: "routes",
     LoadRuleset: "rulesets",
+    ImpairLink: "impairments",
+    ScheduleLink: "impairments",
     CreateSshKeys: "keys",
     CreateCertificates: "keys",
     StartService: "services",
@@ -118,8 +122,10 @@ class Executor:
                 self.nodes.requests_of(step.node).add_address(step)
             case AddRoute():
                 self.nodes.requests_of(step.node).add_route(step)
-            case LoadRuleset() | CreateSshKeys() | CreateCertificates() | StartService():
+            case LoadRuleset() | CreateSshKeys() | CreateCertificates():
                 pass
+            case ImpairLink() | ScheduleLink() | StartService():
+                pass  # of the running lab's own parts
 
     def _turn_on_far_end(self, step: Step) -> None:
         if isinstance(step, ConnectToSwitch):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from lab.topology.faults import Wrong
+from lab.topology.impairment_file import ImpairmentFile, ScheduledFile
 from lab.topology.nat_behaviour import LAST_PORT
 from lab.topology.scalars import (
     AddressText,
@@ -73,18 +74,19 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-class LinkFile(AsWritten):
+class LinkFile(ImpairmentFile):
     """`home: auto`, `home: 192.168.1.10`, or a mapping; a given address replaces the automatic one of its prefix."""
 
     address: Annotated[
         list[AddressText],
         BeforeValidator(_as_list),
         WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
-    ] = []
+    ] = Field(default=[])
     only: Literal["ipv4", "ipv6"] | None = None
     mtu: Annotated[int, Field(ge=576, le=65535)] | None = None
     mac: Mac | None = None
     interface: InterfaceName | None = None
+    schedule: list[ScheduledFile] = Field(default=[])
 
     @model_validator(mode="before")
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lab.topology.addresses import assign
+from lab.topology.impaired_links import preset_mtu, preset_mtus
 from lab.topology.model import Interface
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 def attach(nodes: dict[str, NodeDraft], faults: list[Fault]) -> None:
     """Give every node its interfaces, in the order of its links."""
     addresses = assign(nodes, faults)
+    cable_mtus = preset_mtus(nodes)
     taken: dict[str, tuple[str, At]] = {}
     for node in nodes.values():
         interfaces: list[Interface] = []
@@ -33,7 +35,7 @@ def attach(nodes: dict[str, NodeDraft], faults: list[Fault]) -> None:
                     name=link.written.interface or link.network.name,
                     network=link.network.name,
                     mac=mac,
-                    mtu=link.written.mtu or link.network.mtu,
+                    mtu=link.written.mtu or cable_mtus.get(link.network.name) or preset_mtu(link) or link.network.mtu,
                     addresses=addresses[node.name, link.network.name],
                 )
             )

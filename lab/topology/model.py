@@ -7,6 +7,7 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
 
+from lab.topology.impairment import Impairment
 from lab.topology.nat_behaviour import HOME_ROUTER, Behaviour, Engine
 
 Address = IPv4Address | IPv6Address
@@ -201,6 +202,28 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Scheduled:
+    """What happens to a link once, counted from when the lab is ready; afterwards it is as it was before."""
+
+    at: float  # seconds
+    lasts: float | None  # seconds; None: for good
+    down: bool  # without carrier; else impaired as follows
+    egress: Impairment
+    ingress: Impairment
+
+
+@dataclass(frozen=True, slots=True)
+class ImpairedLink:
+    """The link of a node to a network, where it is not plain; no two entries of the schedule overlap."""
+
+    node: str
+    network: str
+    egress: Impairment  # of what the node sends
+    ingress: Impairment  # of what it receives
+    schedule: tuple[Scheduled, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Topology:
     """A whole network, in the order of the file."""
 
@@ -209,3 +232,4 @@ class Topology:
     networks: tuple[Network, ...]
     nodes: tuple[Node, ...]
     ssh: tuple[SshAccess, ...]
+    impaired: tuple[ImpairedLink, ...] = ()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from lab.topology.directory import Directory
 from lab.topology.draft import draft_nodes
 from lab.topology.firewall import resolve_firewall
+from lab.topology.impaired_links import impaired_links
 from lab.topology.interfaces import attach
 from lab.topology.model import Node, Topology
 from lab.topology.nat import resolve_nat
@@ -53,7 +54,7 @@ def resolve(name: str, file: Path, gathered: Gathered, top: At, faults: list[Fau
                 services=services.get(node.name, ()),
             )
         )
-    return Topology(name, file, tuple(networks.values()), tuple(meant), ssh)
+    return Topology(name, file, tuple(networks.values()), tuple(meant), ssh, impaired_links(nodes, faults))
 
 
 def _check_nodes(gathered: Gathered, top: At, faults: list[Fault]) -> None:

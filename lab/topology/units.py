@@ -10,10 +10,10 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|min)\Z")
 LONGEST = 3600.0  # seconds
 _NANOSECONDS = {"us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
-_DELAY = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(us|ms|s)\Z")
+_DELAY = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(us|ms|s)\Z")
 LONGEST_DELAY = 60 * 1_000_000_000  # nanoseconds
 _BITS = {"bit": 1, "kbit": 1_000, "mbit": 1_000_000, "gbit": 1_000_000_000}
-_RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(bit|kbit|mbit|gbit)\Z")
+_RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(bit|kbit|mbit|gbit)\Z")
 SLOWEST, FASTEST = 1_000, 100_000_000_000  # bit/s
 _BYTES = {"B": 1, "kB": 1_000, "KiB": 1 << 10, "MB": 1_000_000, "MiB": 1 << 20}
 _SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(B|kB|KiB|MB|MiB)\Z")
@@ -59,7 +59,7 @@ def parse_size(value: object) -> int:
 def parse_percentage(value: object) -> float:
     """The share, 0 to 1, of "0.5%". Raises Wrong."""
     match = _PERCENTAGE.match(value) if isinstance(value, str) else None
-    share = float(match[1]) / 100 if match else -1.0
+    share = round(float(match[1]) / 100, 12) if match else -1.0
     if not 0.0 <= share <= 1.0:
         raise Wrong(shown(value), "a percentage, as 0.5% or 100%, from 0% to 100%")
     return share

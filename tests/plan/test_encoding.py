@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from lab.plan.build import build
 from lab.plan.encoding import from_json, to_json
-from lab.plan.step import Plan, StartService, Step
+from lab.plan.step import Plan, ScheduleLink, StartService, Step
 from lab.topology.load import load_topology
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 STEPS = st.one_of(
-    *(st.from_type(kind) for kind in get_args(Step) if kind is not StartService),
+    *(st.from_type(kind) for kind in get_args(Step) if kind not in (StartService, ScheduleLink)),
     st.builds(StartService, ready_timeout=FINITE),
+    st.builds(ScheduleLink, at=FINITE, lasts=FINITE),
 )
 PLANS = st.builds(Plan, name=st.text(), steps=st.lists(STEPS, max_size=5).map(tuple))
 JSON = st.recursive(
