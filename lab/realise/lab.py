@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Self
 from lab.errors import RealiseError, UsageError
 from lab.realise import registry
 from lab.realise.asking import ask
+from lab.realise.fault import LabFaults
 from lab.realise.message import Message
 from lab.realise.node import Node
 
@@ -82,6 +83,19 @@ class Lab:
     def signal_service(self, node: str, service: str, number: int) -> None:
         """Send a signal to a service's processes; its restart policy decides what follows."""
         self.ask({"ask": "signal-service", "service": f"{node}/{service}", "signal": number})
+
+    @property
+    def fault(self) -> LabFaults:
+        """What can go wrong in this lab: `lab.fault.kill("nas/web")` and its like."""
+        return LabFaults(self)
+
+    def heal(self) -> None:
+        """Undo every fault in force, the latest first, and wait until the services that start with it are ready.
+
+        Raises:
+            RealiseError: one could not be undone, or a service did not get ready.
+        """
+        self.fault.heal()
 
     def down(self) -> None:
         """End the lab: every process, namespace, link and file of it. Ending one that has ended is no error.

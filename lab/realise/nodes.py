@@ -31,6 +31,7 @@ class Nodes:
     filesystem: Filesystem
     places: dict[str, Place] = field(default_factory=dict)
     sysctls_of_every_node: tuple[tuple[str, str], ...] = ()
+    out_of_order: dict[str, str] = field(default_factory=dict)  # node: why no program can be started in it
     fabric: Place = field(init=False)
     _requests: dict[str, Requests] = field(default_factory=dict)
 
@@ -49,6 +50,17 @@ class Nodes:
         if node not in self.places:
             raise UsageError(f"no node {node!r} in this lab; it has {', '.join(sorted(self.places)[:20])}")
         return self.places[node]
+
+    def running_place(self, node: str) -> Place:
+        """As `place`, for who wants to start a program there.
+
+        Raises:
+            UsageError: the lab has no such node, or a fault keeps it from running.
+        """
+        place = self.place(node)
+        if node in self.out_of_order:
+            raise UsageError(f"node {node} {self.out_of_order[node]}; `lab fault` tells since when, and heals it")
+        return place
 
     def create(self, step: CreateNode, files: list[tuple[str, str]]) -> None:
         """Make a node's namespaces.
@@ -81,8 +93,18 @@ class Nodes:
 
     def set_sysctls(self, step: SetSysctls) -> None:
         """Set what belongs to an interface of a node."""
-        self.place(step.node).enter_network()
-        _set(step.node, step.sysctls)
+        self.set_sysctls_of(step.node, step.sysctls)
+
+    def set_sysctls_of(self, node: str, sysctls: tuple[tuple[str, str], ...]) -> None:
+        """Set settings of a node's network."""
+        self.place(node).enter_network()
+        _set(node, sysctls)
+
+    def sysctl_of(self, node: str, name: str) -> str:
+        """A setting of a node's network, as it is."""
+        self.place(node).enter_network()
+        with open("/proc/sys/" + name.replace(".", "/"), encoding="ascii") as file:  # noqa: PTH123
+            return file.read().strip()
 
     def requests_of(self, node: str) -> Requests:
         """Where requests for the links, addresses and routes of a node (or of `FABRIC`) are gathered and sent.

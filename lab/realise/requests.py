@@ -169,7 +169,7 @@ class Requests:
     def _run(self, client: Client, message: Message, descriptors: list[int]) -> Answer:
         if client.pid is not None:
             raise UsageError("this connection already has a process; open another one")
-        place = self.nodes.place(message["node"])
+        place = self.nodes.running_place(message["node"])
         if not message["argv"]:
             raise UsageError("no program to run: the list of words is empty")
         size = message["terminal"]

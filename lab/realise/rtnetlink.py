@@ -62,6 +62,10 @@ class Requests:
         """Turn an interface on; `what` names the step in an error."""
         self._link(what, {"index": index, "flags": _UP, "change": _UP}, [])
 
+    def turn_off(self, index: int, what: str) -> None:
+        """Turn an interface off; the other end of a veth pair loses its carrier."""
+        self._link(what, {"index": index, "flags": 0, "change": _UP}, [])
+
     def create_switch(self, step: CreateSwitch) -> None:
         """Make a bridge that forwards at once and floods multicast: no spanning tree, no snooping."""
         bridge = [("IFLA_BR_STP_STATE", 0), ("IFLA_BR_FORWARD_DELAY", 0), ("IFLA_BR_MCAST_SNOOPING", 0)]

@@ -12,7 +12,7 @@ from enum import StrEnum
 from lab.errors import RealiseError, UsageError
 from lab.plan.step import StartService
 from lab.realise.bound_ports import bound_addresses
-from lab.realise.loop import Loop
+from lab.realise.loop import Loop, Timer
 from lab.realise.nodes import Nodes
 from lab.realise.process import Command, start
 from lab.realise.readiness import Readiness
@@ -32,6 +32,7 @@ class State(StrEnum):
     WAITING = "waiting"  # for those it comes after
     STARTING = "starting"  # not ready yet
     READY = "ready"
+    HELD = "held"  # kept from running by a fault (`lab fault`)
     ENDED = "ended"  # not to be started again
     FAILED = "failed"
 
@@ -53,6 +54,8 @@ class Running:
     deadline: float = 0.0
     ready_since: float = 0.0
     readiness: Readiness | None = None  # of the present life
+    holders: set[str] = field(default_factory=set)  # the faults that keep it from running
+    next_life: Timer | None = None  # its start after a pause
 
     @property
     def name(self) -> str:
@@ -119,11 +122,47 @@ class Services:
             raise UsageError(f"service {name} is not running")
         os.killpg(pid, number)
 
+    @property
+    def settled(self) -> bool:
+        """Whether whoever waited for the lab to be ready has been told how that went."""
+        return self._settled
+
+    def of_node(self, node: str) -> list[Running]:
+        """Every service of a node."""
+        return [running for running in self.running.values() if running.step.node == node]
+
+    def why_not_ready(self, name: str) -> str:
+        """What a service waits for, with the end of its log."""
+        running = self.named(name)
+        if running.state is State.WAITING:
+            return f"service {name} waits for {', '.join(running.step.after)}"
+        return f"service {name} is not ready: waits until {running.step.ready.describe()}{self._tail(running)}"
+
+    def hold(self, name: str, holder: str) -> None:
+        """From here on the service is not started, whatever its restart policy; ending its processes is the caller's.
+
+        Raises:
+            UsageError: no such service.
+        """
+        running = self.named(name)
+        running.holders.add(holder)
+        running.state = State.HELD
+        if running.next_life is not None:
+            running.next_life.cancel()
+
+    def release(self, name: str, holder: str) -> None:
+        """Start the service, after those that it comes after, unless something else still holds it."""
+        running = self.named(name)
+        running.holders.discard(holder)
+        if running.state is State.HELD and not running.holders:
+            running.state, running.backoff = State.WAITING, _FIRST_BACKOFF
+            self._advance()
+
     def _advance(self) -> None:
         """Start whatever may start, and say so if nothing is left to wait for."""
         ready = {name for name, running in self.running.items() if running.state in _DONE}
         for running in self.running.values():
-            if running.state is State.WAITING and ready.issuperset(running.step.after):
+            if running.state is State.WAITING and running.pid is None and ready.issuperset(running.step.after):
                 running.deadline = time.monotonic() + running.step.ready_timeout
                 self._start(running)
         waiting = [name for name, running in self.running.items() if running.state not in _DONE]
@@ -184,14 +223,17 @@ class Services:
         if running.readiness is not None:
             running.readiness.end()
         running.pid, running.exit_code = None, code
-        if running.state is State.FAILED:
+        if running.state is State.WAITING:  # released before it had ended
+            self._advance()
+            return
+        if running.state is State.FAILED or running.holders:
             return
         if running.state is State.READY and time.monotonic() - running.ready_since > _LONGEST_BACKOFF:
             running.backoff = _FIRST_BACKOFF
         if running.step.restart == "always" or (running.step.restart == "on-failure" and code != 0):
             running.state = State.STARTING
             running.restarts += 1
-            self.loop.after(running.backoff, lambda: self._start(running))
+            running.next_life = self.loop.after(running.backoff, lambda: self._start(running))
             running.backoff = min(running.backoff * 2, _LONGEST_BACKOFF)
             self._poll_soon()
         elif self._settled or (code == 0 and (was_ready or running.step.ready.kind == "started")):

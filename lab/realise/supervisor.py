@@ -20,11 +20,14 @@ from lab.plan.encoding import from_json
 from lab.plan.step import StartService
 from lab.realise.executor import Executor
 from lab.realise.extension import Extension
+from lab.realise.faults import Faults
 from lab.realise.filesystem import Filesystem
 from lab.realise.identity import enter_user_namespace, is_root_of_the_host
 from lab.realise.loop import Loop
 from lab.realise.message import Message, receive, send
 from lab.realise.nodes import Nodes
+from lab.realise.outages import Outages
+from lab.realise.power import Power
 from lab.realise.requests import Requests
 from lab.realise.services import Services
 from lab.syscalls import (
@@ -129,6 +132,9 @@ class Lab:
         services = Services(self._loop, nodes, self._services_progress, self._ready, self._failed)
         self._requests = Requests(self._loop, nodes, services, self._order["facts"])
         self._requests.serve(Extension(nodes).handlers())
+        faults = Faults(self._loop, services)
+        outages = Outages(self._loop, nodes, services, Power(nodes, services, self._plan), faults)
+        self._requests.serve(faults.handlers() | outages.handlers())
         self._loop.on_readable(self._door, self._requests.accept_from(self._door))
         if self._channel is not None:
             self._loop.on_readable(self._channel, self._starter_spoke)

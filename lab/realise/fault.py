@@ -1,0 +1,136 @@
+"""Faults from the client's side: `lab.fault.kill("nas/web")` and its like, undone by `heal` or a ``with`` block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from lab.errors import RealiseError
+from lab.realise.asking import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab.realise.lab import Lab
+    from lab.realise.message import Message
+
+
+@dataclass(frozen=True, slots=True)
+class FaultInForce:
+    """A fault that was brought about; it lasts until healed, by `heal`, by the end of a ``with`` block, or in time."""
+
+    lab: Lab
+    number: int
+    kind: str
+    targets: tuple[str, ...]
+    note: str  # what it did, for people
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.number in {fault["number"] for fault in self.lab.fault.in_force()}:
+            self.heal()
+
+    def heal(self) -> None:
+        """Undo it, and wait until the services that start with that are ready.
+
+        Raises:
+            UsageError: it has been healed already.
+            RealiseError: it could not be undone, or a service did not get ready.
+        """
+        heal(lambda message: self.lab.ask(message)[0], self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class LabFaults:
+    """What can go wrong in a lab. `seconds`: heal it by itself after so long."""
+
+    lab: Lab
+
+    def kill(self, target: str, *, seconds: float | None = None) -> FaultInForce:
+        """Switch a node off (`"nas"`), or end a service for good (`"nas/web"`): its restart policy is held back.
+
+        A node that is off has no carrier on its links and no process. To heal it is to boot it.
+
+        Raises:
+            UsageError: no such node or service, it is not running, or is killed already.
+        """
+        return self._in_force("kill", target, seconds=seconds)
+
+    def pause(self, target: str, *, seconds: float | None = None) -> FaultInForce:
+        """Let a service (`"nas/web"`) or a whole node (`"nas"`) hang: stopped, but not gone.
+
+        The kernel still takes connections for a service that is paused; a node that is paused answers nothing, not even
+        ping, and its links keep their carrier.
+
+        Raises:
+            UsageError: no such node or service, it is not running, or is paused already.
+        """
+        return self._in_force("pause", target, seconds=seconds)
+
+    def restart(self, target: str) -> None:
+        """Stop a service or boot a node anew (SIGTERM, after three seconds SIGKILL), and wait until all is ready.
+
+        A killed or paused one is healed by this.
+
+        Raises:
+            UsageError: no such node or service.
+            RealiseError: it did not get ready.
+        """
+        bring_about(self._ask, "restart", [target], None)
+
+    def in_force(self) -> list[dict[str, Any]]:
+        """The faults in force: number, kind, targets, note, since and until (seconds since the epoch), trouble."""
+        faults: list[dict[str, Any]] = self._ask({"ask": "faults"})["faults"]
+        return faults
+
+    def heal(self) -> None:
+        """As `Lab.heal`."""
+        heal(self._ask, None)
+
+    def _ask(self, message: Message) -> Message:
+        return self.lab.ask(message)[0]
+
+    def _in_force(self, kind: str, *targets: str, seconds: float | None) -> FaultInForce:
+        answer = bring_about(self._ask, kind, list(targets), seconds)
+        return FaultInForce(self.lab, answer["fault"]["number"], kind, targets, answer["note"])
+
+
+def bring_about(ask: Callable[[Message], Message], kind: str, targets: list[str], seconds: float | None) -> Message:
+    """Ask for a fault and wait until the services that start by it are ready; the supervisor's answer."""
+    answer = ask({"ask": "fault", "kind": kind, "targets": targets, "seconds": seconds})
+    await_recovery(ask, answer["await"])
+    return answer
+
+
+def heal(ask: Callable[[Message], Message], number: int | None) -> list[Message]:
+    """Heal one fault or all, and wait until the services that start by it are ready; what was healed."""
+    answer = ask({"ask": "heal", "fault": number})
+    await_recovery(ask, answer["await"])
+    healed: list[Message] = answer["healed"]
+    return healed
+
+
+def await_recovery(ask: Callable[[Message], Message], names: list[str]) -> None:
+    """Wait until these services (and nodes that are being restarted) are ready.
+
+    Raises:
+        RealiseError: one failed, or was not ready in the time that it may take.
+    """
+    if not names:
+        return
+    state: Message = {}
+
+    def recovered() -> bool:
+        state.update(ask({"ask": "recovery", "await": names}))
+        return not state["left"] or bool(state["failed"])
+
+    patience = float(ask({"ask": "recovery", "await": names})["patience"])
+    try:
+        wait_until(recovered, patience, f"{', '.join(names)} are ready")
+    except TimeoutError as error:
+        why = "\n".join(state["why"]) or ", ".join(state["left"])
+        raise RealiseError(f"not ready within {patience:g} s: {why}") from error
+    if state["failed"]:
+        raise RealiseError("\n".join(state["failed"]))

@@ -1,0 +1,62 @@
+"""What a node's kernel remembers of flows and connections, and making it forget."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+
+from lab.errors import HostError, RealiseError
+from lab.realise.place import Place
+from lab.realise.process import Command, start
+
+_NETLINK_NETFILTER = 12
+_DELETE_FLOWS = 1 << 8 | 2  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE; without attributes: every flow
+_REQUEST_AND_ACK = 0x01 | 0x04
+_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
+_FAMILY = struct.pack("=BBH", socket.AF_UNSPEC, 0, 0)  # struct nfgenmsg
+_COUNT = "/proc/sys/net/netfilter/nf_conntrack_count"
+
+
+def forget_flows(place: Place) -> int:
+    """Delete every flow that the node tracks, and with them what its NAT has mapped; about how many there were.
+
+    Raises:
+        HostError: the kernel cannot.
+    """
+    count = _count(place)
+    with place.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER) as channel:
+        channel.bind((0, 0))
+        length = _HEADER.size + len(_FAMILY)
+        channel.send(_HEADER.pack(length, _DELETE_FLOWS, _REQUEST_AND_ACK, 1, 0) + _FAMILY)
+        (number,) = struct.unpack_from("=i", channel.recv(4096), _HEADER.size)
+    if number:
+        raise HostError(
+            f"node {place.name}: the kernel does not forget flows ({os.strerror(-number)}); "
+            "it lacks nf_conntrack_netlink: sudo modprobe nf_conntrack_netlink"
+        )
+    return count
+
+
+def destroy_sockets(place: Place) -> None:
+    """End every TCP and UDP socket of the node where it stands, whoever holds it, as a power cut does (ss(8), --kill).
+
+    A kernel without CONFIG_INET_DIAG_DESTROY, or a host without ss, leaves those that programs outside the node hold.
+    """
+    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        pid = start(place, Command(("ss", "-K", "-a", "-A", "tcp,udp")), (nothing, nothing, nothing))
+    except RealiseError:  # no such program on this host
+        return
+    finally:
+        os.close(nothing)
+    os.waitpid(pid, 0)
+
+
+def _count(place: Place) -> int:
+    place.enter_network()
+    try:
+        with open(_COUNT, encoding="ascii") as file:  # noqa: PTH123
+            return int(file.read())
+    except OSError:  # nothing there tracks flows
+        return 0
