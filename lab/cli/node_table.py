@@ -6,7 +6,14 @@ from lab.cli.style import Style
 from lab.cli.table import table
 from lab.realise.message import Message
 
-COLOUR_OF_STATE = {"ready": "green", "ended": "dim", "waiting": "yellow", "starting": "yellow", "failed": "red"}
+COLOUR_OF_STATE = {
+    "ready": "green",
+    "ended": "dim",
+    "waiting": "yellow",
+    "starting": "yellow",
+    "failed": "red",
+    "held": "red",
+}
 
 
 def node_table(lab: Message, style: Style) -> str:

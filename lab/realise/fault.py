@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from lab.errors import RealiseError
-from lab.realise.asking import wait_until
+from lab.realise.asking import ask, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from lab.realise.lab import Lab
     from lab.realise.message import Message
 
@@ -39,7 +38,7 @@ class FaultInForce:
             UsageError: it has been healed already.
             RealiseError: it could not be undone, or a service did not get ready.
         """
-        heal(lambda message: self.lab.ask(message)[0], self.number)
+        heal(self.lab, self.number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,41 +77,38 @@ class LabFaults:
             UsageError: no such node or service.
             RealiseError: it did not get ready.
         """
-        bring_about(self._ask, "restart", [target], None)
+        bring_about(self.lab, "restart", [target], None)
 
     def in_force(self) -> list[dict[str, Any]]:
         """The faults in force: number, kind, targets, note, since and until (seconds since the epoch), trouble."""
-        faults: list[dict[str, Any]] = self._ask({"ask": "faults"})["faults"]
+        faults: list[dict[str, Any]] = self.lab.ask({"ask": "faults"})[0]["faults"]
         return faults
 
     def heal(self) -> None:
         """As `Lab.heal`."""
-        heal(self._ask, None)
-
-    def _ask(self, message: Message) -> Message:
-        return self.lab.ask(message)[0]
+        heal(self.lab, None)
 
     def _in_force(self, kind: str, *targets: str, seconds: float | None) -> FaultInForce:
-        answer = bring_about(self._ask, kind, list(targets), seconds)
+        answer = bring_about(self.lab, kind, list(targets), seconds)
         return FaultInForce(self.lab, answer["fault"]["number"], kind, targets, answer["note"])
 
 
-def bring_about(ask: Callable[[Message], Message], kind: str, targets: list[str], seconds: float | None) -> Message:
+def bring_about(lab: Lab | socket.socket, kind: str, targets: list[str], seconds: float | None) -> Message:
     """Ask for a fault and wait until the services that start by it are ready; the supervisor's answer."""
-    answer = ask({"ask": "fault", "kind": kind, "targets": targets, "seconds": seconds})
-    await_recovery(ask, answer["await"])
+    answer = _ask(lab, {"ask": "fault", "kind": kind, "targets": targets, "seconds": seconds})
+    await_recovery(lab, answer["await"])
     return answer
 
 
-def heal(ask: Callable[[Message], Message], number: int | None) -> list[Message]:
+def heal(lab: Lab | socket.socket, number: int | None) -> list[Message]:
     """Heal one fault or all, and wait until the services that start by it are ready; what was healed."""
-    answer = ask({"ask": "heal", "fault": number})
-    await_recovery(ask, answer["await"])
+    answer = _ask(lab, {"ask": "heal", "fault": number})
+    await_recovery(lab, answer["await"])
     healed: list[Message] = answer["healed"]
     return healed
 
 
-def await_recovery(ask: Callable[[Message], Message], names: list[str]) -> None:
+def await_recovery(lab: Lab | socket.socket, names: list[str]) -> None:
     """Wait until these services (and nodes that are being restarted) are ready.
 
     Raises:
@@ -123,10 +119,10 @@ def await_recovery(ask: Callable[[Message], Message], names: list[str]) -> None:
     state: Message = {}
 
     def recovered() -> bool:
-        state.update(ask({"ask": "recovery", "await": names}))
+        state.update(_ask(lab, {"ask": "recovery", "await": names}))
         return not state["left"] or bool(state["failed"])
 
-    patience = float(ask({"ask": "recovery", "await": names})["patience"])
+    patience = float(_ask(lab, {"ask": "recovery", "await": names})["patience"])
     try:
         wait_until(recovered, patience, f"{', '.join(names)} are ready")
     except TimeoutError as error:
@@ -134,3 +130,8 @@ def await_recovery(ask: Callable[[Message], Message], names: list[str]) -> None:
         raise RealiseError(f"not ready within {patience:g} s: {why}") from error
     if state["failed"]:
         raise RealiseError("\n".join(state["failed"]))
+
+
+def _ask(lab: Lab | socket.socket, message: Message) -> Message:
+    """By a handle on the lab, or by a connection to it, which is all that a command has."""
+    return ask(lab, message)[0] if isinstance(lab, socket.socket) else lab.ask(message)[0]

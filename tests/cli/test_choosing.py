@@ -63,6 +63,7 @@ def test_of_two_labs_one_must_be_chosen(alone: Any) -> None:
         ["exec", "a", "--", "true"],
         ["inspect"],
         ["reach"],
+        ["fault"],
         ["logs", "a"],
         ["shell", "a"],
         ["down"],

@@ -33,7 +33,7 @@ def test_the_help_of_every_command_ends_with_an_example(lab: Any, word: str) -> 
     assert max(map(len, text.splitlines())) <= 120
 
 
-@pytest.mark.parametrize("word", ["ps", "inspect", "up", "plan", "check", "reach", "doctor"])
+@pytest.mark.parametrize("word", ["ps", "inspect", "up", "plan", "check", "reach", "doctor", "fault"])
 def test_the_help_names_the_keys_of_its_json(lab: Any, word: str) -> None:
     assert "--json: " in lab(word, "--help").stdout
 
@@ -68,7 +68,17 @@ def test_wrong_arguments_are_named(lab: Any, words: list[str], message: str) -> 
 
 
 @pytest.mark.parametrize(
-    "words", [["exec", "a", "--", "true"], ["shell", "a"], ["inspect"], ["logs", "a"], ["reach"], ["graph"], ["down"]]
+    "words",
+    [
+        ["exec", "a", "--", "true"],
+        ["shell", "a"],
+        ["inspect"],
+        ["logs", "a"],
+        ["reach"],
+        ["graph"],
+        ["down"],
+        ["fault"],
+    ],
 )
 def test_a_lab_that_is_not_running_is_wrong_input(lab: Any, name: str, words: list[str]) -> None:
     result = lab(*words, env={"HOMELAB_LAB": name}, code=ExitCode.WRONG_INPUT)
