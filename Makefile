@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # The build finds maturin in the virtual environment, and cargo also where rustup puts it.
 export PATH := $(CURDIR)/$(BIN):$(PATH):$(HOME)/.cargo/bin
 
-CRATES := $(wildcard wire proxy dns)
+CRATES := $(wildcard wire nat proxy dns)
 RUST := Cargo.toml Cargo.lock $(shell find $(CRATES) -name '*.rs' -o -name Cargo.toml)
 PURE_TESTS := $(wildcard tests/topology tests/plan tests/docs/test_topology_page.py) tests/test_architecture.py tests/test_repository.py
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet

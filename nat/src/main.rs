@@ -1,0 +1,7 @@
+//! The `natbox` command; all of it is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    natbox::run()
+}

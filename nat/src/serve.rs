@@ -1,0 +1,272 @@
+//! The running NAT: packets from the queues to the table, its fates back as verdicts; signals and questions in between.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::net::if_::if_nametoindex;
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::kernel::{give_up_privileges, Inbox, Queues, RawSocket};
+use crate::netlink::{self, Message, Queued};
+use crate::packet::{self, Packet};
+use crate::report;
+use crate::reset;
+use crate::rewrite;
+use crate::rules::{ADMITTED_MARK, ARRIVING_QUEUE, HAIRPIN_MARK, HAIRPIN_SOURCE_QUEUE, OUTBOUND_QUEUE};
+use crate::settings::{Settings, TcpUnsolicited};
+use crate::table::{Fate, Mark, Passage, Table};
+
+const QUEUES: [u16; 3] = [OUTBOUND_QUEUE, ARRIVING_QUEUE, HAIRPIN_SOURCE_QUEUE];
+/// Answers of the kernel to the requests that bind one queue.
+const ANSWERS_PER_QUEUE: u32 = 2;
+/// Packets that may wait in a queue; further ones are dropped, as by a router whose buffer is full.
+const LONGEST_QUEUE: u32 = 2048;
+/// Bytes of verdicts sent at once. With a longest packet more it still fits the socket's send buffer of 208 KiB.
+const BATCH_BYTES: usize = 64 * 1024;
+/// How long a program that asked for the table may take to read what does not fit a socket's buffer.
+const READER_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why a NAT cannot run, or cannot go on.
+#[derive(Debug)]
+pub(crate) enum ServeError {
+    /// The outside interface is not there.
+    NoInterface { name: String },
+    /// The host or the rights lack something.
+    Host { what: String, cause: io::Error },
+    /// It ran, and failed.
+    Failed { what: &'static str, cause: io::Error },
+}
+
+/// Translates until SIGTERM or SIGINT; calls `ready` once all queues are bound and privileges given up.
+pub(crate) fn until_signal(
+    settings: Settings,
+    seed: u64,
+    socket: Option<&Path>,
+    ready: impl FnOnce() -> io::Result<()>,
+) -> Result<(), ServeError> {
+    let host = |what: &str| {
+        let what = what.to_owned();
+        move |cause| ServeError::Host { what, cause }
+    };
+    let outside = if_nametoindex(settings.interface.as_str())
+        .map_err(|_| ServeError::NoInterface { name: settings.interface.clone() })?;
+    let listener = socket.map(listen).transpose()?;
+    let signals = signals().map_err(|errno| host("signalfd")(errno.into()))?;
+    let resets = match settings.tcp_unsolicited {
+        TcpUnsolicited::Reset => Some(RawSocket::open().map_err(host("a raw socket, for resets"))?),
+        TcpUnsolicited::Drop | TcpUnsolicited::Pass => None,
+    };
+    let queues = Queues::open().map_err(host("netlink socket for packet queues"))?;
+    let mut nat =
+        Nat { table: Table::new(settings, seed), queues, resets, start: Instant::now(), verdicts: Vec::new() };
+    let mut inbox = Inbox::new();
+    nat.bind(&mut inbox)?;
+    give_up_privileges().map_err(host("giving up privileges"))?;
+    ready().map_err(|cause| ServeError::Failed { what: "stdout", cause })?;
+    loop {
+        let woken = Woken::wait(&nat.queues, &signals, listener.as_ref())
+            .map_err(|errno| ServeError::Failed { what: "poll", cause: errno.into() })?;
+        if woken.by_packets {
+            nat.carry(&mut inbox, |_| Ok(()))?;
+        }
+        if woken.by_signal {
+            match signals.read_signal() {
+                Ok(Some(info)) if info.ssi_signo == libc::SIGHUP.unsigned_abs() => nat.table.flush(),
+                Ok(Some(_)) => return Ok(()),
+                Ok(None) | Err(_) => {}
+            }
+        }
+        if let (true, Some(listener)) = (woken.by_question, &listener) {
+            nat.answer(listener);
+        }
+    }
+}
+
+struct Nat {
+    table: Table,
+    /// Index of the outside interface.
+    outside: u32,
+    queues: Queues,
+    resets: Option<RawSocket>,
+    start: Instant,
+    verdicts: Vec<u8>,
+}
+
+/// The kernel's answer to a request.
+struct Answer {
+    sequence: u32,
+    error: i32,
+}
+
+impl Nat {
+    /// Binds the queues. Packets can come from the first before the last is bound, and get their verdicts.
+    fn bind(&mut self, inbox: &mut Inbox) -> Result<(), ServeError> {
+        let mut sequence = 1;
+        for queue in QUEUES {
+            let sent = self.queues.send(&netlink::bind(queue, LONGEST_QUEUE, sequence));
+            sent.map_err(|cause| ServeError::Host { what: format!("packet queue {queue}"), cause })?;
+            let mut last = 0;
+            while last < sequence + ANSWERS_PER_QUEUE - 1 {
+                self.carry(inbox, |answer| {
+                    last = answer.sequence;
+                    bound(queue, answer.error)
+                })?;
+            }
+            sequence += ANSWERS_PER_QUEUE;
+        }
+        Ok(())
+    }
+
+    /// Gives every waiting packet its verdict, and the kernel's answers to `answered`.
+    fn carry(
+        &mut self,
+        inbox: &mut Inbox,
+        mut answered: impl FnMut(Answer) -> Result<(), ServeError>,
+    ) -> Result<(), ServeError> {
+        let failed = |cause| ServeError::Failed { what: "packet queues", cause };
+        let now = self.start.elapsed();
+        let Self { table, outside, queues, resets, verdicts, .. } = self;
+        for mut datagram in queues.receive(inbox).map_err(failed)? {
+            while let Some(message) = netlink::next(&mut datagram) {
+                match message {
+                    Message::Packet(queued) => {
+                        let passage = passage_of(&queued, *outside);
+                        judge(table, resets.as_ref(), now, passage, queued, verdicts);
+                    }
+                    Message::Answer { sequence, error } => answered(Answer { sequence, error })?,
+                    Message::Other => {}
+                }
+            }
+            if verdicts.len() >= BATCH_BYTES {
+                queues.send(verdicts).map_err(failed)?;
+                verdicts.clear();
+            }
+        }
+        if !verdicts.is_empty() {
+            queues.send(verdicts).map_err(failed)?;
+            verdicts.clear();
+        }
+        Ok(())
+    }
+
+    /// Writes the table to whoever connected.
+    fn answer(&mut self, listener: &UnixListener) {
+        let Ok((mut stream, _)) = listener.accept() else { return };
+        let line = report::json_line(&mut self.table, self.start.elapsed());
+        // A reader that goes away or stands still is answered no further.
+        let _ = stream.set_write_timeout(Some(READER_PATIENCE)).and_then(|()| stream.write_all(line.as_bytes()));
+    }
+}
+
+fn passage_of(queued: &Queued<'_>, outside: u32) -> Passage {
+    match queued.queue {
+        OUTBOUND_QUEUE => Passage::Outbound,
+        ARRIVING_QUEUE if queued.arrived_by == outside => Passage::Inbound,
+        ARRIVING_QUEUE => Passage::Hairpin,
+        _ => Passage::HairpinSource,
+    }
+}
+
+fn judge(
+    table: &mut Table,
+    resets: Option<&RawSocket>,
+    now: Duration,
+    passage: Passage,
+    queued: Queued<'_>,
+    verdicts: &mut Vec<u8>,
+) {
+    let Queued { queue, id, payload, .. } = queued;
+    let Ok((packet, layout)) = packet::parse(payload) else {
+        // To the router itself, which knows what to do with it; never out with an inside address.
+        if matches!(passage, Passage::Inbound | Passage::Hairpin) {
+            netlink::accept(verdicts, queue, id, None, None);
+        } else {
+            table.count_unreadable();
+            netlink::drop(verdicts, queue, id);
+        }
+        return;
+    };
+    match table.decide(now, passage, &packet) {
+        Fate::Pass => netlink::accept(verdicts, queue, id, None, None),
+        Fate::Translate { rewrite, mark } => {
+            rewrite::apply(payload, &packet, &layout, &rewrite);
+            let mark = match mark {
+                Mark::None => None,
+                Mark::Hairpin => Some(HAIRPIN_MARK),
+                Mark::Admitted => Some(ADMITTED_MARK),
+            };
+            netlink::accept(verdicts, queue, id, Some(payload), mark);
+        }
+        Fate::Drop(_) => netlink::drop(verdicts, queue, id),
+        Fate::Reset => {
+            netlink::drop(verdicts, queue, id);
+            if let (Some(socket), Packet::Flow { flow, .. }) = (resets, packet) {
+                if let Some(answer) = reset::answer(payload, &layout) {
+                    socket.send(&answer, flow.source);
+                }
+            }
+        }
+    }
+}
+
+fn bound(queue: u16, error: i32) -> Result<(), ServeError> {
+    let what = match error {
+        0 => return Ok(()),
+        libc::EPERM => {
+            format!("packet queue {queue} (it takes CAP_NET_ADMIN here, and no other program that has the queue)")
+        }
+        _ => format!("packet queue {queue}"),
+    };
+    Err(ServeError::Host { what, cause: io::Error::from_raw_os_error(error) })
+}
+
+/// A socket that only its owner can ask. One that an ended natbox left is replaced.
+fn listen(path: &Path) -> Result<UnixListener, ServeError> {
+    let refused = |cause| ServeError::Host { what: path.display().to_string(), cause };
+    if matches!(UnixStream::connect(path), Err(error) if error.kind() == io::ErrorKind::ConnectionRefused) {
+        fs::remove_file(path).map_err(refused)?;
+    }
+    let listener = UnixListener::bind(path).map_err(refused)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(refused)?;
+    listener.set_nonblocking(true).map_err(refused)?;
+    Ok(listener)
+}
+
+fn signals() -> Result<SignalFd, Errno> {
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT] {
+        set.add(signal);
+    }
+    set.thread_block()?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+}
+
+/// What there is to do.
+struct Woken {
+    by_packets: bool,
+    by_signal: bool,
+    by_question: bool,
+}
+
+impl Woken {
+    fn wait(queues: &Queues, signals: &SignalFd, listener: Option<&UnixListener>) -> Result<Self, Errno> {
+        let mut watched =
+            vec![PollFd::new(queues.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        watched.extend(listener.map(|listener| PollFd::new(listener.as_fd(), PollFlags::POLLIN)));
+        match poll(&mut watched, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+        let is_ready = |index: usize| watched.get(index).and_then(|fd| fd.any()).unwrap_or(false);
+        Ok(Self { by_packets: is_ready(0), by_signal: is_ready(1), by_question: is_ready(2) })
+    }
+}
