@@ -4,9 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::checksum;
 
-pub(crate) const FIN: u8 = 0x01;
 pub(crate) const SYN: u8 = 0x02;
-pub(crate) const RST: u8 = 0x04;
 pub(crate) const ACK: u8 = 0x10;
 
 pub(crate) fn endpoint(text: &str) -> SocketAddrV4 {

@@ -67,7 +67,7 @@ pub(crate) fn until_signal(
     };
     let queues = Queues::open().map_err(host("netlink socket for packet queues"))?;
     let mut nat =
-        Nat { table: Table::new(settings, seed), queues, resets, start: Instant::now(), verdicts: Vec::new() };
+        Nat { table: Table::new(settings, seed), outside, queues, resets, start: Instant::now(), verdicts: Vec::new() };
     let mut inbox = Inbox::new();
     nat.bind(&mut inbox)?;
     give_up_privileges().map_err(host("giving up privileges"))?;

@@ -258,6 +258,12 @@ impl Table {
         }
     }
 
+    /// Whether nothing is left of any session.
+    #[cfg(test)]
+    pub(super) fn is_clean(&self) -> bool {
+        self.dynamic.is_empty() && self.routers.is_empty() && self.deadlines.is_empty() && self.subscribers.is_empty()
+    }
+
     fn lay_forwards(&mut self) {
         for forward in self.settings.forwards.clone() {
             self.forwarded.entry((forward.protocol, forward.to)).or_insert(forward.port);

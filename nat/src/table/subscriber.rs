@@ -32,6 +32,11 @@ impl Subscribers {
         Self { known: HashMap::new(), holders: HashMap::new(), turn: 0 }
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.known.is_empty() && self.holders.is_empty()
+    }
+
     pub(crate) fn sessions_of(&self, inside: Ipv4Addr) -> u32 {
         self.known.get(&inside).map_or(0, |subscriber| subscriber.sessions)
     }
