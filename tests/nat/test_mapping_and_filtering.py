@@ -41,14 +41,6 @@ def servers(lab: Lab) -> Iterator[dict[Endpoint, socket.socket]]:
         }
 
 
-def hears(listener: socket.socket, text: bytes, *, timeout: float) -> bool:
-    listener.settimeout(timeout)
-    try:
-        return text in listener.recv(100)
-    except TimeoutError:
-        return False
-
-
 @pytest.mark.parametrize(("mapping", "filtering"), list(itertools.product(BEHAVIOURS, BEHAVIOURS)))
 def test_each_combination(lab: Lab, natbox: Translate, mapping: str, filtering: str) -> None:
     with natbox(mapping=mapping, filtering=filtering), servers(lab) as outside, lab["alice"].udp(4000) as inside:
@@ -60,9 +52,7 @@ def test_each_combination(lab: Lab, natbox: Translate, mapping: str, filtering: 
         senders = sorted((OTHER_PORT, OTHER_ADDRESS, FIRST), key=lambda sender: sender not in DIFFERENT[filtering])
         for sender in senders:
             outside[sender].sendto(repr(sender).encode(), mapped)
-        heard = []
-        for _ in range(3 - len(DIFFERENT[filtering])):
-            heard.append(inside.recv(100).decode())
+        heard = [inside.recv(100).decode() for _ in range(3 - len(DIFFERENT[filtering]))]
         assert heard == [repr(sender) for sender in senders if sender not in DIFFERENT[filtering]]
     with natbox(mapping=mapping, filtering=filtering), servers(lab) as outside, lab["alice"].udp(4000) as inside:
         mapped_by = {}
