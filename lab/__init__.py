@@ -1,7 +1,7 @@
 """Homelab Lab: whole home networks made real on one Linux kernel, to be asked questions.
 
 The names for tests and scripts: `Lab` (a running lab), `Node` (a machine of it), `Process` (a program in a node),
-`load_topology`, and the errors.
+`load_topology`, `mesh_paths` (which `Way` the packets of a mesh take), and the errors.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from lab.errors import HostError, LabError, ProbeError, RealiseError, TopologyError, UsageError
 
 if TYPE_CHECKING:
+    from lab.mesh.ask import mesh_paths
+    from lab.mesh.paths import Way
     from lab.realise.asking import wait_until
     from lab.realise.lab import Lab
     from lab.realise.node import Node
@@ -23,7 +25,9 @@ _LAZY = {
     "Lab": "lab.realise.lab",
     "Node": "lab.realise.node",
     "Process": "lab.realise.running",
+    "Way": "lab.mesh.paths",
     "load_topology": "lab.topology.load",
+    "mesh_paths": "lab.mesh.ask",
     "wait_until": "lab.realise.asking",
 }
 
@@ -44,6 +48,8 @@ __all__ = [
     "RealiseError",
     "TopologyError",
     "UsageError",
+    "Way",
     "load_topology",
+    "mesh_paths",
     "wait_until",
 ]

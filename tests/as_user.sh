@@ -38,6 +38,8 @@ install_for_all() {
 }
 
 make_user
+# As udev leaves it on every host (50-udev-default.rules); a container may have it for root alone.
+if [ -c /dev/net/tun ]; then chmod 0666 /dev/net/tun; fi
 folder=$(mktemp -d /tmp/lab-as-user.XXXXXX)
 trap 'rm -rf "$folder"' EXIT
 install_for_all

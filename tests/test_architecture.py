@@ -19,7 +19,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"topology"}),
     frozenset({"plan", "draw", "host"}),
     frozenset({"realise"}),
-    frozenset({"probe"}),
+    frozenset({"probe", "mesh"}),
     frozenset({"report"}),
     frozenset({"cli", "pytest_plugin"}),
     frozenset({"demo", "__main__"}),

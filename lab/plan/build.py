@@ -12,11 +12,13 @@ from lab.plan.step import (
     Certificate,
     ConnectToSwitch,
     CreateCertificates,
+    CreateMeshKeys,
     CreateNode,
     CreateSshKeys,
     CreateSwitch,
     ImpairLink,
     LoadRuleset,
+    MeshEnd,
     Plan,
     Ready,
     ScheduleLink,
@@ -91,7 +93,8 @@ def _name_files(topology: Topology) -> list[Step]:
     for node in topology.nodes:
         networks = tuple(interface.network for interface in node.interfaces)
         own = "".join(f"{address} {' '.join(names)}\n" for address, names in node.hosts)
-        hosts[own + "".join(neighbours[network] for network in networks)].append(node.name)
+        near = "".join(neighbours[network] for network in networks)
+        hosts[own + near + _mesh_names(node, topology)].append(node.name)
         resolvers["".join(f"nameserver {address}\n" for address in node.dns)].append(node.name)
     loopback = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
     return [
@@ -107,6 +110,12 @@ def _neighbours(topology: Topology) -> dict[str, str]:
         for interface in node.interfaces:
             lines[interface.network] += [f"{address.ip} {node.name}\n" for address in interface.addresses]
     return {network: "".join(found) for network, found in lines.items()}
+
+
+def _mesh_names(node: Node, topology: Topology) -> str:
+    """The hosts lines of the node's meshes: nas.tailnet is nas by its address in there."""
+    own = [mesh for mesh in topology.meshes if any(member.node == node.name for member in mesh.members)]
+    return "".join(f"{each.address.ip} {each.node}.{mesh.domain}\n" for mesh in own for each in mesh.members)
 
 
 def _create_node(node: Node) -> CreateNode:
@@ -209,6 +218,15 @@ def _keys(topology: Topology) -> list[Step]:
     return [
         *([CreateSshKeys(servers)] if servers else []),
         *([CreateCertificates(certificates)] if certificates else []),
+        *(
+            CreateMeshKeys(
+                mesh.name,
+                str(mesh.driver),
+                mesh.port,
+                tuple(MeshEnd(each.node, str(each.address)) for each in mesh.members),
+            )
+            for mesh in topology.meshes
+        ),
     ]
 
 

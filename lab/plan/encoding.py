@@ -7,9 +7,9 @@ from dataclasses import fields
 from functools import cache
 from typing import Any, get_args
 
-from lab.plan.step import Certificate, Plan, Ready, SshServer, Step
+from lab.plan.step import Certificate, MeshEnd, Plan, Ready, SshServer, Step
 
-_PARTS = {part.__name__: part for part in (*get_args(Step), Certificate, Ready, SshServer)}
+_PARTS = {part.__name__: part for part in (*get_args(Step), Certificate, MeshEnd, Ready, SshServer)}
 
 
 def to_json(plan: Plan, *, indent: int | None = None) -> str:

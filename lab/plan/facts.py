@@ -21,6 +21,7 @@ def facts(topology: Topology) -> dict[str, Any]:
                 "name": network.name,
                 "prefixes": [str(prefix) for prefix in network.prefixes],
                 "point_to_point": network.point_to_point,
+                "internet": network.internet,
                 "mtu": network.mtu,
             }
             for network in topology.networks
@@ -50,6 +51,25 @@ def facts(topology: Topology) -> dict[str, Any]:
                 "nat": nat_facts(node),
             }
             for node in topology.nodes
+        ],
+        "meshes": [
+            {
+                "name": mesh.name,
+                "driver": str(mesh.driver),
+                "prefix": str(mesh.prefix),
+                "domain": mesh.domain,
+                "port": mesh.port,
+                "members": [
+                    {
+                        "node": member.node,
+                        "address": str(member.address),
+                        "lighthouse": member.is_lighthouse,
+                        "relay": member.is_relay,
+                    }
+                    for member in mesh.members
+                ],
+            }
+            for mesh in topology.meshes
         ],
     }
 

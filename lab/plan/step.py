@@ -202,6 +202,28 @@ class CreateCertificates:
 
 
 @dataclass(frozen=True, slots=True)
+class MeshEnd:
+    """A member of a mesh that needs keys."""
+
+    node: str
+    address: str  # in the mesh: "10.144.0.3/16"
+
+
+@dataclass(frozen=True, slots=True)
+class CreateMeshKeys:
+    """Make fresh keys for the members of a mesh, in the folders of its service, and make them known to each other."""
+
+    mesh: str  # also the name of the service in each member
+    driver: str
+    port: int  # UDP, of every member; of nebula also TCP on loopback, for questions
+    members: tuple[MeshEnd, ...]
+
+    def describe(self) -> str:
+        members = ", ".join(f"{member.node} {member.address}" for member in self.members)
+        return f"create {self.driver} keys for {self.mesh}, port {self.port}: {members}"
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """How to know that a service works; `kind` is port, log, command or started."""
 
@@ -266,6 +288,7 @@ Step = (
     | ScheduleLink
     | CreateSshKeys
     | CreateCertificates
+    | CreateMeshKeys
     | StartService
 )
 

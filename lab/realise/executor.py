@@ -15,6 +15,7 @@ from lab.plan.step import (
     AddRoute,
     ConnectToSwitch,
     CreateCertificates,
+    CreateMeshKeys,
     CreateNode,
     CreateSshKeys,
     CreateSwitch,
@@ -32,6 +33,7 @@ from lab.realise.nodes import FABRIC, Nodes
 from lab.realise.process import Command, start
 
 Progress = Callable[[str, int, int], None]
+KeyStep = CreateSshKeys | CreateCertificates | CreateMeshKeys
 
 _PHASES: dict[type[Step], str] = {
     ShareFile: "names",
@@ -47,6 +49,7 @@ _PHASES: dict[type[Step], str] = {
     ScheduleLink: "impairments",
     CreateSshKeys: "keys",
     CreateCertificates: "keys",
+    CreateMeshKeys: "keys",
     StartService: "services",
 }
 
@@ -76,7 +79,7 @@ class Executor:
         for step in plan.steps:
             if isinstance(step, CreateNode):
                 self.nodes.filesystem.make_node_folders(step.node)
-        key_maker = self._make_keys([s for s in plan.steps if isinstance(s, CreateSshKeys | CreateCertificates)])
+        key_maker = self._make_keys([s for s in plan.steps if isinstance(s, KeyStep)])
         for phase, group in groupby(plan.steps, key=lambda step: _PHASES[type(step)]):
             steps = list(group)
             self.progress(phase, 0, len(steps))
@@ -122,7 +125,7 @@ class Executor:
                 self.nodes.requests_of(step.node).add_address(step)
             case AddRoute():
                 self.nodes.requests_of(step.node).add_route(step)
-            case LoadRuleset() | CreateSshKeys() | CreateCertificates():
+            case LoadRuleset() | CreateSshKeys() | CreateCertificates() | CreateMeshKeys():
                 pass
             case ImpairLink() | ScheduleLink() | StartService():
                 pass  # of the running lab's own parts
@@ -150,7 +153,7 @@ class Executor:
                 why = complaint.strip() or f"exit status {os.waitstatus_to_exitcode(status)}"
                 raise HostError(f"node {step.node}: {step.program} refused its ruleset: {why}\n{step.text}")
 
-    def _make_keys(self, steps: list[CreateSshKeys | CreateCertificates]) -> int | None:
+    def _make_keys(self, steps: list[KeyStep]) -> int | None:
         """Make keys beside the building, in a child, for it takes about as long."""
         if not steps:
             return None
@@ -159,13 +162,16 @@ class Executor:
         if pid:
             return pid
         try:
-            from lab.realise import keys
+            from lab.realise import keys, mesh_keys
 
             for step in steps:
-                if isinstance(step, CreateSshKeys):
-                    keys.create_ssh_keys(step, filesystem)
-                else:
-                    keys.create_certificates(step, filesystem)
+                match step:
+                    case CreateSshKeys():
+                        keys.create_ssh_keys(step, filesystem)
+                    case CreateCertificates():
+                        keys.create_certificates(step, filesystem)
+                    case CreateMeshKeys():
+                        mesh_keys.create_mesh_keys(step, filesystem)
             os._exit(0)
         except BaseException as error:  # noqa: BLE001 - a forked child must end here, whatever happened
             Path("/run/keys-failed").write_text(repr(error))

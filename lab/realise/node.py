@@ -37,12 +37,16 @@ class Node:
         return f"<node {self.name} of lab {self.lab.name}>"
 
     def addresses(self, network: str | None = None) -> list[IPv4Interface | IPv6Interface]:
-        """The node's addresses with their prefix lengths, of one network or of all, IPv4 before IPv6 as declared.
+        """The node's addresses with their prefix lengths, of all networks, or of one network or mesh.
 
         Raises:
             UsageError: the node is not attached to that network.
         """
         links = [link for link in self.facts["interfaces"] if network in (None, link["network"])]
+        meshes = [mesh for mesh in self.lab.facts["meshes"] if mesh["name"] == network]
+        own = [member["address"] for mesh in meshes for member in mesh["members"] if member["node"] == self.name]
+        if own:
+            return [ip_interface(address) for address in own]
         if not links and network is not None:
             known = ", ".join(link["network"] for link in self.facts["interfaces"])
             raise UsageError(f"{self.name} is not attached to {network!r}; it is to {known or 'nothing'}")

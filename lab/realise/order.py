@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pwd
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from lab import host
 from lab.errors import HostError, UsageError
 from lab.host import programs
+from lab.host.links import TUN_DEVICE
 from lab.plan.build import build
 from lab.plan.encoding import to_json
 from lab.plan.facts import facts
@@ -17,7 +19,20 @@ from lab.realise.identity import Ids, ids_of_this_user
 from lab.realise.message import Message
 from lab.realise.starting import SOURCE
 from lab.topology.load import load_topology
-from lab.topology.model import Topology
+from lab.topology.model import MeshDriver, Topology
+
+_MESH_PACKAGES = {
+    "nebula": "nebula",
+    "nebula-cert": "nebula",
+    "wg": "wireguard-tools",
+    "wireguard-go": "wireguard-go",
+    "ip": "iproute2",
+    "ssh": "openssh-client",
+}
+_MESH_PROGRAMS = {
+    MeshDriver.NEBULA: ("nebula", "nebula-cert", "ssh"),
+    MeshDriver.WIREGUARD: ("wg", "wireguard-go", "ip"),
+}
 
 
 def order(file: Path, name: str | None, *, services: bool, keep_failed: bool) -> tuple[str, Message]:
@@ -59,6 +74,7 @@ def require_host(topology: Topology, plan: Plan) -> None:
             raise HostError(
                 f"{loader} is missing, and this topology has NAT or firewalls: sudo apt-get install {package}"
             )
+    require_mesh(topology)
     starts = [step for step in plan.steps if isinstance(step, StartService)]
     for step in starts:
         if "/" not in step.argv[0] and programs.find(step.argv[0]) is None:
@@ -82,6 +98,32 @@ def require_host(topology: Topology, plan: Plan) -> None:
                 "Without services: `lab up --no-services`\n"
                 f"{host.refusal(each for each in host.examine() if each.name == 'user ids')}"
             )
+
+
+def require_mesh(topology: Topology, tun_device: str = TUN_DEVICE) -> None:
+    """The programs of the meshes' drivers, and the device that tunnels are made with.
+
+    Raises:
+        HostError: one is missing, or the device is not for this user.
+    """
+    wanted = {program for mesh in topology.meshes for program in _MESH_PROGRAMS[mesh.driver]}
+    missing = sorted(program for program in wanted if programs.find(program) is None)
+    if missing:
+        names = ", ".join(mesh.name for mesh in topology.meshes)
+        packages = " ".join(sorted({_MESH_PACKAGES[program] for program in missing}))
+        raise HostError(
+            f"{', '.join(missing)}: missing on this host, and the mesh {names} needs it: "
+            f"sudo apt-get install --no-install-recommends {packages}"
+        )
+    if topology.meshes and not Path(tun_device).exists():
+        raise HostError(
+            f"mesh {topology.meshes[0].name}: no {tun_device}, which makes its interfaces: sudo modprobe tun"
+        )
+    if topology.meshes and not os.access(tun_device, os.R_OK | os.W_OK):
+        raise HostError(
+            f"mesh {topology.meshes[0].name}: this user may not open {tun_device}, which makes its interfaces: "
+            f"sudo chmod 0666 {tun_device} (udev does so at boot)"
+        )
 
 
 def _folders_to_keep(file: Path) -> list[str]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lab.topology.draft import NodeDraft
     from lab.topology.faults import Fault
     from lab.topology.include import Gathered
-    from lab.topology.model import Address, Network
+    from lab.topology.model import Address, Mesh, Network
     from lab.topology.source import At
 
 
@@ -25,6 +25,8 @@ class Directory:
         self.gathered = gathered
         self.networks = networks
         self.nodes = nodes
+        self.mesh_addresses: dict[str, dict[str, Address]] = {}  # by node, by mesh
+        self.mesh_names: dict[str, Address] = {}  # nas.tailnet
         self._internet = next((network.name for network in networks.values() if network.internet), None)
 
     def node(
@@ -68,6 +70,12 @@ class Directory:
             self.nearest(node, seen_from), key=lambda address: (address.version not in families, address.version)
         )
         return nearest[0] if nearest else None
+
+    def add_mesh(self, mesh: Mesh) -> None:
+        """Make the members' names and addresses in a mesh known."""
+        for member in mesh.members:
+            self.mesh_addresses.setdefault(member.node, {})[mesh.name] = member.address.ip
+            self.mesh_names[f"{member.node}.{mesh.domain}"] = member.address.ip
 
     def is_on_a_network(self, address: Address) -> bool:
         """Whether some network's prefix holds the address."""

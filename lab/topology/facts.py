@@ -61,6 +61,9 @@ class Facts:
             for address in interface.addresses:
                 if address.version == version:
                     addresses.setdefault(interface.network, str(address.ip))
+        for mesh, own in self._directory.mesh_addresses.get(node.name, {}).items():
+            if own.version == version:
+                addresses[mesh] = str(own)
         fact = _leaf(addresses, [*before, head], path[1:])
         return _UNSAID if isinstance(fact, Unknown) and not node.is_whole else fact
 

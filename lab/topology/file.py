@@ -49,13 +49,14 @@ class AsWritten(BaseModel):
 
 
 class TopologyFile(AsWritten):
-    """The top of a file; networks and nodes are shaped one by one, so that a fault in one leaves the others."""
+    """The top of a file; networks, nodes and meshes are shaped one by one, so that a fault in one leaves the others."""
 
     name: str | None = None
     include: list[str] = []
     dns: list[str] = []
     networks: dict[str, Any] = {}
     nodes: dict[str, Any] = {}
+    mesh: dict[str, Any] = {}
 
 
 class NetworkFile(AsWritten):

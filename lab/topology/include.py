@@ -1,4 +1,4 @@
-"""A file and all it includes -> every network and node as written, each with its place; given twice is a fault."""
+"""A file and all it includes -> every network, node, mesh as written, each with its place; given twice is a fault."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING
 from lab.topology import names
 from lab.topology.faults import Wrong, shown
 from lab.topology.file import NetworkFile, NodeFile, TopologyFile
+from lab.topology.mesh_file import MeshFile
 from lab.topology.shape import shape, shape_what_is_sound
 from lab.topology.source import At, read_source
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import BaseModel
+
     from lab.topology.faults import Fault
     from lab.topology.source import Source
 
@@ -29,6 +34,7 @@ class Gathered:
     dns: list[str] = field(default_factory=list)
     networks: dict[str, tuple[At, NetworkFile | None]] = field(default_factory=dict)
     nodes: dict[str, tuple[At, NodeFile | None]] = field(default_factory=dict)
+    meshes: dict[str, tuple[At, MeshFile | None]] = field(default_factory=dict)
     partial: set[str] = field(default_factory=set)  # nodes that were shaped without their faulty parts
 
 
@@ -61,6 +67,8 @@ class _Gatherer:
             self._network(name, top.networks.get(name), at / "networks" / name)
         for name in _keys(source, "nodes"):
             self._node(name, top.nodes.get(name), at / "nodes" / name)
+        for name in _keys(source, "mesh"):
+            self._mesh(name, top.mesh.get(name), at / "mesh" / name)
         self.open.append(_resolved(file))
         for index, path in enumerate(top.include):
             self._include(file.parent / path, at / "include" / index, path)
@@ -84,7 +92,7 @@ class _Gatherer:
 
     def _rescued(self, data: dict[str, object], at: At) -> TopologyFile:
         """What of a file with faults at its top still can be read; those faults are noted."""
-        parts = {key: data[key] for key in ("name", "include", "dns", "networks", "nodes") if key in data}
+        parts = {key: data[key] for key in ("name", "include", "dns", "networks", "nodes", "mesh") if key in data}
         sound = {key: part for key, part in parts.items() if shape(TopologyFile, {key: part}, at, []) is not None}
         return TopologyFile.model_validate(sound)
 
@@ -108,15 +116,18 @@ class _Gatherer:
             if not is_whole:
                 self.gathered.partial.add(name)
 
+    def _mesh(self, name: str, data: object, at: At) -> None:
+        self._check_name(names.MESH, name, at)
+        if self._is_new(name, at, self.gathered.meshes):
+            self.gathered.meshes[name] = (at, None if data is None else shape(MeshFile, data, at, self.faults))
+
     def _check_name(self, rule: names.NameRule, name: str, at: At) -> None:
         try:
             rule.check(name)
         except Wrong as wrong:
             self.faults.append(at.fault(str(wrong), of_key=True))
 
-    def _is_new(
-        self, name: str, at: At, known: dict[str, tuple[At, NetworkFile | None]] | dict[str, tuple[At, NodeFile | None]]
-    ) -> bool:
+    def _is_new(self, name: str, at: At, known: Mapping[str, tuple[At, BaseModel | None]]) -> bool:
         if name not in known:
             return True
         first = known[name][0].where(of_key=True)

@@ -184,6 +184,35 @@ class SshAccess:
     clients: tuple[str, ...]
 
 
+class MeshDriver(StrEnum):
+    """The program that makes a mesh."""
+
+    NEBULA = "nebula"
+    WIREGUARD = "wireguard"
+
+
+@dataclass(frozen=True, slots=True)
+class MeshMember:
+    """A node in a mesh."""
+
+    node: str
+    address: IPv4Interface  # in the mesh, with the length of its prefix
+    is_lighthouse: bool  # the others know its addresses beforehand
+    is_relay: bool  # passes on what two members cannot send each other
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """An overlay network: its members reach each other by their addresses in it, wherever their links lead."""
+
+    name: str  # also of the interface and of the service in each member
+    driver: MeshDriver
+    prefix: IPv4Network
+    domain: str  # nas.DOMAIN is the member nas
+    port: int  # UDP, of every member
+    members: tuple[MeshMember, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """A machine of the lab."""
@@ -233,3 +262,4 @@ class Topology:
     nodes: tuple[Node, ...]
     ssh: tuple[SshAccess, ...]
     impaired: tuple[ImpairedLink, ...] = ()
+    meshes: tuple[Mesh, ...] = ()

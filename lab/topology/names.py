@@ -38,6 +38,11 @@ NETWORK = NameRule(
     "a network's name is 1 to 15 of a-z, 0-9 and inner -, as interfaces take it",
     reserved=RESERVED_INTERFACES,
 )
+MESH = NameRule(
+    r"[a-z0-9](?:[a-z0-9-]{0,13}[a-z0-9])?",
+    "a mesh's name is 1 to 15 of a-z, 0-9 and inner -, as interfaces take it",
+    reserved=RESERVED_INTERFACES,
+)
 INTERFACE = NameRule(
     r"[A-Za-z0-9_.-]{1,15}",
     "an interface's name is 1 to 15 of letters, digits, _ . and -",

@@ -52,7 +52,7 @@ def hosts_entries(
         except Wrong as wrong:
             faults.append(at.fault(str(wrong), of_key=True))
         for index, text in enumerate(written):
-            address = as_address(text)
+            address = as_address(text) or directory.mesh_names.get(text)
             if address is not None:
                 entries.setdefault(address, []).append(name)
                 continue

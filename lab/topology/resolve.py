@@ -9,6 +9,7 @@ from lab.topology.draft import draft_nodes
 from lab.topology.firewall import resolve_firewall
 from lab.topology.impaired_links import impaired_links
 from lab.topology.interfaces import attach
+from lab.topology.mesh_paths import Paths
 from lab.topology.model import Node, Topology
 from lab.topology.nat import resolve_nat
 from lab.topology.networks import check_cables, resolve_networks
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from lab.topology.draft import NodeDraft
     from lab.topology.faults import Fault
     from lab.topology.include import Gathered
+    from lab.topology.model import Mesh, Service
     from lab.topology.source import At
 
 
@@ -34,8 +36,10 @@ def resolve(name: str, file: Path, gathered: Gathered, top: At, faults: list[Fau
     check_cables(gathered, nodes, faults)
     attach(nodes, faults)
     directory = Directory(gathered, networks, nodes)
-    services, ssh = resolve_services(name, directory, faults)
-    routes = work_out(networks.values(), [_station(node) for node in nodes.values()])
+    worked_out = work_out(networks.values(), [_station(node) for node in nodes.values()])
+    routes = {node.name: merge(worked_out[node.name], given_routes(node, faults)) for node in nodes.values()}
+    meshes, of_meshes = _meshes(directory, Paths(nodes, routes), faults)
+    services, ssh = resolve_services(name, directory, of_meshes, faults)
     meant: list[Node] = []
     for node in nodes.values():
         nat = resolve_nat(node, directory, faults)
@@ -45,7 +49,7 @@ def resolve(name: str, file: Path, gathered: Gathered, top: At, faults: list[Fau
                 role=node.role,
                 image=node.written.image,
                 interfaces=node.interfaces,
-                routes=merge(routes[node.name], given_routes(node, faults)),
+                routes=routes[node.name],
                 nat=nat,
                 firewall=resolve_firewall(node, nat, directory, faults),
                 dns=resolvers(node, gathered.dns, top, directory, faults),
@@ -54,7 +58,20 @@ def resolve(name: str, file: Path, gathered: Gathered, top: At, faults: list[Fau
                 services=services.get(node.name, ()),
             )
         )
-    return Topology(name, file, tuple(networks.values()), tuple(meant), ssh, impaired_links(nodes, faults))
+    return Topology(name, file, tuple(networks.values()), tuple(meant), ssh, impaired_links(nodes, faults), meshes)
+
+
+def _meshes(
+    directory: Directory, paths: Paths, faults: list[Fault]
+) -> tuple[tuple[Mesh, ...], dict[str, tuple[Service, ...]]]:
+    """Nothing of the kind is imported for a topology without."""
+    if not directory.gathered.meshes:
+        return (), {}
+    from lab.topology.mesh import resolve_meshes
+    from lab.topology.mesh_services import mesh_services
+
+    meshes = resolve_meshes(directory, paths, faults)
+    return meshes, mesh_services(meshes, directory, paths)
 
 
 def _check_nodes(gathered: Gathered, top: At, faults: list[Fault]) -> None:

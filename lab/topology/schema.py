@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from lab.topology.file import NetworkFile, NodeFile, TopologyFile
+from lab.topology.mesh_file import MeshFile
 from lab.topology.service_file import RunFile
 from lab.topology.services.catalogue import CATALOGUE
 
@@ -17,12 +18,13 @@ _TEMPLATE = "#/$defs/{model}"
 def json_schema() -> dict[str, Any]:
     """The schema, draft 2020-12."""
     services: list[type[BaseModel]] = [RunFile, *(known.written for known in CATALOGUE.values())]
-    models: list[type[BaseModel]] = [TopologyFile, NetworkFile, NodeFile, *services]
+    models: list[type[BaseModel]] = [TopologyFile, NetworkFile, NodeFile, MeshFile, *services]
     _, schema = models_json_schema([(model, "validation") for model in models], ref_template=_TEMPLATE)
     definitions = schema["$defs"]
     top = definitions.pop("TopologyFile")
     top["properties"]["networks"]["additionalProperties"] = _reference(NetworkFile)
     top["properties"]["nodes"]["additionalProperties"] = _reference(NodeFile)
+    top["properties"]["mesh"]["additionalProperties"] = _reference(MeshFile)
     definitions["NodeFile"]["properties"]["services"]["additionalProperties"] = {
         "oneOf": [_reference(s) for s in services]
     }

@@ -29,6 +29,8 @@ from lab.topology.shape import shape
 from lab.topology.texts import Texts
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lab.topology.directory import Directory
     from lab.topology.faults import Fault
     from lab.topology.service_file import ReadyFile
@@ -40,9 +42,9 @@ Written = dict[str, ServiceKeys | None]  # of a node, by name; None: its shape h
 
 
 def resolve_services(
-    lab: str, directory: Directory, faults: list[Fault]
+    lab: str, directory: Directory, of_meshes: Mapping[str, tuple[Service, ...]], faults: list[Fault]
 ) -> tuple[dict[str, tuple[Service, ...]], tuple[SshAccess, ...]]:
-    """The services of every node, and who may log in where."""
+    """The services of every node, those of its meshes first, and who may log in where."""
     shapes: dict[str, Written] = {}  # by the place of the node, which copies share
     written: dict[str, Written] = {}
     for node in directory.nodes.values():
@@ -52,16 +54,19 @@ def resolve_services(
         written[node.name] = shapes[place]
     ssh = _ssh_servers(written, directory, faults)
     unsure = frozenset(node for node, every in written.items() if None in every.values())
+    known = {
+        node: {**dict.fromkeys(each.name for each in of_meshes.get(node, ())), **own} for node, own in written.items()
+    }
     texts = Texts(faults)
     services: dict[str, tuple[Service, ...]] = {}
     for node in directory.nodes.values():
-        found: list[Service] = []
+        found: list[Service] = [*of_meshes.get(node.name, ())]
         for name, keys in written[node.name].items():
             if keys is None:
                 continue
             at = node.at / "services" / name
             setting = Setting(name, node, at, directory, Facts(lab, directory, node, name), texts, faults, ssh, unsure)
-            service = _service(keys, setting, written)
+            service = _service(keys, setting, known)
             if service is not None:
                 found.append(service)
         services[node.name] = tuple(found)

@@ -22,6 +22,7 @@ from lab.plan.step import (
     AddRoute,
     ConnectToSwitch,
     CreateCertificates,
+    CreateMeshKeys,
     CreateNode,
     CreateSshKeys,
     CreateSwitch,
@@ -195,7 +196,7 @@ def test_without_services_there_are_none_and_no_keys_for_them(file: Path) -> Non
     assert bare.steps == tuple(
         step
         for step in whole.steps
-        if not isinstance(step, CreateSshKeys | CreateCertificates)
+        if not isinstance(step, CreateSshKeys | CreateCertificates | CreateMeshKeys)
         and not (isinstance(step, StartService) and (step.node, step.service) in of_services)
     )
 

@@ -23,6 +23,26 @@ nodes:
     links: {wire: auto}
     services: {web: {run: sleep 60, ready: {tcp: 80}, ports: [tcp/80, udp/443]}, quiet: {run: sleep 60}}
 """
+MESH = """
+mesh: {net: {driver: wireguard, prefix: 10.9.0.0/24, lighthouses: [gate], members: [nas], domain: net.example}}
+"""
+
+
+def test_the_facts_of_a_mesh(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(TOPOLOGY + MESH)
+    assert facts(load_topology(tmp_path / "small.yaml"))["meshes"] == [
+        {
+            "name": "net",
+            "driver": "wireguard",
+            "prefix": "10.9.0.0/24",
+            "domain": "net.example",
+            "port": 51820,
+            "members": [
+                {"node": "gate", "address": "10.9.0.1/24", "lighthouse": True, "relay": True},
+                {"node": "nas", "address": "10.9.0.2/24", "lighthouse": False, "relay": False},
+            ],
+        }
+    ]
 
 
 def test_the_facts_of_a_topology(tmp_path: Path) -> None:
@@ -31,8 +51,14 @@ def test_the_facts_of_a_topology(tmp_path: Path) -> None:
         "name": "mine",
         "file": str(tmp_path.resolve() / "small.yaml"),
         "networks": [
-            {"name": "lan", "prefixes": ["192.0.2.0/24", "2001:db8::/64"], "point_to_point": False, "mtu": 1500},
-            {"name": "wire", "prefixes": ["10.0.0.0/31"], "point_to_point": True, "mtu": 1500},
+            {
+                "name": "lan",
+                "prefixes": ["192.0.2.0/24", "2001:db8::/64"],
+                "point_to_point": False,
+                "internet": False,
+                "mtu": 1500,
+            },
+            {"name": "wire", "prefixes": ["10.0.0.0/31"], "point_to_point": True, "internet": False, "mtu": 1500},
         ],
         "nodes": [
             {
@@ -106,6 +132,7 @@ def test_the_facts_of_a_topology(tmp_path: Path) -> None:
                 "nat": None,
             },
         ],
+        "meshes": [],
     }
 
 

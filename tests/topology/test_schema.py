@@ -20,7 +20,13 @@ REQUIRED = {  # what makes a service of each kind valid
     "dnsmasq": "",
     "ssh_tunnel": ', to: b, forwards: ["80:localhost:80"]',
 }
-MISSHAPEN = ["shape.yaml", "shape_of_nat_and_firewall.yaml", "services.yaml", "list_at_the_top.yaml"]
+MISSHAPEN = [
+    "shape.yaml",
+    "shape_of_meshes.yaml",
+    "shape_of_nat_and_firewall.yaml",
+    "services.yaml",
+    "list_at_the_top.yaml",
+]
 
 
 def data_of(file: Path) -> object:
@@ -74,6 +80,7 @@ def test_a_misspelt_key_is_refused_at_every_level() -> None:
         "nodes: {a: {x: 1}}",
         "nodes: {a: {links: {b: {x: 1}}}}",
         "nodes: {a: {services: {s: {run: x, x: 1}}}}",
+        "mesh: {a: {driver: nebula, prefix: 10.0.0.0/8, lighthouses: [a], x: 1}}",
         "nodes: {a: {services: {s: {run: x, files: {f: {x: 1}}}}}}",
     ):
         source = parse(Path("t.yaml"), text, [])

@@ -79,7 +79,7 @@ def _record(name: str, targets: list[str], setting: Setting, at: At) -> list[str
         setting.faults.append(at.fault(str(wrong), of_key=True))
     found: list[Address] = []
     for index, target in enumerate(targets):
-        address = as_address(target)
+        address = as_address(target) or setting.directory.mesh_names.get(target)
         if address is not None:
             found.append(address)
             continue

@@ -1,0 +1,87 @@
+"""What the drivers configure: each key of the language and each fact of the topology has its place there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.topology.load import load_topology
+from lab.topology.model import ReadyLog, Service, Topology
+
+FILE = Path(__file__).parents[1] / "valid" / "meshes.yaml"
+
+
+@pytest.fixture(scope="module")
+def topology() -> Topology:
+    return load_topology(FILE)
+
+
+def service_of(topology: Topology, node: str, name: str) -> Service:
+    (found,) = (s for each in topology.nodes if each.name == node for s in each.services if s.name == name)
+    return found
+
+
+def configuration(topology: Topology, node: str, mesh: str = "tailnet") -> Any:
+    (file,) = service_of(topology, node, mesh).files
+    return json.loads(file.text)
+
+
+def test_members_know_lighthouses_and_neighbours_beforehand(topology: Topology) -> None:
+    assert configuration(topology, "nas")["static_host_map"] == {
+        "10.144.0.2": ["198.51.100.10:4242"],
+        "10.144.0.1": ["198.51.100.20:4242"],
+        "10.144.0.4": ["192.168.1.2:4242"],
+        "10.144.0.5": ["192.168.1.3:4242"],
+    }
+    assert configuration(topology, "vps-a")["static_host_map"] == {
+        "10.144.0.1": ["198.51.100.20:4242", "[2001:db8:1::20]:4242"]
+    }
+
+
+def test_lighthouses_are_asked_and_do_not_ask(topology: Topology) -> None:
+    nas, vps = (configuration(topology, node)["lighthouse"] for node in ("nas", "vps-a"))
+    assert (nas["am_lighthouse"], nas["hosts"]) == (False, ["10.144.0.2", "10.144.0.1"])
+    assert (vps["am_lighthouse"], vps["hosts"]) == (True, [])
+
+
+def test_relays_are_those_that_the_file_names(topology: Topology) -> None:
+    relaying = {node: configuration(topology, node)["relay"] for node in ("vps-a", "vps-b", "nas")}
+    assert [each["am_relay"] for each in relaying.values()] == [False, True, False]
+    assert relaying["nas"]["relays"] == ["10.144.0.1"]
+
+
+def test_no_overlay_is_a_way_of_another(topology: Topology) -> None:
+    allowed = configuration(topology, "nas")["lighthouse"]
+    assert allowed["remote_allow_list"]["10.144.0.0/16"] is False
+    assert allowed["remote_allow_list"]["10.145.0.0/29"] is False
+    assert allowed["local_allow_list"] == {"interfaces": {"tailnet": False, "spare": False}}
+
+
+def test_networks_that_are_not_the_internet_are_preferred(topology: Topology) -> None:
+    assert configuration(topology, "nas")["preferred_ranges"] == ["192.168.1.0/24"]
+
+
+def test_members_are_ready_once_a_lighthouse_answered(topology: Topology) -> None:
+    nas, vps = (service_of(topology, node, "tailnet") for node in ("nas", "vps-a"))
+    assert isinstance(nas.ready, ReadyLog)
+    assert r"(?:10\.144\.0\.2|10\.144\.0\.1)" in nas.ready.pattern
+    assert nas.after == ("vps-a/tailnet", "vps-b/tailnet")
+    assert vps.after == ()
+
+
+def test_wireguard_has_a_hub_and_neighbours(topology: Topology) -> None:
+    peers = {peer["node"]: peer for peer in configuration(topology, "nas", "spare")}
+    assert peers["vps-a"] == {
+        "node": "vps-a",
+        "allowed": ["10.145.0.0/29"],
+        "endpoint": "198.51.100.10:51821",
+        "keepalive": 5,
+    }
+    assert peers["guest-1"]["endpoint"] == "192.168.1.2:51821"
+    hub = {peer["node"]: peer for peer in configuration(topology, "vps-a", "spare")}
+    assert (hub["nas"]["allowed"], hub["nas"]["endpoint"]) == (["10.145.0.6/32"], None)
+    assert "--forward" in service_of(topology, "vps-a", "spare").argv
+    assert "--forward" not in service_of(topology, "nas", "spare").argv
