@@ -126,17 +126,18 @@ impl Table {
 
     /// A hairpinned packet once more, on its way in: its source becomes the sender's outside endpoint.
     fn hairpin_source(&mut self, packet: &Packet) -> Fate {
-        let source = match packet {
-            _ if self.settings.hairpin != Hairpin::ExternalSource => return Fate::Pass,
+        if self.settings.hairpin != Hairpin::ExternalSource {
+            return Fate::Pass;
+        }
+        let rewrite = match packet {
             Packet::Flow { flow, .. } => {
-                self.hairpins.get(&FlowKey::between(flow.protocol, flow.source, flow.destination)).copied()
+                let outside = self.hairpins.get(&FlowKey::of(flow)).copied();
+                outside.map(|outside| Rewrite { source: Some(outside), ..Rewrite::default() })
             }
-            Packet::Error { about, .. } if self.settings.is_outside(*about.destination.ip()) => Some(about.destination),
-            Packet::Error { .. } | Packet::Other { .. } => return Fate::Pass,
+            Packet::Error { about, .. } => self.hairpin_error_source(about),
+            Packet::Other { .. } => return Fate::Pass,
         };
-        let Some(source) = source else { return Fate::Drop(Drop::NoSession) };
-        let rewrite = Rewrite { source: Some(source), ..Rewrite::default() };
-        Fate::Translate { rewrite, mark: Mark::None }
+        rewrite.map_or(Fate::Drop(Drop::NoSession), |rewrite| Fate::Translate { rewrite, mark: Mark::None })
     }
 
     /// The outside endpoint that a packet from inside leaves by; made if need be.

@@ -57,6 +57,7 @@ OUTSIDE = "198.51.100.1"
 SECOND_OUTSIDE = "198.51.100.2"
 EAST, SECOND_EAST, WEST = "198.51.100.10", "198.51.100.11", "198.51.100.20"
 CONFIG = "/run/natbox.json"
+NARROW_MTU = 1280
 SOCKET = "/run/natbox.sock"
 
 
@@ -95,6 +96,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         # Nobody outside knows a way to the inside, so what reaches it has been translated.
         for name in ("east", "west", "hop"):
             lab[name].run(["ip", "route", "del", "192.168.1.0/24"], check=True)
+        lab["hop"].run(["ip", "link", "set", "beyond", "mtu", str(NARROW_MTU)], check=True)
         yield lab
 
 
@@ -114,7 +116,8 @@ def natbox(lab: Lab) -> Translate:
             assert process.stdout is not None
             assert process.stdout.readline() == "natbox: ready\n"
             yield NatBox(lab, process)
-            process.terminate()
-            assert process.wait(5) == 0
+            if process.returncode is None:
+                process.terminate()
+                assert process.wait(5) == 0
 
     return translate

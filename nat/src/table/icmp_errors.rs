@@ -7,7 +7,6 @@ use super::session::{Owner, SessionKey};
 use super::state::{FlowKey, OutsideKey, Table};
 use crate::packet::Flow;
 use crate::rewrite::Rewrite;
-use crate::settings::Hairpin;
 
 impl Table {
     /// About a packet that was let in. The router's own complaints too: they quote the packet as it was translated.
@@ -34,24 +33,22 @@ impl Table {
         self.unless_eaten(is_edible, rewrite, Mark::Admitted)
     }
 
-    /// About a hairpinned packet, from its receiver.
+    /// About a hairpinned packet, from its receiver: to its sender, first about the inside endpoints of both, by which
+    /// the kernel's tracker knows the flow.
     pub(super) fn hairpin_error(&self, about: &Flow, is_edible: bool) -> Fate {
         let receiver = FlowKey::between(about.protocol, about.destination, about.source);
         let sender = self.mappings.get(&OutsideKey::of(about.protocol, about.source));
-        let (Some(mapping), Some(addressed)) = (sender, self.received_by(&receiver)) else { return Fate::Pass };
-        let rewrite = Rewrite {
-            destination: Some(mapping.inside),
-            about_source: Some(mapping.inside),
-            about_destination: Some(addressed),
-            ..Rewrite::default()
-        };
+        let (Some(mapping), true) = (sender, self.flows.contains_key(&receiver)) else { return Fate::Pass };
+        let inside = Some(mapping.inside);
+        let rewrite = Rewrite { destination: inside, about_source: inside, ..Rewrite::default() };
         self.unless_eaten(is_edible, rewrite, Mark::Hairpin)
     }
 
-    /// The outside endpoint by which an inside one is known to the far end of a flow.
-    fn received_by(&self, receiver: &FlowKey) -> Option<SocketAddrV4> {
-        let found = self.flows.get(receiver).copied();
-        found.filter(|_| self.settings.hairpin == Hairpin::ExternalSource)
+    /// The same on its way in: about the outside endpoint that the sender sent to, and from there.
+    pub(super) fn hairpin_error_source(&self, about: &Flow) -> Option<Rewrite> {
+        let sender = self.hairpins.get(&FlowKey::of(about))?;
+        let outside = *self.flows.get(&FlowKey::between(about.protocol, about.destination, *sender))?;
+        Some(Rewrite { source: Some(outside), about_destination: Some(outside), ..Rewrite::default() })
     }
 
     fn unless_eaten(&self, is_edible: bool, rewrite: Rewrite, mark: Mark) -> Fate {

@@ -49,11 +49,11 @@ fn about_a_hairpinned_packet() {
     let about = flow(Protocol::Udp, &of_bob, ALICE);
     let rewrite = translated(&mut nat, Passage::Hairpin, &error(ALICE, &of_bob, about));
     let bob = Some(endpoint(BOB));
-    let outside = Some(endpoint(&of_alice));
-    assert_eq!(rewrite, Rewrite { destination: bob, about_source: bob, about_destination: outside, source: None });
-    let about = flow(Protocol::Udp, BOB, &of_alice);
+    assert_eq!(rewrite, Rewrite { destination: bob, about_source: bob, ..Rewrite::default() });
+    let about = flow(Protocol::Udp, BOB, ALICE);
     let rewrite = translated(&mut nat, Passage::HairpinSource, &error(ALICE, BOB, about));
-    assert_eq!(rewrite, Rewrite { source: outside, ..Rewrite::default() });
+    let outside = Some(endpoint(&of_alice));
+    assert_eq!(rewrite, Rewrite { source: outside, about_destination: outside, ..Rewrite::default() });
 }
 
 #[test]
