@@ -72,8 +72,8 @@ def test_raw_frames_arrive_unchanged_in_order_both_ways(wire: Wire) -> None:
     assert arrived["a"] == sent["b"]
     counters = wire.end()
     assert no_drops(counters)
-    assert counters["a_to_b"]["frames"] >= len(sent["a"])
-    assert counters["b_to_a"]["frames"] >= len(sent["b"])
+    assert counters["a_to_b"]["frames_out"] >= len(sent["a"])
+    assert counters["b_to_a"]["frames_out"] >= len(sent["b"])
 
 
 def test_ping_loses_nothing(wire: Wire) -> None:
@@ -92,14 +92,14 @@ def test_tcp_content_arrives_whole_and_never_out_of_order(wire: Wire, address: s
     assert wire.b.counter("snmp", "Tcp", "InCsumErrors") == 0
     counters = wire.end()
     assert no_drops(counters)
-    assert counters["a_to_b"]["bytes"] > len(content)
+    assert counters["a_to_b"]["bytes_out"] > len(content)
 
 
 def test_segments_pass_whole(wire: Wire) -> None:
     """Without TUNSETOFFLOAD on both ends each frame would be an MTU long at most."""
     transfer(wire, "192.0.2.2", bytes(16 * MEBIBYTE))
     there = wire.end()["a_to_b"]
-    assert there["bytes"] / there["frames"] > 4 * 1500
+    assert there["bytes_out"] / there["frames_out"] > 4 * 1500
 
 
 def test_a_frame_for_an_interface_that_is_down_is_dropped_and_counted(wire: Wire) -> None:

@@ -6,12 +6,14 @@ use std::os::fd::RawFd;
 pub(crate) const USAGE: &str = "\
 usage: linkwire TAP_A TAP_B
        linkwire --fd FD_A FD_B
+       linkwire serve FD
 
 Carries Ethernet frames between two TAP devices, both ways, unchanged and in order, until SIGTERM or SIGINT;
 then prints one JSON line: frames, bytes and drops of each direction.
 
   TAP_A TAP_B   names of existing TAP devices of this network namespace
   --fd          inherited descriptors of /dev/net/tun instead, attached with IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
+  serve FD      many wires with delay, loss and so on, as the messages on the Unix socket FD (SOCK_SEQPACKET) say
 ";
 
 /// The longest name of an interface, in bytes (IFNAMSIZ less its final zero).
@@ -23,6 +25,8 @@ const FIRST_FREE_DESCRIPTOR: RawFd = 3;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     Carry(Ends),
+    /// The descriptor of the master's socket.
+    Serve(RawFd),
     Help,
     Version,
 }
@@ -41,6 +45,8 @@ pub(crate) fn parse(words: &[String]) -> Result<Request, String> {
         ["--help" | "-h"] => Ok(Request::Help),
         ["--version" | "-V"] => Ok(Request::Version),
         ["--fd", a, b] => inherited(a, b).map(Request::Carry),
+        ["serve", socket] => descriptor(socket).map(Request::Serve),
+        ["serve"] => Err("serve takes one descriptor, found 0".to_owned()),
         [option, ..] if option.starts_with('-') && *option != "--fd" => Err(format!("unknown option {option}")),
         ["--fd", rest @ ..] => Err(format!("--fd takes two descriptors, found {}", rest.len())),
         [a, b] => named(a, b).map(Request::Carry),
@@ -95,6 +101,11 @@ mod tests {
     }
 
     #[test]
+    fn a_master_is_a_descriptor() {
+        assert_eq!(parse_line("serve 5"), Ok(Request::Serve(5)));
+    }
+
+    #[test]
     fn help_and_version_are_requests() {
         assert_eq!(parse_line("--help"), Ok(Request::Help));
         assert_eq!(parse_line("-V"), Ok(Request::Version));
@@ -113,6 +124,8 @@ mod tests {
             ("--fd 3 3", "both ends are descriptor 3"),
             ("--fd 1 4", "\"1\""),
             ("--fd x 4", "\"x\""),
+            ("serve", "one descriptor"),
+            ("serve 2", "\"2\""),
         ] {
             let fault = parse_line(line).expect_err(line);
             assert!(fault.contains(said), "{line:?} gave {fault:?}");

@@ -1,78 +1,34 @@
-//! The loop: waits for either TAP or a signal, reads frames, hands them to their direction, writes what leaves.
+//! One wire alone: carries until a signal.
 
 use std::os::fd::AsFd;
-use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use crate::direction::{Direction, Frame};
+use crate::exchange::{Exchange, Interruption};
 use crate::tap::{Tap, TapError};
+use crate::wire::{Impairments, Readings};
 
-/// Room for the longest thing a TAP gives: a 64 KiB segment with its Ethernet, VLAN and offload headers.
-const BUFFER_LEN: usize = 68 * 1024;
-/// Frames read from one end before the other has its turn.
-const TURN: usize = 64;
+/// The name of the only wire, which nobody sees.
+const ONLY: &str = "wire";
 
-/// Both directions of the wire.
-#[derive(Debug, Default)]
-pub(crate) struct Carried {
-    pub(crate) a_to_b: Direction,
-    pub(crate) b_to_a: Direction,
-}
-
-/// Carries until SIGTERM or SIGINT, or until a device goes away; `clock` tells the time since the wire's start.
-pub(crate) fn until_signal(tap_a: &Tap, tap_b: &Tap, clock: impl Fn() -> Duration) -> (Carried, Result<(), TapError>) {
-    let mut carried = Carried::default();
-    let outcome = carry(tap_a, tap_b, &clock, &mut carried);
-    (carried, outcome)
-}
-
-fn carry(tap_a: &Tap, tap_b: &Tap, clock: &impl Fn() -> Duration, carried: &mut Carried) -> Result<(), TapError> {
+/// Carries frames unchanged until SIGTERM or SIGINT, or until a device goes away; what passed, and why that ended it.
+///
+/// # Errors
+/// What the kernel refuses.
+pub(crate) fn until_signal(ends: (Tap, Tap)) -> Result<(Option<Readings>, Result<(), String>), TapError> {
     let signals = end_signals()?;
-    let mut buffer = vec![0; BUFFER_LEN];
-    loop {
-        let mut waited = [
-            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-            PollFd::new(tap_a.as_fd(), PollFlags::POLLIN),
-            PollFd::new(tap_b.as_fd(), PollFlags::POLLIN),
-        ];
-        match poll(&mut waited, PollTimeout::NONE) {
-            Ok(_) => {}
-            Err(Errno::EINTR) => continue,
-            Err(errno) => return Err(TapError::host("poll", errno)),
-        }
-        let [end, a, b] = waited.map(|fd| fd.any().unwrap_or(true));
-        if end {
-            return Ok(());
-        }
-        if a {
-            take_turn(tap_a, tap_b, &mut carried.a_to_b, clock, &mut buffer)?;
-        }
-        if b {
-            take_turn(tap_b, tap_a, &mut carried.b_to_a, clock, &mut buffer)?;
-        }
+    let mut exchange = Exchange::new()?;
+    exchange.watch_master(signals.as_fd())?;
+    if let Err(fault) = exchange.attach(ONLY, 0, ends, Impairments::default()) {
+        return Ok((None, Err(fault)));
     }
-}
-
-fn take_turn(
-    from: &Tap,
-    to: &Tap,
-    direction: &mut Direction,
-    clock: &impl Fn() -> Duration,
-    buffer: &mut [u8],
-) -> Result<(), TapError> {
-    for _ in 0..TURN {
-        let Some(bytes) = from.read(buffer)? else {
-            break;
-        };
-        if let Some(frame) = Frame::new(bytes) {
-            direction.carry(clock(), frame, |leaving| to.write(leaving))?;
-        }
-    }
-    Ok(())
+    let outcome = match exchange.carry()? {
+        Interruption::Master { .. } => Ok(()),
+        Interruption::WireEnded => Err(exchange.first_end().unwrap_or("the wire ended").to_owned()),
+    };
+    let readings = exchange.read(None).ok().and_then(|mut wires| wires.remove(ONLY));
+    Ok((readings.map(|reading| reading.readings), outcome))
 }
 
 /// A descriptor that can be read once SIGTERM or SIGINT has come; they no more end the process by themselves.
