@@ -238,7 +238,7 @@ def test_inspect_shows_addresses_and_services(lab: Any, up: Any) -> None:
     assert re.search(r"^lan +lan +02:\S+ +192\.0\.2\.1/24 2001:db8:1::1/64$", text, re.MULTILINE)
     assert re.search(r"^server/web +ready +tcp/80 +\d+ +0 +-$", text, re.MULTILINE)
     found = json.loads(lab("inspect", "--json", "--lab", name, "server", code=0).stdout)
-    assert found.keys() == {"name", "role", "interfaces", "services", "forwards", "states"}
+    assert found.keys() == {"name", "role", "interfaces", "services", "forwards", "nat", "states"}
     near = lab("inspect", "--lab", name, "sever", code=ExitCode.WRONG_INPUT).stderr
     assert "no node 'sever'" in near
     assert "did you mean 'server'?" in near
