@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "syscalls"}),
     frozenset({"topology"}),
-    frozenset({"plan", "draw", "host"}),
+    frozenset({"plan", "draw", "host", "capture"}),
     frozenset({"realise"}),
     frozenset({"probe", "mesh"}),
     frozenset({"report"}),

@@ -45,7 +45,11 @@ class LiveLine:
 
     def show(self, phase: str, done: int, total: int, note: str) -> None:
         """A phase, how many of its steps are done, of how many, and what is waited for."""
-        self._text = f"{phase} {done}/{total}" + (f", waiting for {note}" if note else "")
+        self.say(f"{phase} {done}/{total}" + (f", waiting for {note}" if note else ""))
+
+    def say(self, text: str) -> None:
+        """What there is to show, in words of its own."""
+        self._text = text
 
     def _draw(self) -> None:
         elapsed = time.monotonic() - self._began

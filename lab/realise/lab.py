@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from lab.errors import RealiseError, UsageError
 from lab.realise import registry
@@ -16,8 +16,12 @@ from lab.realise.fault import LabFaults
 from lab.realise.message import Message
 from lab.realise.node import Node
 
+if TYPE_CHECKING:
+    from lab.capture.recording import Recording
+
 _END_TIMEOUT = 30.0  # seconds
 _SOON = 1.0  # seconds in which a lab that was asked to end has mostly ended
+_KEPT = 64 * 1024 * 1024  # bytes of packets that a capture without a file keeps
 
 
 class Lab:
@@ -96,6 +100,32 @@ class Lab:
             RealiseError: one could not be undone, or a service did not get ready.
         """
         self.fault.heal()
+    def capture(
+        self,
+        *targets: str,
+        to: str | os.PathLike[str] | None = None,
+        filter: str = "",  # noqa: A002 - its usual name
+        snaplen: int = 0,
+        keep: int = _KEPT,
+    ) -> Recording:
+        """Record what interfaces carry as pcapng, from this call on; to be left as a ``with`` block, or stopped.
+
+        Args:
+            targets: "nas:home" (an interface), "nas" (its interfaces but the loopback), "home" (all interfaces on a
+                network); none: all of all nodes.
+            to: the file; without one, the latest packets are kept until the capture is closed or forgotten.
+            filter: only what matches, in the language of tcpdump; names are those of the lab.
+            snaplen: most bytes kept of a packet; 0: all.
+            keep: without a file, most bytes kept of all packets; the latest half of them is there in any case.
+
+        Raises:
+            UsageError: a target, the filter or the path is wrong.
+            HostError: the filter needs tcpdump, and there is none.
+            OSError: as the kernel answers.
+        """
+        from lab.capture.recording import Recording
+
+        return Recording(self.facts, self.nodes, targets, to=to, expression=filter, snaplen=snaplen, keep=keep)
 
     def down(self) -> None:
         """End the lab: every process, namespace, link and file of it. Ending one that has ended is no error.
