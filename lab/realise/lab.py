@@ -100,6 +100,7 @@ class Lab:
             RealiseError: one could not be undone, or a service did not get ready.
         """
         self.fault.heal()
+
     def capture(
         self,
         *targets: str,
