@@ -123,7 +123,7 @@ pub struct Layout {
 /// Why bytes are no packet that can be judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unreadable {
-    /// Not IPv4, or its lengths contradict each other.
+    /// Not IPv4, or its lengths contradict each other. So is a packet beyond 65531 bytes, which no queue gives whole.
     Malformed,
     /// A piece of a packet; the kernel puts pieces together before they come here.
     Fragment,

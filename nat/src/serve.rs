@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -9,6 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::ifaddrs::getifaddrs;
 use nix::libc;
 use nix::net::if_::if_nametoindex;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
@@ -59,6 +61,7 @@ pub(crate) fn until_signal(
     };
     let outside = if_nametoindex(settings.interface.as_str())
         .map_err(|_| ServeError::NoInterface { name: settings.interface.clone() })?;
+    let own = addresses_of(&settings.interface).map_err(|errno| host("addresses of the interface")(errno.into()))?;
     let listener = socket.map(listen).transpose()?;
     let signals = signals().map_err(|errno| host("signalfd")(errno.into()))?;
     let resets = match settings.tcp_unsolicited {
@@ -66,8 +69,14 @@ pub(crate) fn until_signal(
         TcpUnsolicited::Drop | TcpUnsolicited::Pass => None,
     };
     let queues = Queues::open().map_err(host("netlink socket for packet queues"))?;
-    let mut nat =
-        Nat { table: Table::new(settings, seed), outside, queues, resets, start: Instant::now(), verdicts: Vec::new() };
+    let mut nat = Nat {
+        table: Table::new(settings, seed).with_own(own),
+        outside,
+        queues,
+        resets,
+        start: Instant::now(),
+        verdicts: Vec::new(),
+    };
     let mut inbox = Inbox::new();
     nat.bind(&mut inbox)?;
     give_up_privileges().map_err(host("giving up privileges"))?;
@@ -239,6 +248,12 @@ fn listen(path: &Path) -> Result<UnixListener, ServeError> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(refused)?;
     listener.set_nonblocking(true).map_err(refused)?;
     Ok(listener)
+}
+
+/// The IPv4 addresses of an interface.
+fn addresses_of(interface: &str) -> Result<Vec<Ipv4Addr>, Errno> {
+    let of_interface = getifaddrs()?.filter(|found| found.interface_name == interface);
+    Ok(of_interface.filter_map(|found| Some(found.address?.as_sockaddr_in()?.ip())).collect())
 }
 
 fn signals() -> Result<SignalFd, Errno> {

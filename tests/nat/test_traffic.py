@@ -95,6 +95,12 @@ def test_the_router_itself_is_not_translated_and_answers_pings(lab: Lab, natbox:
         assert list(nat.mappings("udp")) == ["192.168.1.10:4000"]
 
 
+def test_another_outside_address_of_the_router_is_its_own(lab: Lab, natbox: Translate) -> None:
+    with natbox(), lab["east"].udp(7000) as server, lab["router"].udp(4000, SECOND_OUTSIDE) as own:
+        own.sendto(b"router", (EAST, 7000))
+        assert server.recvfrom(100) == (b"router", (SECOND_OUTSIDE, 4000))
+
+
 def test_a_forward_leads_inside_and_keeps_the_clients_address(lab: Lab, natbox: Translate) -> None:
     with natbox(forwards=[FORWARD]), lab["alice"].listen(8080) as listener, web_server(listener, b"hello") as clients:
         assert fetched_digest(lab, "east", f"http://{OUTSIDE}:443/") == hashlib.sha256(b"hello").hexdigest()

@@ -11,7 +11,7 @@ use crate::packet::{Flow, Signal};
 impl Table {
     /// Whether an address is none of an inside host: the router's own, or not yet any.
     pub(super) fn is_routers_own(&self, address: Ipv4Addr) -> bool {
-        self.settings.is_outside(address) || address.is_unspecified()
+        self.settings.is_outside(address) || self.own.contains(&address) || address.is_unspecified()
     }
 
     /// Sessions of the router's own sockets, so that their ports are not given to others.
@@ -24,7 +24,8 @@ impl Table {
         };
         let owner = self.sessions.get(&key).map(|session| session.owner);
         if owner.is_none() {
-            if begins_none || flow.source.port() == 0 || self.sessions.len() >= self.most_sessions {
+            let is_shared = self.settings.is_outside(*flow.source.ip());
+            if begins_none || !is_shared || flow.source.port() == 0 || self.sessions.len() >= self.most_sessions {
                 return;
             }
             self.begin(key, Owner::Router);

@@ -84,6 +84,8 @@ pub struct Table {
     subscribers: Subscribers,
     deadlines: BinaryHeap<Reverse<(Duration, SessionKey)>>,
     pub(super) most_sessions: usize,
+    /// The router's addresses on the outside; those of the NAT are of them.
+    pub(super) own: Vec<Ipv4Addr>,
     seed: u64,
 }
 
@@ -106,6 +108,7 @@ impl Table {
             subscribers: Subscribers::new(),
             deadlines: BinaryHeap::new(),
             most_sessions: MOST_SESSIONS,
+            own: Vec::new(),
             seed,
         };
         table.lay_forwards();
@@ -119,13 +122,21 @@ impl Table {
         self
     }
 
+    /// The same for a router with these addresses on the outside: what it sends from them is its own.
+    #[must_use]
+    pub fn with_own(mut self, addresses: Vec<Ipv4Addr>) -> Self {
+        self.own = addresses;
+        self
+    }
+
     /// Forgets every mapping and session, as a NAT that restarts does; forwards and counters stay.
     pub fn flush(&mut self) {
         let counters = std::mem::take(&mut self.counters);
         // Random ports go on where they were, for a restart does not give the same ones again.
         self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let own = std::mem::take(&mut self.own);
         let fresh = Self::new(self.settings.clone(), self.seed).with_most_sessions(self.most_sessions);
-        *self = fresh;
+        *self = fresh.with_own(own);
         self.counters = counters;
     }
 

@@ -214,3 +214,14 @@ fn a_ping_is_answered_by_whom_it_asked() {
     assert_eq!(nat.pass(Passage::Inbound, reply("203.0.113.20:0")), "filtered");
     assert_eq!(nat.pass(Passage::Inbound, query("203.0.113.10:1024", "198.51.100.1:0")), "pass");
 }
+
+#[test]
+fn what_the_router_sends_from_another_outside_address_is_its_own() {
+    let mut nat = nat("");
+    nat.table = nat.table.with_own(vec!["198.51.100.9".parse().unwrap()]);
+    for _ in 0..2 {
+        assert_eq!(nat.out("198.51.100.9:4000", EAST), "pass");
+        assert_eq!(nat.out(ALICE, EAST), OUTSIDE);
+        nat.table.flush();
+    }
+}
