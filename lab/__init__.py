@@ -13,7 +13,7 @@ from lab.errors import HostError, LabError, ProbeError, RealiseError, TopologyEr
 
 if TYPE_CHECKING:
     from lab.mesh.ask import mesh_paths
-    from lab.mesh.paths import Way
+    from lab.mesh.paths import Pair, Way
     from lab.realise.asking import wait_until
     from lab.realise.lab import Lab
     from lab.realise.node import Node
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "Lab": "lab.realise.lab",
     "Node": "lab.realise.node",
+    "Pair": "lab.mesh.paths",
     "Process": "lab.realise.running",
     "Way": "lab.mesh.paths",
     "load_topology": "lab.topology.load",
@@ -43,6 +44,7 @@ __all__ = [
     "Lab",
     "LabError",
     "Node",
+    "Pair",
     "ProbeError",
     "Process",
     "RealiseError",

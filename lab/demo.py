@@ -18,10 +18,11 @@ What this proved, on this machine's own kernel:
   - a home behind carrier-grade NAT is reached from a café: HTTPS by name, through an edge, without the edge's key;
   - the same by IPv6, from a host that has it;
   - who can reach what, measured for every node and service, not assumed;
-  - the server does not see who its client is: it answered with the loopback address of its tunnel.
+  - the server does not see who that client is: it answered with the edge's address in the mesh;
+  - the phone, a member of the mesh, reaches the nas by its name there, and both ends tell by which way.
 What it does not prove yet:
   - that the client's address survives (the proxy of our own will show that), UDP and QUIC through an edge,
-    direct paths between nodes (a mesh), links with delay and loss, NATs that are measured to be what they claim.\
+    links with delay and loss, NATs that are measured to be what they claim.\
 """
 
 
@@ -33,6 +34,11 @@ def main() -> int:
         ("Who can reach what?", _lab("reach", "--lab", NAME)),
         ("The phone in the café asks for a page of the nas at home.", _curl("phone", "https://git.nas.example.net/")),
         ("A stranger with IPv6 does the same.", _curl("stranger", "-6", "https://git.nas.example.net/")),
+        (
+            "The phone is a member of the mesh, and goes to the nas itself.",
+            _exec("phone", "ping", "-c", "3", "nas.tailnet"),
+        ),
+        ("Which way do the mesh's packets take?", _lab("mesh", "--lab", NAME)),
         ("The picture of it.", _lab("graph", "--lab", NAME, "-o", str(PICTURE))),
     )
     PICTURE.parent.mkdir(exist_ok=True)
@@ -53,7 +59,11 @@ def _up() -> list[str]:
 
 
 def _curl(node: str, *arguments: str) -> list[str]:
-    return _lab("exec", "--lab", NAME, node, "--", "curl", "-sS", "--max-time", "10", *arguments)
+    return _exec(node, "curl", "-sS", "--max-time", "10", *arguments)
+
+
+def _exec(node: str, *command: str) -> list[str]:
+    return _lab("exec", "--lab", NAME, node, "--", *command)
 
 
 def _lab(*arguments: str) -> list[str]:

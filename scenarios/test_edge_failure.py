@@ -12,7 +12,7 @@ import pytest
 
 from lab import Lab, wait_until
 
-pytestmark = pytest.mark.topology("homelab")
+pytestmark = pytest.mark.topology("homelab_ssh")
 
 FROM_HERE = "https://here.nas.example.net/"
 

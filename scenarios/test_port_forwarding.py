@@ -15,7 +15,7 @@ import pytest
 
 from lab import Lab, wait_until
 
-pytestmark = [pytest.mark.topology("homelab", scope="module"), pytest.mark.essential]
+pytestmark = [pytest.mark.topology("homelab_ssh", scope="module"), pytest.mark.essential]
 
 CARRIER_GRADE = ip_network("100.64.0.0/10")  # RFC 6598
 NOBODY_ANSWERS = 28  # curl: operation timed out

@@ -57,7 +57,8 @@ def to_svg(topology: Topology) -> str:
 def _counts(topology: Topology) -> str:
     services = sum(len(node.services) for node in topology.nodes)
     counted = [(len(topology.nodes), "node"), (len(topology.networks), "network"), (services, "service")]
-    return " · ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counted)
+    meshes = [f"mesh {mesh.name} {mesh.prefix}" for mesh in topology.meshes]
+    return " · ".join([*(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counted), *meshes])
 
 
 def _description(topology: Topology, counts: str) -> str:

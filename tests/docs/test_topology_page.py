@@ -138,10 +138,11 @@ def test_every_fact_of_the_page_is_one(tmp_path: Path) -> None:
         assert example is None or rendered[path] == example[1]
 
 
-def test_the_picture_of_the_homelab_is_that_of_its_topology() -> None:
+@pytest.mark.parametrize("name", ["homelab", "homelab_ssh"])
+def test_a_picture_of_the_pages_is_that_of_its_topology(name: str) -> None:
     """`lab graph topologies/homelab.yaml -o docs/homelab.svg` makes it anew."""
-    drawn = to_svg(load_topology(ROOT / "topologies" / "homelab.yaml"))
-    assert (ROOT / "docs" / "homelab.svg").read_text() == drawn
+    drawn = to_svg(load_topology(ROOT / "topologies" / f"{name}.yaml"))
+    assert (ROOT / "docs" / f"{name}.svg").read_text() == drawn
 
 
 def test_the_presets_of_the_page_are_those_of_the_language(tmp_path: Path) -> None:

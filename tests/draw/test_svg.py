@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import IPv4Network
 from itertools import combinations
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 
 from lab.draw import to_svg
 from lab.draw.style import STYLE
-from lab.topology.model import Topology
+from lab.topology.model import Mesh, MeshDriver, Topology
 from tests.draw import samples
 from tests.draw.random_topology import topologies
 from tests.draw.svg_reading import SIZES, Area, Reading, Text, read_svg
@@ -149,6 +151,13 @@ def test_title_and_description_speak_for_the_picture() -> None:
     assert reading.title == "homelab: network topology"
     assert "home (192.168.1.0/24, 2001:db8:10::/64)" in reading.description
     assert "11 nodes · 4 networks · 9 services" in reading.description
+
+
+def test_a_mesh_is_named_below_the_title() -> None:
+    mesh = Mesh("tailnet", MeshDriver.NEBULA, IPv4Network("10.144.0.0/16"), "tailnet", 4242, ())
+    svg = to_svg(replace(samples.homelab(), meshes=(mesh,)))
+    assert "9 services · mesh tailnet 10.144.0.0/16" in read_svg(svg).description
+    assert "mesh" not in to_svg(samples.homelab())
 
 
 def test_text_is_escaped() -> None:

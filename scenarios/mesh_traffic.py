@@ -1,0 +1,35 @@
+"""Traffic through a mesh, and witnesses of its way that are not part of the mesh."""
+
+from __future__ import annotations
+
+from lab import Lab, Pair, Way, mesh_paths, wait_until
+
+ENOUGH = 1100  # packets: after a thousand nebula tries a direct way again
+PATIENCE = 30.0  # seconds
+
+
+def talk(lab: Lab, first: str, second: str, packets: int = ENOUGH) -> None:
+    """Send so many packets from one member to the other, which answers each; all must arrive but for a few.
+
+    A few, for a way may change while they are sent.
+    """
+    words = ["ping", "-q", "-f", "-c", str(packets), "-W", "2", f"{second}.tailnet"]
+    said = lab[first].run(words).stdout
+    arrived = int(said.partition(" packets transmitted, ")[2].split()[0])
+    assert arrived > 0.95 * packets, said
+
+
+def talk_until(lab: Lab, first: str, second: str, way: Way) -> Pair:
+    """Let two members talk until both ends name that way."""
+
+    def is_taken() -> bool:
+        talk(lab, first, second)
+        return mesh_paths(lab).between(first, second).way is way
+
+    wait_until(is_taken, PATIENCE, f"the way of {first} and {second} is {way}")
+    return mesh_paths(lab).between(first, second)
+
+
+def received(lab: Lab, node: str, interface: str) -> int:
+    """Packets that an interface of a node has received."""
+    return int(lab[node].run(["cat", f"/sys/class/net/{interface}/statistics/rx_packets"], check=True).stdout)
