@@ -77,7 +77,7 @@ def require_host(topology: Topology, plan: Plan) -> None:
     require_mesh(topology)
     starts = [step for step in plan.steps if isinstance(step, StartService)]
     for step in starts:
-        if "/" not in step.argv[0] and programs.find(step.argv[0]) is None:
+        if "/" not in step.argv[0] and not _is_installed(step.argv[0]):
             raise HostError(
                 f"service {step.node}/{step.service}: no program {step.argv[0]!r} on this host; "
                 "install it (`lab doctor` knows the package of the usual ones)"
@@ -124,6 +124,12 @@ def require_mesh(topology: Topology, tun_device: str = TUN_DEVICE) -> None:
             f"mesh {topology.meshes[0].name}: this user may not open {tun_device}, which makes its interfaces: "
             f"sudo chmod 0666 {tun_device} (udev does so at boot)"
         )
+
+
+def _is_installed(program: str) -> bool:
+    """Whether a node will find the program: beside the interpreter too, where those of the project are."""
+    beside = Path(sys.executable).parent / program
+    return os.access(beside, os.X_OK) or programs.find(program) is not None
 
 
 def _folders_to_keep(file: Path) -> list[str]:

@@ -18,18 +18,21 @@ from lab.topology.load import load_topology
 pytestmark = [pytest.mark.essential, pytest.mark.single_id]
 
 TOPOLOGY = """
-#   vps -- internet -- router (NAT) -- home -- nas, pi
+#   phone -- cafe (NAT) -- internet (vps) -- router (NAT) -- home -- nas, pi
 networks:
   internet: {prefixes: [198.51.100.0/24]}
   home: {prefixes: [192.168.1.0/24]}
+  cafe-lan: {prefixes: [10.0.0.0/24]}
 nodes:
   router: {role: router, links: {internet: auto, home: auto}, nat: {outside: internet}}
   vps: {links: {internet: 198.51.100.10}}
   nas: {links: {home: auto}}
   pi: {links: {home: auto}}
+  cafe: {role: router, links: {internet: auto, cafe-lan: auto}, nat: {outside: internet}}
+  phone: {links: {cafe-lan: auto}}
 mesh:
   one: {driver: nebula, prefix: 10.144.0.0/16, lighthouses: [vps], members: {nas: 10.144.7.7, pi: auto}}
-  two: {driver: wireguard, prefix: 10.145.0.0/16, lighthouses: [vps], members: [nas, pi], domain: two.example}
+  two: {driver: wireguard, prefix: 10.145.0.0/16, lighthouses: [vps], members: [nas, pi, phone], domain: two.example}
   three: {driver: nebula, prefix: 10.146.0.0/16, lighthouses: [vps], members: [nas]}
 """
 MESHES = ("one", "two", "three")
@@ -68,6 +71,14 @@ def test_both_ends_tell_of_the_lan(lab: Lab, mesh: str) -> None:
     pair = mesh_paths(lab, mesh).between("nas", "pi")
     assert [view.owner for view in pair.views if view is not None] == ["pi", "nas"]
     assert (pair.since is None) == (mesh == "two")  # WireGuard does not keep it
+
+
+def test_wireguards_hub_passes_on_what_members_cannot_send_each_other(lab: Lab) -> None:
+    said = lab["phone"].run(["ping", "-c", "3", "-i", "0.1", "-W", "5", "nas.two.example"], check=True).stdout
+    assert "ttl=63" in said  # one forwards on the way,
+    assert "Redirect" not in said  # and does not send them elsewhere
+    pair = mesh_paths(lab, "two").between("phone", "nas")
+    assert (pair.way, [view.relays for view in pair.views if view]) == (Way.RELAYED, [("vps",), ("vps",)])
 
 
 def test_the_mesh_must_be_named_if_there_are_several(lab: Lab) -> None:

@@ -1,0 +1,73 @@
+"""A mesh whose members are at home, in a café, and cut off: the LAN where there is one, with and without an internet.
+
+nas, pi, laptop -- home-router(NAT) -- internet (vps-a, vps-b) -- cafe(NAT) -- phone
+"""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from lab import Lab, Way, mesh_paths, wait_until
+from scenarios.mesh_traffic import received, talk, talk_until
+
+pytestmark = [pytest.mark.topology("mesh", scope="module"), pytest.mark.essential, pytest.mark.single_id]
+
+
+def test_a_way_is_made_when_it_is_needed(lab: Lab) -> None:
+    assert mesh_paths(lab).between("laptop", "phone").way is Way.NONE
+    for edge in ("vps-a", "vps-b"):  # which each member has reported to
+        assert mesh_paths(lab).between("laptop", edge).way is Way.DIRECT
+    lab["laptop"].run(["ping", "-c", "1", "phone.tailnet"], check=True)
+    assert mesh_paths(lab).between("laptop", "phone").way in (Way.DIRECT, Way.RELAYED)
+
+
+def test_at_home_the_lan_is_the_way(lab: Lab) -> None:
+    pair = talk_until(lab, "nas", "pi", Way.LAN)
+    assert [view.endpoint for view in pair.views if view] == ["192.168.1.11:4242", "192.168.1.10:4242"]
+    before = received(lab, "home-router", "home")
+    talk(lab, "nas", "pi", 300)
+    assert received(lab, "home-router", "home") - before < 150
+
+
+def test_from_a_cafe_the_way_is_direct_through_both_nats(lab: Lab) -> None:
+    pair = talk_until(lab, "phone", "nas", Way.DIRECT)
+    assert [view.owner for view in pair.views if view] == ["home-router", "cafe"]
+    before = received(lab, "vps-a", "internet") + received(lab, "vps-b", "internet")
+    talk(lab, "phone", "nas", 300)
+    assert received(lab, "vps-a", "internet") + received(lab, "vps-b", "internet") - before < 150
+
+
+def test_since_is_the_time_of_the_present_way(lab: Lab) -> None:
+    since = talk_until(lab, "nas", "pi", Way.LAN).since
+    assert since is not None
+    assert lab.facts["started"] < since
+    lab.signal_service("pi", "tailnet", signal.SIGKILL)  # it is started again, and must be found anew
+    wait_until(lambda: (talk_until(lab, "nas", "pi", Way.LAN).since or 0) > since, 30, "the way is a new one")
+
+
+def test_neighbours_find_each_other_with_the_internet_cut(lab: Lab) -> None:
+    """A cold start: both begin anew while no lighthouse can be reached."""
+    with lab.fault.kill("home-router"):
+        for node in ("nas", "laptop"):
+            begin_anew(lab, node)
+        is_there = ["ping", "-c", "1", "-W", "1", "laptop.tailnet"]
+        wait_until(lambda: lab["nas"].run(is_there).returncode == 0, 20, "nas and laptop find each other")
+        paths = mesh_paths(lab)
+        assert paths.between("nas", "laptop").way is Way.LAN
+        assert paths.between("nas", "vps-a").views[0].way is Way.NONE  # type: ignore[union-attr]
+    wait_until(lambda: mesh_paths(lab).between("nas", "vps-a").way is Way.DIRECT, 30, "the lighthouse is found again")
+
+
+def begin_anew(lab: Lab, node: str) -> None:
+    """Kill a member's program and wait until it is started again."""
+    before = restarts(lab, node)
+    lab.signal_service(node, "tailnet", signal.SIGKILL)
+    wait_until(lambda: restarts(lab, node) > before, 10, f"nebula of {node} is started again")
+
+
+def restarts(lab: Lab, node: str) -> int:
+    (state,) = (state for state in lab.services() if (state["node"], state["service"]) == (node, "tailnet"))
+    count: int = state["restarts"]
+    return count

@@ -1,0 +1,88 @@
+"""`lab mesh`: a row for each pair, both rows where the ends differ, and what could not be asked."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lab.errors import ExitCode
+from lab.realise.lab import Lab
+
+pytestmark = [pytest.mark.essential, pytest.mark.single_id]
+
+TOPOLOGY = """
+#   vps -- internet -- router (NAT) -- home -- nas, pi
+networks: {internet: {prefixes: [198.51.100.0/24]}, home: {prefixes: [192.168.1.0/24]}}
+nodes:
+  router: {role: router, links: {internet: 198.51.100.1, home: 192.168.1.1}, nat: {outside: internet}}
+  vps: {links: {internet: 198.51.100.10}}
+  nas: {links: {home: 192.168.1.10}}
+  pi: {links: {home: 192.168.1.11}}
+mesh: {net: {driver: nebula, prefix: 10.9.0.0/24, lighthouses: [vps], members: [nas, pi]}}
+"""
+
+
+@pytest.fixture
+def meshed(up: Any) -> Iterator[Lab]:
+    running = Lab(up(TOPOLOGY))
+    yield running
+    running.close()
+
+
+def test_each_pair_has_its_way(lab: Any, meshed: Lab) -> None:
+    text = lab("mesh", "--lab", meshed.name, code=0).stdout
+    assert text.startswith(f"net  nebula, 3 members of lab {meshed.name}\n")
+    assert re.search(
+        r"^vps - nas +direct +198\.51\.100\.1:\d+ \(router\) 198\.51\.100\.10:4242 +\d\d:", text, re.MULTILINE
+    )
+    assert "no tunnel: nas - pi\n" in text
+    meshed["nas"].run(["ping", "-c", "1", "pi.net"], check=True)
+    text = lab("mesh", "net", "--lab", meshed.name, code=0).stdout
+    assert re.search(r"^nas - pi +LAN +192\.168\.1\.11:4242 192\.168\.1\.10:4242 +\d\d:\d\d:\d\d$", text, re.MULTILINE)
+    assert "no tunnel" not in text
+
+
+def test_json_has_both_views(lab: Any, meshed: Lab) -> None:
+    found = json.loads(lab("mesh", "--json", "--lab", meshed.name, code=0).stdout)
+    assert found.keys() == {"lab", "mesh", "driver", "members", "silent", "pairs"}
+    first = found["pairs"][0]
+    assert first.keys() == {"first", "second", "way", "agrees", "since", "views"}
+    assert (first["first"], first["second"], first["way"], first["agrees"]) == ("vps", "nas", "direct", True)
+    there, back = first["views"]
+    assert there.keys() == {"node", "peer", "way", "endpoint", "owner", "relays", "since"}
+    assert (there["node"], there["owner"]) == ("vps", "router")
+    assert (back["node"], back["endpoint"]) == ("nas", "198.51.100.10:4242")
+
+
+def test_who_cannot_be_asked_is_named_and_its_pairs_differ(lab: Any, meshed: Lab) -> None:
+    meshed.signal_service("vps", "net", signal.SIGTERM)
+    result = lab("mesh", "--lab", meshed.name, code=ExitCode.FAILED)
+    assert re.search(r"^vps -> nas +not asked +- +-$", result.stdout, re.MULTILINE)
+    assert re.search(r"^nas -> vps +(none|direct) ", result.stdout, re.MULTILINE)
+    assert re.search(r"^the ends differ: nas -> vps, pi -> vps, vps -> nas, vps -> pi$", result.stdout, re.MULTILINE)
+    assert re.search(r"^vps could not be asked: .*refused", result.stdout, re.MULTILINE)
+    assert json.loads(lab("mesh", "--json", "--lab", meshed.name).stdout)["silent"][0]["node"] == "vps"
+
+
+def test_a_lab_without_a_mesh_says_so(lab: Any, up: Any) -> None:
+    name = up("nodes: {a: {}}")
+    said = lab("mesh", "--lab", name, code=ExitCode.WRONG_INPUT).stderr
+    assert f"lab {name} has 0 meshes, not one: none; `mesh:` in a topology makes one" in said
+
+
+def test_watch_goes_on_until_interrupted(lab: Any, meshed: Lab) -> None:
+    with lab.start("mesh", "--watch", "--lab", meshed.name) as process:
+        said = ""
+        while "no tunnel: nas - pi" not in said:
+            said += process.stdout.readline()
+        meshed["nas"].run(["ping", "-c", "1", "pi.net"], check=True)
+        said = ""
+        while not re.search(r"^nas - pi +LAN", said, re.MULTILINE):
+            said += process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
