@@ -19,7 +19,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"topology"}),
     frozenset({"plan", "draw", "host", "capture"}),
     frozenset({"realise"}),
-    frozenset({"probe", "mesh"}),
+    frozenset({"probe", "mesh", "certify"}),
     frozenset({"report"}),
     frozenset({"cli", "pytest_plugin"}),
     frozenset({"demo", "__main__"}),

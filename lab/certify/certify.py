@@ -1,0 +1,42 @@
+"""Certify routers of a running lab."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from random import SystemRandom
+from typing import TYPE_CHECKING
+
+from lab.certify.judge import judge
+from lab.certify.probing import measure
+from lab.certify.subject import Subject, subjects
+
+if TYPE_CHECKING:
+    from lab.certify.certificate import Certificate
+    from lab.realise.lab import Lab
+
+DEFAULT_PATIENCE = 3.0  # seconds
+
+
+def certify(
+    lab: Lab, routers: Iterable[str | Subject] = (), *, patience: float = DEFAULT_PATIENCE, seed: int | None = None
+) -> list[Certificate]:
+    """Measure the NAT of routers, all at once.
+
+    Args:
+        lab: a running lab.
+        routers: names of routers with NAT, or subjects that say what is to be judged; default: all with NAT.
+        patience: the most seconds that an idle mapping is waited for: timers that are longer are not measured.
+        seed: of the ports and addresses that are tried, which should be others each time, for NAT remembers them.
+
+    Raises:
+        UsageError: no such router, no room for the probes, or another certificate of the lab is being measured.
+        LabError: the probes could not be made.
+    """
+    wanted = list(routers)
+    names = [each for each in wanted if isinstance(each, str)]
+    found = subjects(lab.facts, names) if names or not wanted else []
+    every = [*found, *(each for each in wanted if isinstance(each, Subject))]
+    if not every:
+        return []
+    seen = measure(lab, every, patience, SystemRandom().getrandbits(32) if seed is None else seed)
+    return [judge(each, seen[each.router]) for each in every]

@@ -1,0 +1,118 @@
+"""UDP: which outside endpoint an inside one gets, who may send to it, and what hairpins."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lab.certify.bench import UDP_ADDRESS, Bench
+from lab.certify.ear import Ear, Heard, holds, token
+from lab.certify.packet import Endpoint
+from lab.certify.seen import Conflict, FilteringSeen, HairpinSeen, MappingSeen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_SOCKETS = 4  # for mapping; one that chance makes look alike does not decide
+_ROUNDS = 3  # of strangers, each followed by a packet that must pass
+_CONFLICTS = 8
+_GRACE = 0.03  # seconds after a packet that was sent last has arrived
+_STARTING_TTL = 64
+
+
+async def mapping(bench: Bench) -> tuple[MappingSeen, ...]:
+    """RFC 5780 section 4.3: the same socket to four peers, one after the other."""
+    return tuple(await asyncio.gather(*(_to_all_peers(bench, bench.inside()) for _ in range(_SOCKETS))))
+
+
+async def filtering(bench: Bench) -> tuple[FilteringSeen, ...]:
+    """RFC 5780 section 4.4: strangers send to a mapped endpoint; the peer that may do so sends last."""
+    return tuple(await asyncio.gather(*(_strangers(bench) for _ in range(2))))
+
+
+async def conflicts(bench: Bench) -> tuple[tuple[Conflict, ...], tuple[Conflict, ...], tuple[MappingSeen, ...]]:
+    """Two hosts with one source port: to one peer, to two peers, and the second's mapping meanwhile."""
+    same = await asyncio.gather(*(_conflict(bench, 0) for _ in range(_CONFLICTS)))
+    other = await asyncio.gather(*(_conflict(bench, 2) for _ in range(_CONFLICTS)))
+    return (
+        tuple(each.conflict for each in same),
+        tuple(each.conflict for each in other),
+        tuple(await asyncio.gather(*(_to_all_peers(bench, each.second) for each in other[:_SOCKETS]))),
+    )
+
+
+async def hairpin(bench: Bench) -> HairpinSeen | None:
+    """Both inside hosts speak to each other's outside endpoints, so that each one's filter would let the other in."""
+    sender, receiver = bench.inside(), bench.udp(bench.second, (bench.second_address, bench.port()))
+    mine, theirs = await bench.outwards(sender), await bench.outwards(receiver)
+    if mine is None or theirs is None:
+        return None
+    payload = token()
+    for pause in (0.05, 0.1, 0.2):
+        receiver.socket.sendto(token(), mine)
+        sender.socket.sendto(payload, theirs)
+        heard = await receiver.hear(holds(payload), pause)
+        if heard is not None:
+            return HairpinSeen(heard.source, sender.socket.getsockname(), mine)
+    return HairpinSeen(None, sender.socket.getsockname(), mine)
+
+
+async def hops(bench: Bench) -> tuple[int | None, int | None]:
+    """By how much a packet's time to live shrinks on its way out and in."""
+    ear = bench.inside()
+    out = await bench.heard_outside(ear)
+    back = await bench.inwards(out.source, ear) if out else None
+    return _hops(out), _hops(back)
+
+
+@dataclass(frozen=True, slots=True)
+class _Met:
+    conflict: Conflict
+    second: Ear[Heard]
+
+
+async def _to_all_peers(bench: Bench, ear: Ear[Heard]) -> MappingSeen:
+    outsides = [await bench.outwards(ear, peer) for peer in range(len(bench.peers))]
+    return MappingSeen(ear.socket.getsockname(), tuple(outsides))
+
+
+async def _strangers(bench: Bench) -> FilteringSeen:
+    ear = bench.inside()
+    outside = await bench.outwards(ear)
+    if outside is None:
+        return FilteringSeen(spoken_to=False, other_port=False, other_address=False, other_both=False)
+    payloads = [token() for _ in bench.peers]
+    spoken_to = False
+    for _ in range(_ROUNDS):
+        for peer in (1, 2, 3):
+            bench.ears[peer].socket.sendto(payloads[peer], outside)
+        spoken_to = await bench.inwards(outside, ear) is not None or spoken_to
+    await ear.hear(holds(b""), _GRACE)
+    port, address, both = (_has(ear.heard, payload) for payload in payloads[1:])
+    return FilteringSeen(spoken_to, port, address, both)
+
+
+async def _conflict(bench: Bench, peer_of_second: int) -> _Met:
+    port = bench.port()
+    first = bench.udp(bench.first, (bench.address(UDP_ADDRESS), port))
+    second = bench.udp(bench.second, (bench.second_address, port))
+    one = await bench.outwards(first)
+    two = await bench.outwards(second, peer_of_second)
+    if one is None or two is None:
+        return _Met(Conflict(one, two, answers_apart=False), second)
+    apart = await _answers(bench, one, first, second, 0) and await _answers(bench, two, second, first, peer_of_second)
+    return _Met(Conflict(one, two, apart), second)
+
+
+async def _answers(bench: Bench, outside: Endpoint, right: Ear[Heard], wrong: Ear[Heard], peer: int) -> bool:
+    answer = await bench.inwards(outside, right, peer)
+    return answer is not None and not _has(wrong.heard, answer.data)
+
+
+def _has(heard: Iterable[Heard], payload: bytes) -> bool:
+    return any(each.data == payload for each in heard)
+
+
+def _hops(heard: Heard | None) -> int | None:
+    return _STARTING_TTL - heard.ttl if heard is not None and heard.ttl is not None else None

@@ -1,0 +1,156 @@
+"""All probes of one router, as many at once as do not disturb each other; and of many routers at once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lab.certify import endpoints, icmp, idle, inbound, sampling, tcp
+from lab.certify.bench import RESOLVER_PORT, Bench
+from lab.certify.ear import Ear, Heard, udp_ear
+from lab.certify.fragments import fragments
+from lab.certify.seen import Idle, Refreshed, Seen
+from lab.certify.subject import Subject, guests
+from lab.realise.growth import grow
+
+if TYPE_CHECKING:
+    from lab.realise.lab import Lab
+
+T = TypeVar("T")
+_FIRST_PEER_PORT, _PEER_PORTS = 20_000, 40_000  # of observers: two for each router
+_UNTOLD = 1.0  # seconds that silence is listened to where the patience is longer than anything else takes
+
+
+def measure(lab: Lab, subjects: Sequence[Subject], patience: float, seed: int) -> dict[str, Seen]:
+    """What is seen of each router; temporary nodes come for it, and are gone afterwards.
+
+    Raises:
+        UsageError: there is no room for them, or another certificate of this lab is being measured.
+        LabError: they could not be made.
+    """
+    chance = random.Random(seed)  # noqa: S311 - any ports and addresses will do
+    steps, who = guests(lab.facts, subjects, chance)
+    first_pair = chance.randrange(_PEER_PORTS // 2)
+    with grow(lab, steps) as nodes:
+
+        async def one(number: int, subject: Subject, resolvers: Mapping[str, Ear[Heard]]) -> Seen:
+            peer_port = _FIRST_PEER_PORT + (first_pair + number) * 2 % _PEER_PORTS
+            resolver = resolvers[who[subject.router].observer]
+            with Bench(subject, who[subject.router], nodes, peer_port, resolver, chance) as bench:
+                return await probe(bench, lab, patience)
+
+        async def every() -> list[Seen]:
+            ends = {each.observer: (each.observer_addresses[0], RESOLVER_PORT) for each in who.values()}
+            with ExitStack() as stack:
+                resolvers = {
+                    name: stack.enter_context(closing(udp_ear(nodes[name], end))) for name, end in ends.items()
+                }
+                return await asyncio.gather(*(one(number, each, resolvers) for number, each in enumerate(subjects)))
+
+        found = asyncio.run(every())
+    return {subject.router: seen for subject, seen in zip(subjects, found, strict=True)}
+
+
+async def probe(bench: Bench, lab: Lab, patience: float) -> Seen:
+    """Everything of one router. `patience`: the most seconds that an idle timer is waited for."""
+    declared: Mapping[str, Any] = bench.subject.declared or {}
+    timers: Mapping[str, float | None] = declared.get("timers", {})
+    failures: list[str] = []
+
+    async def attempt(name: str, probing: Awaitable[T]) -> T | None:
+        try:
+            return await probing
+        except OSError as error:
+            failures.append(f"{name}: {error.strerror or error}")
+            return None
+
+    await bench.wait_for_path()
+    # Ports one after the other, before anything else takes some.
+    spread = await sampling.spread(bench)
+    near = await sampling.near(bench, spread)
+    privileged = await sampling.privileged(bench)
+    neighbour = await sampling.neighbour(bench, spread)
+
+    async def lives(timer: str) -> tuple[str, tuple[Idle, ...]]:
+        lifetime = timers.get(timer) or (timers.get("udp") if timer == "udp_dns" else None)
+        seconds = idle.pauses(lifetime, patience)
+        return timer, await attempt(timer, idle.lifetimes(bench, timer, seconds)) or ()
+
+    async def kept(direction: str) -> tuple[str, Refreshed | None]:
+        lifetime = timers.get("udp")
+        if lifetime is None or not idle.is_measurable(lifetime, patience):
+            return direction, None
+        return direction, await attempt(f"refresh {direction}", idle.refresh(bench, direction, lifetime))
+
+    slow = asyncio.gather(
+        asyncio.gather(*(lives(timer) for timer in idle.TIMERS)),
+        asyncio.gather(*(kept(direction) for direction in ("outbound", "inbound"))),
+        attempt("unsolicited", tcp.unsolicited(bench, max(patience, _UNTOLD))),
+        attempt("unmapped", tcp.unmapped(bench, max(patience, _UNTOLD))),
+    )
+    most = declared.get("sessions")
+    quick = asyncio.gather(
+        attempt("mapping", endpoints.mapping(bench)),
+        attempt("filtering", endpoints.filtering(bench)),
+        attempt("conflicts", endpoints.conflicts(bench)),
+        attempt("hairpin", endpoints.hairpin(bench)),
+        attempt("hops", endpoints.hops(bench)),
+    )
+    by_tcp = asyncio.gather(
+        attempt("mapping of TCP", tcp.mapping(bench)),
+        attempt("filtering of TCP", tcp.filtering(bench)),
+        attempt("handshake", tcp.handshake(bench)),
+        attempt("simultaneous open", tcp.simultaneous_open(bench)),
+        attempt("hairpin of TCP", tcp.hairpin(bench)),
+    )
+    rest = asyncio.gather(
+        attempt("errors", icmp.errors(bench)),
+        attempt("echo", icmp.echo(bench)),
+        attempt("fragments", fragments(bench)),
+        attempt("forwards", inbound.forwards(bench, lab)),
+        attempt("IPv6", inbound.ipv6(bench)),
+        attempt("cap", sampling.cap(bench, most)) if most else attempt("cap", _nothing()),
+    )
+    (lifetimes, refreshes, unsolicited, unmapped) = await slow
+    (mapping, filtering, conflicts, hairpin, hops) = await quick
+    (mapping_tcp, filtering_tcp, handshake, simultaneous, hairpin_tcp) = await by_tcp
+    (errors, echo, pieces, forwarded, ipv6, cap) = await rest
+    same, other, under = conflicts or ((), (), ())
+    return Seen(
+        outside_addresses=bench.subject.outside_addresses,
+        mapping=mapping or (),
+        mapping_tcp=mapping_tcp or (),
+        filtering=filtering or (),
+        filtering_tcp=(filtering_tcp,) if filtering_tcp else (),
+        spread=spread,
+        near=near,
+        privileged=privileged,
+        neighbour=neighbour,
+        same_peer=same,
+        other_peer=other,
+        under_conflict=under,
+        cap=cap,
+        idle=dict(lifetimes),
+        refresh=dict(refreshes),
+        hairpin=hairpin,
+        hairpin_tcp=hairpin_tcp,
+        tcp_handshake=handshake,
+        simultaneous_open=simultaneous,
+        unsolicited_syn=unsolicited,
+        unmapped_syn=unmapped,
+        errors=errors[0] if errors else {},
+        survives_errors=errors[1] if errors else None,
+        echo=echo or (),
+        fragments=pieces or {},
+        ttl=hops or (None, None),
+        forwards=forwarded or (),
+        ipv6=ipv6 or {},
+        failures=tuple(failures),
+    )
+
+
+async def _nothing() -> None:
+    return None

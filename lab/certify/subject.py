@@ -1,0 +1,210 @@
+"""Which routers there are to certify, and the temporary nodes that it takes: as steps for a running lab. Pure."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any
+
+from lab.errors import UsageError
+from lab.plan.guest import guest
+from lab.plan.step import AddAddress, AddRoute, ConnectToSwitch, LoadRuleset, Step
+
+INSIDE_ADDRESSES = 6  # of the first inside host, one for each kind of probe; fewer where the network is small
+_CHOICE = 128  # addresses
+# The probes speak TCP by hand, and the kernels of their nodes know nothing of those connections.
+_SILENCE = """table inet probe {
+    chain output {
+        type filter hook output priority filter; policy accept;
+        tcp flags & rst == rst drop
+    }
+}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A router, between which networks it is judged, and its addresses there."""
+
+    router: str
+    inside: str  # network
+    outside: str  # network
+    inside_address: str
+    outside_addresses: tuple[str, ...]  # IPv4
+    inside6: str | None = None
+    outside6: str | None = None
+    inside_prefix6: str | None = None
+    declared: Mapping[str, Any] | None = None  # what the lab's facts say of its NAT
+
+
+@dataclass(frozen=True, slots=True)
+class Guests:
+    """The names of a subject's temporary nodes, and their IPv4 addresses."""
+
+    first: str
+    second: str
+    observer: str
+    first_addresses: tuple[str, ...]
+    second_address: str
+    observer_addresses: tuple[str, str]
+    first6: str | None = None
+    observer6: tuple[str, str] | None = None
+
+
+def subjects(facts: Mapping[str, Any], routers: Iterable[str] = ()) -> list[Subject]:
+    """Those of the named routers, or of all that have NAT.
+
+    Raises:
+        UsageError: no such node, or one without NAT.
+    """
+    nodes = {node["name"]: node for node in facts["nodes"]}
+    with_nat = [name for name, node in nodes.items() if node.get("nat")]
+    wanted = list(dict.fromkeys(routers))
+    for name in wanted:
+        if name not in with_nat:
+            lacks = "has no `nat`" if name in nodes else "is no node of this lab"
+            raise UsageError(f"{name!r} {lacks}; routers with NAT: {', '.join(with_nat) or 'none'}")
+    return [_declared_subject(facts, nodes[name]) for name in wanted or with_nat]
+
+
+def _declared_subject(facts: Mapping[str, Any], node: Mapping[str, Any]) -> Subject:
+    nat = node["nat"]
+    found = subject(facts, node["name"], nat["outside"]["network"])
+    return replace(found, declared=nat, outside_addresses=tuple(nat["pool"]))
+
+
+def subject(facts: Mapping[str, Any], router: str, outside: str, inside: str | None = None) -> Subject:
+    """A router whatever it declares, with `outside` as its outside; `inside`: the first other network with IPv4.
+
+    Raises:
+        UsageError: no such node, or it has no IPv4 on both sides.
+    """
+    node = next((each for each in facts["nodes"] if each["name"] == router), None)
+    if node is None:
+        raise UsageError(f"no node {router!r} in this lab")
+    near = [link for link in node["interfaces"] if link["network"] != outside and inside in (None, link["network"])]
+    insides = [link for link in near if _of(link, 4)]
+    outsides = [link for link in node["interfaces"] if link["network"] == outside and _of(link, 4)]
+    if not insides or not outsides:
+        raise UsageError(f"{router} has no IPv4 address on {'its inside' if outsides else outside}")
+    inner, outer = insides[0], outsides[0]
+    inner6, outer6 = _of(inner, 6), _of(outer, 6)
+    return Subject(
+        router,
+        inner["network"],
+        outside,
+        _of(inner, 4)[0],
+        tuple(_of(outer, 4)),
+        inner6[0] if inner6 and outer6 else None,
+        outer6[0] if inner6 and outer6 else None,
+        _prefix6(inner) if inner6 and outer6 else None,
+    )
+
+
+def guests(
+    facts: Mapping[str, Any], wanted: Iterable[Subject], chance: random.Random
+) -> tuple[list[Step], dict[str, Guests]]:
+    """The steps that add the temporary nodes of all subjects, and by router who they are.
+
+    Routers with one outside network share an observer there. The names cannot be those of nodes of a file; a second
+    certifier of the same lab has the same, and so is refused instead of disturbing the first. Their addresses are left
+    to chance as far as there are some to choose from: what one certificate left in the NAT does not touch the next.
+
+    Raises:
+        UsageError: a network has not enough free addresses.
+    """
+    places = {node["name"]: place for place, node in enumerate(facts["nodes"])}
+    steps: list[Step] = []
+    observers: dict[str, str] = {}
+    found: dict[str, Guests] = {}
+    taken: set[str] = set()
+    for each in wanted:
+        if each.outside not in observers:
+            observers[each.outside] = f"nat.observer.{each.outside}"
+            made = _host(facts, observers[each.outside], each.outside, (2,), (), taken, chance)
+            steps += made
+        observer = observers[each.outside]
+        gateways = [address for address in (each.inside_address, each.inside6) if address]
+        first, second = (f"nat.{places[each.router]}.{letter}" for letter in "ab")
+        for name, counts in ((first, (INSIDE_ADDRESSES, 3, 1)), (second, (1,))):
+            steps += _host(facts, name, each.inside, counts, gateways, taken, chance)
+        mine, theirs, far = (_addresses(steps, name) for name in (first, second, observer))
+        mine6, far6 = (_addresses(steps, name, 6) for name in (first, observer))
+        has_ipv6 = each.outside6 is not None and len(mine6) > 0 and len(far6) > 1
+        if has_ipv6:
+            steps += _back(steps, each, observer)
+        found[each.router] = Guests(
+            first, second, observer, mine, theirs[0], (far[0], far[1]),
+            mine6[0] if has_ipv6 else None, (far6[0], far6[1]) if has_ipv6 else None,
+        )  # fmt: skip
+    return steps, found
+
+
+def _host(
+    facts: Mapping[str, Any],
+    name: str,
+    network: str,
+    counts: Sequence[int],
+    via: Sequence[str],
+    taken: set[str],
+    chance: random.Random,
+) -> list[Step]:
+    """A guest with as many addresses as there are free, of the counts that would do, best first."""
+    failure: UsageError | None = None
+    for count, skipped in itertools.product(counts, (_highest(facts, network, chance.randrange(_CHOICE)), ())):
+        try:
+            steps = guest(facts, name, network, addresses=count, via=via, taken=taken.union(skipped))
+        except UsageError as error:
+            failure = error
+            continue
+        taken |= {str(ip_interface(step.address).ip) for step in steps if isinstance(step, AddAddress)}
+        return [*steps, LoadRuleset(name, _SILENCE)]
+    raise failure or UsageError(f"no addresses for {name}")
+
+
+def _highest(facts: Mapping[str, Any], network: str, count: int) -> list[str]:
+    """So many addresses from the end of each IPv4 prefix."""
+    prefixes = next((each["prefixes"] for each in facts["networks"] if each["name"] == network), ())
+    networks = (ip_network(prefix) for prefix in prefixes)
+    return [
+        str(ip_address(number))
+        for each in networks
+        if each.version == 4
+        for number in range(int(each.broadcast_address), int(each.broadcast_address) - count, -1)
+        if ip_address(number) in each
+    ]
+
+
+def _addresses(steps: Iterable[Step], name: str, version: int = 4) -> tuple[str, ...]:
+    found = (ip_interface(step.address) for step in steps if isinstance(step, AddAddress) and step.node == name)
+    return tuple(str(each.ip) for each in found if each.version == version)
+
+
+def _back(steps: Iterable[Step], each: Subject, observer: str) -> list[Step]:
+    """How the observer finds the inside network, and what NPTv6 makes of it, by IPv6."""
+    link = next(step for step in steps if isinstance(step, ConnectToSwitch) and step.node == observer)
+    prefixes = [each.inside_prefix6]
+    translation = (each.declared or {}).get("ipv6_prefix")
+    if translation:
+        prefixes.append(translation["outside"])
+    known = {(step.node, step.destination) for step in steps if isinstance(step, AddRoute)}
+    return [
+        AddRoute(observer, prefix, each.outside6, link.interface, link.index)
+        for prefix in prefixes
+        if prefix and each.outside6 and (observer, prefix) not in known
+    ]
+
+
+def _of(link: Mapping[str, Any], version: int) -> list[str]:
+    found = (ip_interface(address) for address in link["addresses"])
+    return [str(each.ip) for each in found if each.version == version]
+
+
+def _prefix6(link: Mapping[str, Any]) -> str | None:
+    for address in link["addresses"]:
+        if ip_interface(address).version == 6:
+            return str(ip_network(ip_interface(address).network))
+    return None
