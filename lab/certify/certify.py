@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from random import SystemRandom
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from lab.certify.judge import judge
@@ -26,7 +26,7 @@ def certify(
         lab: a running lab.
         routers: names of routers with NAT, or subjects that say what is to be judged; default: all with NAT.
         patience: the most seconds that an idle mapping is waited for: timers that are longer are not measured.
-        seed: of the ports and addresses that are tried, which should be others each time, for NAT remembers them.
+        seed: of the ports and addresses that are tried; another each second by default, for NAT remembers them.
 
     Raises:
         UsageError: no such router, no room for the probes, or another certificate of the lab is being measured.
@@ -38,5 +38,5 @@ def certify(
     every = [*found, *(each for each in wanted if isinstance(each, Subject))]
     if not every:
         return []
-    seen = measure(lab, every, patience, SystemRandom().getrandbits(32) if seed is None else seed)
+    seen = measure(lab, every, patience, int(monotonic()) if seed is None else seed)
     return [judge(each, seen[each.router]) for each in every]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _FIRST_PEER_PORT, _PEER_PORTS = 20_000, 40_000  # of observers: two for each router
-_UNTOLD = 1.0  # seconds that silence is listened to where the patience is longer than anything else takes
+_LISTENED = 1.0  # seconds, at least, that silence is listened to; so no certificate takes less than a seed lasts
 
 
 def measure(lab: Lab, subjects: Sequence[Subject], patience: float, seed: int) -> dict[str, Seen]:
@@ -32,7 +32,7 @@ def measure(lab: Lab, subjects: Sequence[Subject], patience: float, seed: int) -
         LabError: they could not be made.
     """
     chance = random.Random(seed)  # noqa: S311 - any ports and addresses will do
-    steps, who = guests(lab.facts, subjects, chance)
+    steps, who = guests(lab.facts, subjects, seed)
     first_pair = chance.randrange(_PEER_PORTS // 2)
     with grow(lab, steps) as nodes:
 
@@ -88,8 +88,8 @@ async def probe(bench: Bench, lab: Lab, patience: float) -> Seen:
     slow = asyncio.gather(
         asyncio.gather(*(lives(timer) for timer in idle.TIMERS)),
         asyncio.gather(*(kept(direction) for direction in ("outbound", "inbound"))),
-        attempt("unsolicited", tcp.unsolicited(bench, max(patience, _UNTOLD))),
-        attempt("unmapped", tcp.unmapped(bench, max(patience, _UNTOLD))),
+        attempt("unsolicited", tcp.unsolicited(bench, max(patience, _LISTENED))),
+        attempt("unmapped", tcp.unmapped(bench, max(patience, _LISTENED))),
     )
     most = declared.get("sessions")
     quick = asyncio.gather(
@@ -112,12 +112,12 @@ async def probe(bench: Bench, lab: Lab, patience: float) -> Seen:
         attempt("fragments", fragments(bench)),
         attempt("forwards", inbound.forwards(bench, lab)),
         attempt("IPv6", inbound.ipv6(bench)),
-        attempt("cap", sampling.cap(bench, most)) if most else attempt("cap", _nothing()),
+        attempt("caps", sampling.caps(bench, most or sampling.MOST_SESSIONS + 1)),
     )
     (lifetimes, refreshes, unsolicited, unmapped) = await slow
     (mapping, filtering, conflicts, hairpin, hops) = await quick
     (mapping_tcp, filtering_tcp, handshake, simultaneous, hairpin_tcp) = await by_tcp
-    (errors, echo, pieces, forwarded, ipv6, cap) = await rest
+    (errors, echo, pieces, forwarded, ipv6, caps) = await rest
     same, other, under = conflicts or ((), (), ())
     return Seen(
         outside_addresses=bench.subject.outside_addresses,
@@ -132,7 +132,7 @@ async def probe(bench: Bench, lab: Lab, patience: float) -> Seen:
         same_peer=same,
         other_peer=other,
         under_conflict=under,
-        cap=cap,
+        caps=caps or (),
         idle=dict(lifetimes),
         refresh=dict(refreshes),
         hairpin=hairpin,
@@ -150,7 +150,3 @@ async def probe(bench: Bench, lab: Lab, patience: float) -> Seen:
         ipv6=ipv6 or {},
         failures=tuple(failures),
     )
-
-
-async def _nothing() -> None:
-    return None

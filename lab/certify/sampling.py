@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lab.certify.bench import CAP_ADDRESS, SAMPLE_ADDRESS, Bench, Side
+from lab.certify.bench import CAP_ADDRESSES, SAMPLE_ADDRESS, Bench, Side
 from lab.certify.ear import holds, token
 from lab.certify.packet import Endpoint, datagram
 from lab.certify.seen import Sample
@@ -52,12 +52,13 @@ async def neighbour(bench: Bench, found: Sample) -> Sample:
     return await _burst(bench, bench.second, bench.second_address, ports)
 
 
-async def cap(bench: Bench, most: int) -> Sample | None:
-    """More sessions of one inside address than it may have; None if it is not alone in having them."""
-    if most > MOST_SESSIONS or not bench.has_own(CAP_ADDRESS):
-        return None
+async def caps(bench: Bench, most: int) -> tuple[Sample, ...]:
+    """More sessions of inside addresses than one may have; none of addresses that have sessions of other probes."""
+    if most > MOST_SESSIONS:
+        return ()
     ports = range(2048, 2048 + most + _MORE_THAN_CAP)
-    return await _burst(bench, bench.first, bench.address(CAP_ADDRESS), ports)
+    own = [bench.address(role) for role in CAP_ADDRESSES if bench.has_own(role)]
+    return tuple([await _burst(bench, bench.first, address, ports) for address in own])
 
 
 async def _burst(bench: Bench, side: Side, address: str, ports: Sequence[int]) -> Sample:

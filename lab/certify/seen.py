@@ -104,7 +104,7 @@ class Seen:
     same_peer: tuple[Conflict, ...] = ()
     other_peer: tuple[Conflict, ...] = ()
     under_conflict: tuple[MappingSeen, ...] = ()
-    cap: Sample | None = None
+    caps: tuple[Sample, ...] = ()
     idle: dict[str, tuple[Idle, ...]] = field(default_factory=dict)  # by timer
     refresh: dict[str, Refreshed | None] = field(default_factory=dict)  # by direction
     hairpin: HairpinSeen | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_interface, ip_network
@@ -13,8 +12,8 @@ from lab.errors import UsageError
 from lab.plan.guest import guest
 from lab.plan.step import AddAddress, AddRoute, ConnectToSwitch, LoadRuleset, Step
 
-INSIDE_ADDRESSES = 6  # of the first inside host, one for each kind of probe; fewer where the network is small
-_CHOICE = 128  # addresses
+INSIDE_ADDRESSES = 7  # of the first inside host, one for each kind of probe; fewer where the network is small
+_WINDOW, _WINDOWS = INSIDE_ADDRESSES + 1, 30  # addresses of both inside hosts; as many times as fit into a /24
 # The probes speak TCP by hand, and the kernels of their nodes know nothing of those connections.
 _SILENCE = """table inet probe {
     chain output {
@@ -104,14 +103,13 @@ def subject(facts: Mapping[str, Any], router: str, outside: str, inside: str | N
     )
 
 
-def guests(
-    facts: Mapping[str, Any], wanted: Iterable[Subject], chance: random.Random
-) -> tuple[list[Step], dict[str, Guests]]:
+def guests(facts: Mapping[str, Any], wanted: Iterable[Subject], seed: int) -> tuple[list[Step], dict[str, Guests]]:
     """The steps that add the temporary nodes of all subjects, and by router who they are.
 
     Routers with one outside network share an observer there. The names cannot be those of nodes of a file; a second
-    certifier of the same lab has the same, and so is refused instead of disturbing the first. Their addresses are left
-    to chance as far as there are some to choose from: what one certificate left in the NAT does not touch the next.
+    certifier of the same lab has the same, and so is refused instead of disturbing the first. Their addresses
+    are others for another seed as far as there is a choice, and each keeps its kind of probe: what one certificate has
+    left in the NAT does not touch the next.
 
     Raises:
         UsageError: a network has not enough free addresses.
@@ -124,13 +122,13 @@ def guests(
     for each in wanted:
         if each.outside not in observers:
             observers[each.outside] = f"nat.observer.{each.outside}"
-            made = _host(facts, observers[each.outside], each.outside, (2,), (), taken, chance)
+            made = _host(facts, observers[each.outside], each.outside, (2,), (), taken, seed)
             steps += made
         observer = observers[each.outside]
         gateways = [address for address in (each.inside_address, each.inside6) if address]
         first, second = (f"nat.{places[each.router]}.{letter}" for letter in "ab")
         for name, counts in ((first, (INSIDE_ADDRESSES, 3, 1)), (second, (1,))):
-            steps += _host(facts, name, each.inside, counts, gateways, taken, chance)
+            steps += _host(facts, name, each.inside, counts, gateways, taken, seed)
         mine, theirs, far = (_addresses(steps, name) for name in (first, second, observer))
         mine6, far6 = (_addresses(steps, name, 6) for name in (first, observer))
         has_ipv6 = each.outside6 is not None and len(mine6) > 0 and len(far6) > 1
@@ -150,11 +148,11 @@ def _host(
     counts: Sequence[int],
     via: Sequence[str],
     taken: set[str],
-    chance: random.Random,
+    seed: int,
 ) -> list[Step]:
     """A guest with as many addresses as there are free, of the counts that would do, best first."""
     failure: UsageError | None = None
-    for count, skipped in itertools.product(counts, (_highest(facts, network, chance.randrange(_CHOICE)), ())):
+    for count, skipped in itertools.product(counts, (_highest(facts, network, seed % _WINDOWS * _WINDOW), ())):
         try:
             steps = guest(facts, name, network, addresses=count, via=via, taken=taken.union(skipped))
         except UsageError as error:

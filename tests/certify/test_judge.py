@@ -9,7 +9,7 @@ import pytest
 from lab.certify.certificate import Certificate, Verdict
 from lab.certify.comparing import compared
 from lab.certify.judge import judge
-from lab.certify.seen import HairpinSeen, Idle, MappingSeen, Refreshed, Seen, Silence
+from lab.certify.seen import HairpinSeen, Idle, MappingSeen, Refreshed, Sample, Seen, Silence
 from lab.certify.subject import Subject
 
 SUBJECT = Subject("r", "home", "internet", "192.168.1.1", ("198.51.100.1",))
@@ -94,6 +94,23 @@ def test_refresh(outbound: Refreshed | None, inbound: Refreshed | None, measured
     row = certificate(Seen(refresh={"outbound": outbound, "inbound": inbound})).row("refresh")
     assert row.measured == measured
     assert (row.verdict is Verdict.NOT_MEASURED) is (measured is None)
+
+
+@pytest.mark.parametrize(
+    ("counts", "verdict"),
+    [
+        ((100, 100), Verdict.HOLDS),
+        ((100, 46), Verdict.HOLDS),  # an earlier certificate has left 54
+        ((60, 60), Verdict.DIFFERS),
+        ((116, 116), Verdict.DIFFERS),
+        ((60, 46), Verdict.NOT_MEASURED),
+        ((), Verdict.NOT_MEASURED),
+    ],
+)
+def test_a_cap_is_that_of_an_address_without_other_sessions(counts: tuple[int, ...], verdict: Verdict) -> None:
+    end = ("198.51.100.1", 1)
+    caps = tuple(Sample(((("192.168.1.9", 1), end),) * count, 116) for count in counts)
+    assert certificate(Seen(caps=caps)).row("sessions of one host").verdict is verdict
 
 
 def test_silence_is_met_only_after_the_six_seconds_of_the_rfc() -> None:
