@@ -90,6 +90,13 @@ def test_it_has_given_up_its_rights(master: Master) -> None:
     assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
 
 
+def test_it_does_not_wait_for_the_turns_of_other_programs_where_it_may(master: Master) -> None:
+    master.ask("read")
+    may_it = subprocess.run(["chrt", "--rr", "1", "true"], capture_output=True, check=False).returncode == 0
+    wanted = os.SCHED_RR if may_it else os.SCHED_OTHER
+    assert os.sched_getscheduler(master.process.pid) == wanted
+
+
 @pytest.mark.parametrize(
     ("impairment", "said"),
     [

@@ -97,8 +97,15 @@ class Namespace:
 
     def transmitted(self, device: str) -> int:
         """Frames that have left the device; for a TAP: that its program has read."""
+        return self._packets(device, "tx")
+
+    def received(self, device: str) -> int:
+        """Frames that have come by the device; for a TAP: that its program has written."""
+        return self._packets(device, "rx")
+
+    def _packets(self, device: str, way: str) -> int:
         link = json.loads(self.run("ip", "-json", "-statistics", "link", "show", device))[0]
-        return int(link["stats64"]["tx"]["packets"])
+        return int(link["stats64"][way]["packets"])
 
     def counter(self, table: str, protocol: str, name: str) -> int:
         """One counter of /proc/net/snmp or /proc/net/netstat in this namespace."""

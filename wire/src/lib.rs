@@ -103,8 +103,10 @@ fn serve_master(descriptor: RawFd) -> ExitCode {
     }
 }
 
-/// All that a wire needs is open descriptors.
+/// All that a wire needs from here on is open descriptors; a place before others at the processor is asked for while it
+/// may be.
 fn give_up_privileges() -> Result<(), TapError> {
+    kernel::ask_for_early_turns();
     prctl::set_no_new_privs().map_err(|errno| TapError::host("no_new_privs", errno))?;
     kernel::give_up_capabilities().map_err(|cause| TapError::Host { what: "give up capabilities".to_owned(), cause })
 }
