@@ -19,12 +19,15 @@ import pytest
 from lab.errors import LabError
 
 if TYPE_CHECKING:
+    from lab.capture.recording import Recording
     from lab.realise.lab import Lab
 
 _MARKER = (
-    'topology(name_or_path, *, scope="function", services=True): the fixture `lab` is this topology, made real. '
-    "A name stands for NAME.yaml in the folder `lab_topologies`; a path is absolute or relative to the test's file. "
-    "scope: function, class, module, package or session. services=False: nodes and links alone."
+    'topology(name_or_path, *, scope="function", services=True, capture=False): the fixture `lab` is this topology, '
+    "made real. A name stands for NAME.yaml in the folder `lab_topologies`; a path is absolute or relative to the "
+    "test's file. "
+    "scope: function, class, module, package or session. services=False: nodes and links alone. "
+    'capture: packets to keep if the test fails, as ["nas:home", "isp"]; True: those of every interface.'
 )
 _KINDS: dict[str, tuple[type[pytest.Collector], ...]] = {
     # As for fixtures: where there is no class, its module; where there is no package, the session.
@@ -44,11 +47,12 @@ class _Wanted:
     name_or_path: str | os.PathLike[str]
     scope: str = "function"
     services: bool = True
+    capture: tuple[str, ...] | None = None  # targets, none of them: all; None: nothing
 
     @classmethod
     def of(cls, mark: pytest.Mark) -> _Wanted | str:
         """What a marker asks for, or what is wrong with it."""
-        unknown = sorted(mark.kwargs.keys() - {"name_or_path", "scope", "services"})
+        unknown = sorted(mark.kwargs.keys() - {"name_or_path", "scope", "services", "capture"})
         if unknown:
             return f"no keyword {unknown[0]!r}"
         given: dict[str, Any] = {**dict(zip(["name_or_path"], mark.args, strict=False)), **mark.kwargs}
@@ -58,7 +62,28 @@ class _Wanted:
             return f"scope {given['scope']!r}, which is none of {', '.join(_SCOPES)}"
         if not isinstance(given.get("services", True), bool):
             return f"services={given['services']!r} instead of True or False"
-        return cls(**given)
+        capture = given.pop("capture", False)
+        if not isinstance(capture, bool) and not (
+            isinstance(capture, list | tuple) and capture and all(isinstance(word, str) for word in capture)
+        ):
+            return f"capture={capture!r} instead of True, False or a list of interfaces, nodes and networks"
+        targets = tuple(capture) if not isinstance(capture, bool) else () if capture else None
+        return cls(**given, capture=targets)
+
+    @classmethod
+    def checked(cls, item: pytest.Item) -> _Wanted:
+        """What the nearest marker of a test asks for; the test fails if that is nothing sensible."""
+        mark = item.get_closest_marker("topology")
+        if mark is None:
+            pytest.fail(
+                f'{item.nodeid} asks for `lab` without saying which: mark it with @pytest.mark.topology("NAME"), '
+                f'or its module with pytestmark = pytest.mark.topology("NAME")',
+                pytrace=False,
+            )
+        wanted = cls.of(mark)
+        if isinstance(wanted, str):
+            pytest.fail(f"{item.nodeid}: marker `topology` with {wanted}. It is {_MARKER}", pytrace=False)
+        return wanted
 
 
 @dataclass(eq=False)
@@ -83,6 +108,7 @@ class _Raised:
 
 _RAISED = pytest.StashKey[dict[tuple[Path, bool], _Raised]]()  # of a node of the collection tree
 _USED = pytest.StashKey[_Raised]()  # of a test
+_RECORDING: pytest.StashKey[Recording] = pytest.StashKey()  # of a test
 _RUN = pytest.StashKey[str]()  # of the configuration
 _NUMBERS = itertools.count(1)
 
@@ -90,6 +116,11 @@ _NUMBERS = itertools.count(1)
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("lab", "homelab lab")
     group.addoption("--lab-keep", action="store_true", help="leave the labs of failed tests up and say how to get in")
+    group.addoption(
+        "--lab-capture",
+        action="store_true",
+        help="keep the packets of failed tests: those of every interface of the lab",
+    )
     parser.addini("lab_topologies", "folder of topologies that tests name, from rootdir", default="topologies")
     parser.addini("lab_reports", "folder for evidence of failed tests, from rootdir", default="reports")
 
@@ -121,21 +152,28 @@ def lab(request: pytest.FixtureRequest) -> Lab:
     request.node.stash[_USED] = raised
     if raised.lab is None:
         pytest.fail(raised.failure, pytrace=False)
+    _capture(request, raised.lab)
     return raised.lab
+
+
+def _capture(request: pytest.FixtureRequest, lab: Lab) -> None:
+    """Record for this test, if that is wanted, until it has ended."""
+    item = request.node
+    targets = _Wanted.checked(item).capture
+    if targets is None and request.config.getoption("--lab-capture"):
+        targets = ()
+    if targets is None:
+        return
+    try:
+        item.stash[_RECORDING] = lab.capture(*targets)
+    except (LabError, OSError) as error:
+        pytest.fail(f"{item.nodeid}: no packets can be captured: {error}", pytrace=False)
+    request.addfinalizer(item.stash[_RECORDING].close)
 
 
 def _raised_for(item: pytest.Item) -> _Raised:
     """The lab that this test shares with those of its scope, brought up for the first of them."""
-    mark = item.get_closest_marker("topology")
-    if mark is None:
-        pytest.fail(
-            f'{item.nodeid} asks for `lab` without saying which: mark it with @pytest.mark.topology("NAME"), '
-            f'or its module with pytestmark = pytest.mark.topology("NAME")',
-            pytrace=False,
-        )
-    wanted = _Wanted.of(mark)
-    if isinstance(wanted, str):
-        pytest.fail(f"{item.nodeid}: marker `topology` with {wanted}. It is {_MARKER}", pytrace=False)
+    wanted = _Wanted.checked(item)
     file = _find(wanted.name_or_path, item)
     owner = _owner(item, wanted.scope)
     raised = owner.stash.setdefault(_RAISED, {})
@@ -208,13 +246,29 @@ def _explain(item: pytest.Item, raised: _Raised, failure: str) -> Iterator[str]:
         if raised.lab is None:
             write_failure(folder, item.nodeid, raised.failure, raised.file)
         else:
-            write_evidence(raised.lab, folder, title=item.nodeid, failure=failure)
+            packets = _packets(item, folder)
+            write_evidence(raised.lab, folder, title=item.nodeid, failure=failure, notes=packets)
         yield f"evidence: {folder / 'index.md'}"
     except OSError as error:
         yield f"evidence could not be written: {error}"
     if item.config.getoption("--lab-keep") and _is_up(raised.name):
         raised.kept = True
         yield f"kept: lab shell --lab {raised.name} NODE; to end it: lab down {raised.name}"
+
+
+def _packets(item: pytest.Item, folder: Path) -> list[str]:
+    """Keep what was captured for a test, beside its evidence; what the page says of it."""
+    recording = item.stash.get(_RECORDING, None)
+    if recording is None:
+        return []
+    try:
+        recording.stop()
+        folder.mkdir(parents=True, exist_ok=True)
+        recording.save(folder / "packets.pcapng")
+    except (LabError, OSError) as error:
+        return [f"The packets were not kept: {error}"]
+    lost = f"; {recording.dropped} were lost for want of room" if recording.dropped else ""
+    return [f"Packets at {', '.join(recording.interfaces)}: [packets.pcapng](packets.pcapng){lost}"]
 
 
 def _is_up(name: str) -> bool:

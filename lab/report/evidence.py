@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import ip_interface
@@ -29,7 +30,7 @@ _LONGEST_FOLDER_NAME = 120
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*(?:(?:/|::)[A-Za-z0-9_][A-Za-z0-9_.]*)*")  # no "-": it stands for "/"
 
 
-def write_evidence(lab: Lab, folder: Path, *, title: str = "", failure: str = "") -> Path:
+def write_evidence(lab: Lab, folder: Path, *, title: str = "", failure: str = "", notes: Sequence[str] = ()) -> Path:
     """Ask every node of a running lab and write the answers below `folder`; returns the page to read first.
 
     Args:
@@ -37,6 +38,7 @@ def write_evidence(lab: Lab, folder: Path, *, title: str = "", failure: str = ""
         folder: made if it does not exist; files of an earlier writing are replaced.
         title: what failed, the test's name say.
         failure: its text, a traceback say.
+        notes: lines of Markdown for the page, on files beside it say.
 
     Raises:
         OSError: the folder cannot be written. What cannot be learnt from the lab is noted, not raised.
@@ -44,15 +46,15 @@ def write_evidence(lab: Lab, folder: Path, *, title: str = "", failure: str = ""
     writing = _Writing(folder, time.monotonic() + _TIME_FOR_ALL)
     writing.write("failure.txt", failure)
     files = [("the whole failure", "failure.txt"), *_written_plan(writing, Path(lab.facts["file"]), lab.name)]
-    notes, states = _states(lab)
-    if not notes:  # a lab that has ended cannot be asked
+    troubles, states = _states(lab)
+    if not troubles:  # a lab that has ended cannot be asked
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             nodes = tuple(pool.map(writing.write_node, lab.nodes.values()))
-        notes += [f"{node.name} was not asked: {_TIME_FOR_ALL:g} s had passed" for node in nodes if not node.files]
+        troubles += [f"{node.name} was not asked: {_TIME_FOR_ALL:g} s had passed" for node in nodes if not node.files]
         services = tuple(_service(writing, lab, state) for state in states)
     else:
         nodes, services = (), ()
-    page = Page(title, failure, lab.name, tuple(notes), services, nodes, tuple(files))
+    page = Page(title, failure, lab.name, (*troubles, *notes), services, nodes, tuple(files))
     return writing.write("index.md", to_markdown(page))
 
 

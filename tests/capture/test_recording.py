@@ -165,6 +165,7 @@ def test_the_loopback_shows_each_packet_once(lab: Lab) -> None:
     assert [packet["ICMP"].type for packet in capture.packets()] == [8, 0, 8, 0]
 
 
+@pytest.mark.skipif(not os.access("/dev/net/tun", os.R_OK | os.W_OK), reason="this user may not open /dev/net/tun")
 def test_frames_without_a_link_header_are_raw_ip(lab: Lab, tmp_path: Path, decode: Decode) -> None:
     """A tunnel that the topology does not know; what is sent into it never needs a reader."""
     web = lab["web"]

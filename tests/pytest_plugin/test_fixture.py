@@ -160,6 +160,9 @@ def test_it(server): pass
         ("@pytest.mark.topology('x', scop='module')", "with no keyword 'scop'. It is topology("),
         ("@pytest.mark.topology('x', scope='modul')", "scope 'modul', which is none of function, class, module"),
         ("@pytest.mark.topology('x', services='no')", "services='no' instead of True or False"),
+        ("@pytest.mark.topology('x', capture='nas')", "capture='nas' instead of True, False or a list"),
+        ("@pytest.mark.topology('x', capture=[])", "capture=[] instead of True, False or a list"),
+        ("@pytest.mark.topology('x', capture=[1])", "capture=[1] instead of True, False or a list"),
     ],
 )
 def test_a_wrong_use_says_what_is_allowed_without_a_traceback(project: Any, marker: str, message: str) -> None:
@@ -209,7 +212,10 @@ def test_a_faulty_topology_is_its_tests_error_with_file_and_line(project: Any) -
 
 def test_the_marker_is_registered_and_documented(project: Any) -> None:
     said = project.run("--markers").output
-    assert '@pytest.mark.topology(name_or_path, *, scope="function", services=True): the fixture `lab`' in said
+    assert (
+        '@pytest.mark.topology(name_or_path, *, scope="function", services=True, capture=False): the fixture `lab`'
+        in said
+    )
     assert "--lab-keep" in project.run("--help").output
 
 
