@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "logs": ("logs", "show what services wrote"),
     "exec": ("execution", "run a command in a node"),
     "shell": ("shell", "open a shell in a node"),
+    "link": ("link", "show links, and delay, cut or slow them while the lab runs"),
     "reach": ("reach", "measure who can reach what: a matrix of nodes and services"),
     "fault": ("fault", "let something go wrong, see what is in force, heal it"),
     "mesh": ("mesh", "show which way the packets of a mesh take, as both ends see it"),

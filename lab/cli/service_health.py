@@ -17,12 +17,12 @@ def health(lab: Message) -> tuple[str, int]:
         return "degraded", well
     if any(state["state"] in ("waiting", "starting") for state in states):
         return "starting", well
-    return "ready" if well == len(states) else "degraded", well
+    return "ready" if well == len(states) and not lab.get("link_troubles") else "degraded", well
 
 
 def troubles(lab: Message) -> list[str]:
-    """A line for each service that failed, ended by itself with another exit code than 0, or starts again."""
-    lines = []
+    """A line for each cut link, and each service that failed, ended by itself not with 0, or starts again."""
+    lines = [f"link {trouble}" for trouble in lab.get("link_troubles", [])]
     for state in lab["states"]:
         name = f"service {state['node']}/{state['service']}"
         if state["state"] in ("ended", "failed") and state["exit_code"] not in (0, None):

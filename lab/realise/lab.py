@@ -13,6 +13,7 @@ from lab.errors import RealiseError, UsageError
 from lab.realise import registry
 from lab.realise.asking import ask
 from lab.realise.fault import LabFaults
+from lab.realise.link import Link
 from lab.realise.message import Message
 from lab.realise.node import Node
 
@@ -68,6 +69,14 @@ class Lab:
         if node not in self.nodes:
             raise UsageError(f"no node {node!r} in lab {self.name}; it has {', '.join(sorted(self.nodes))}")
         return self.nodes[node]
+
+    def link(self, name: str) -> Link:
+        """A link by its name: `NODE:NETWORK`, or a network's name for every link of it.
+
+        Raises:
+            UsageError: the lab has no such link.
+        """
+        return Link(self, name)
 
     def services(self) -> list[dict[str, Any]]:
         """The state of every service: node, service, state, pid, exit_code, restarts."""

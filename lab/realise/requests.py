@@ -58,10 +58,15 @@ class Requests:
     started: float = field(default_factory=time.time)
     clients: set[Client] = field(default_factory=set)
     _handlers: dict[str, Handler] = field(default_factory=dict)
+    _tellers: list[Callable[[], Message]] = field(default_factory=list)
 
     def serve(self, handlers: dict[str, Handler]) -> None:
         """Answer these requests too, each by the word after "ask"."""
         self._handlers |= handlers
+
+    def tell(self, teller: Callable[[], Message]) -> None:
+        """Have this too in what the lab says of itself (`inspect`)."""
+        self._tellers.append(teller)
 
     def accept_from(self, door: socket.socket) -> Callable[[], None]:
         """The call to make when someone knocks."""
@@ -152,7 +157,10 @@ class Requests:
                 raise UsageError(f"no request is called {other!r}; this lab was started by another version of lab?")
 
     def _inspect(self) -> Message:
-        return {**self.facts, "started": self.started, "states": self.services.states()}
+        told = {**self.facts, "started": self.started, "states": self.services.states()}
+        for teller in self._tellers:
+            told |= teller()
+        return told
 
     def _socket(self, message: Message) -> int:
         """A socket in a node, with what needs privilege there already done."""

@@ -66,6 +66,14 @@ class Requests:
         """Turn an interface off; the other end of a veth pair loses its carrier."""
         self._link(what, {"index": index, "flags": 0, "change": _UP}, [])
 
+    def plug(self, index: int, switch_index: int, what: str) -> None:
+        """Make an interface a port of a bridge, and of no other; whether it is on stays as it is."""
+        self._link(what, {"index": index}, [("IFLA_MASTER", switch_index)])
+
+    def set_mtu(self, index: int, mtu: int, what: str) -> None:
+        """Set an interface's MTU (bytes)."""
+        self._link(what, {"index": index}, [("IFLA_MTU", mtu)])
+
     def create_switch(self, step: CreateSwitch) -> None:
         """Make a bridge that forwards at once and floods multicast: no spanning tree, no snooping."""
         bridge = [("IFLA_BR_STP_STATE", 0), ("IFLA_BR_FORWARD_DELAY", 0), ("IFLA_BR_MCAST_SNOOPING", 0)]

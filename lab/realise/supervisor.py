@@ -23,6 +23,8 @@ from lab.realise.extension import Extension
 from lab.realise.faults import Faults
 from lab.realise.filesystem import Filesystem
 from lab.realise.identity import enter_user_namespace, is_root_of_the_host
+from lab.realise.link_requests import LinkRequests
+from lab.realise.links import Links
 from lab.realise.loop import Loop
 from lab.realise.message import Message, receive, send
 from lab.realise.nodes import Nodes
@@ -129,9 +131,13 @@ class Lab:
             raise HostError(f"{error.strerror} ({error.filename}): see `lab doctor`") from error
         nodes = Nodes(filesystem)
         Executor(nodes, self._progress).build(self._plan)
+        links = Links(self._loop, nodes, self._plan)
+        links.realise()
+        self._link_requests = LinkRequests(self._loop, links)
         services = Services(self._loop, nodes, self._services_progress, self._ready, self._failed)
         self._requests = Requests(self._loop, nodes, services, self._order["facts"])
-        self._requests.serve(Extension(nodes).handlers())
+        self._requests.serve(Extension(nodes).handlers() | self._link_requests.handlers())
+        self._requests.tell(links.troubles)
         faults = Faults(self._loop, services)
         outages = Outages(self._loop, nodes, services, Power(nodes, services, self._plan), faults)
         self._requests.serve(faults.handlers() | outages.handlers())
@@ -149,6 +155,7 @@ class Lab:
         self._progress("services", done, total, waiting_for)
 
     def _ready(self) -> None:
+        self._link_requests.start_schedules()
         self._say({"ready": True})
 
     def _failed(self, error: RealiseError) -> None:

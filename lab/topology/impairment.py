@@ -14,6 +14,7 @@ DISTRIBUTIONS = ("normal", "uniform", "pareto", "paretonormal")
 ETHERNET_HEADER = 14  # bytes; what a link's rate and queue count beside the IP packet
 
 _DEFAULT_QUEUE = 100_000_000  # nanoseconds at the rate
+_USUAL_MTU = 1500  # bytes
 _FEWEST_FRAMES = 10  # that a default queue holds
 
 
@@ -49,7 +50,8 @@ class Impairment:
     def describe(self) -> str:
         """As the words that ask for it, "delay=40ms loss=1%"; "" if it leaves every frame alone."""
         words = [f"delay={duration_text(self.delay)}"] if self.delay else []
-        words += [f"jitter={duration_text(self.jitter)} distribution={self.distribution}"] if self.jitter else []
+        words += [f"jitter={duration_text(self.jitter)}"] if self.jitter else []
+        words += [f"distribution={self.distribution}"] if self.distribution != "normal" else []
         if isinstance(self.loss, GilbertElliott):
             words.append(f"loss={self.loss.describe()}")
         shares = {"reorder": self.reorder, "duplicate": self.duplicate, "corrupt": self.corrupt}
@@ -207,7 +209,7 @@ def changed(before: Impairment, words: Words, mtu: int) -> Impairment:
     Args:
         before: what holds so far.
         words: knobs with their parsed values.
-        mtu: of the link, in bytes; a queue must hold a frame of it.
+        mtu: of the link, in bytes; a queue must hold a frame of it, and one of the usual MTU.
 
     Raises:
         WrongWord: what comes out contradicts itself, or a word would have no effect.
@@ -241,11 +243,11 @@ def _check(after: Impairment, words: Words, mtu: int) -> None:
         )
     if not after.rate and "queue" in words:
         raise WrongWord("queue", "a queue without a rate", "with a `rate`, as nothing waits without one")
-    least = mtu + ETHERNET_HEADER
+    least = max(mtu, _USUAL_MTU) + ETHERNET_HEADER
     if after.rate and after.queue_bytes(mtu) < least:
         word = "queue" if "queue" in words else "rate"
         found = f"a queue of {after.queue_bytes(mtu)} bytes at {rate_text(after.rate)}"
-        raise WrongWord(word, found, f"at least {least} bytes, a packet of the MTU {mtu} with its Ethernet header")
+        raise WrongWord(word, found, f"at least {least} bytes, a packet with its Ethernet header")
 
 
 def _share_of(key: str, value: object) -> float:

@@ -98,8 +98,8 @@ def test_jitter_above_the_delay_is_fine_where_frames_may_overtake() -> None:
 
 
 def test_a_queue_must_hold_a_packet_of_the_link() -> None:
-    words = parse_words("rate=1mbit queue=1500B")
-    assert changed(UNIMPAIRED, words, 1400).queue == 1500
+    words = parse_words("rate=1mbit queue=1514B")
+    assert changed(UNIMPAIRED, words, 1400).queue == 1514
     with pytest.raises(WrongWord, match="at least 9014 bytes"):
         changed(UNIMPAIRED, words, 9000)
 

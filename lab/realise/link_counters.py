@@ -1,0 +1,64 @@
+"""What has passed through links: counters of linkwire, of queueing disciplines, and of ports for plain links."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lab.plan.link_name import BOTH
+
+Counters = dict[str, dict[str, int]]
+"""For egress and ingress, each count since the link's means were put in place."""
+
+# Of linkwire's counters those of a wire's directions, by the names shown here.
+_OF_WIRE = {
+    "frames": "frames_in",
+    "bytes": "bytes_in",
+    "delivered": "frames_out",
+    "lost": "dropped_loss",
+    "queue_full": "dropped_queue",
+    "memory_full": "dropped_memory",
+    "no_room": "dropped_no_room",
+    "end_down": "dropped_down",
+    "refused": "dropped_refused",
+    "duplicated": "duplicated",
+    "corrupted": "corrupted",
+    "reordered": "reordered",
+}
+DROPS = ("lost", "queue_full", "memory_full", "no_room", "end_down", "refused")
+
+
+def of_wire(reading: Mapping[str, Any]) -> Counters:
+    """Counters of a wire as linkwire tells them; its side a is the node's."""
+    counters: Counters = {}
+    for name, way in zip(BOTH, ("a_to_b", "b_to_a"), strict=True):
+        told = reading[way]
+        counters[name] = {shown: told[key] for shown, key in _OF_WIRE.items()}
+        counters[name] |= {"delayed": told["delay"]["frames"], "delay_sum_ns": told["delay"]["sum_ns"]}
+    return counters
+
+
+def of_ports(text: str) -> dict[str, Counters]:
+    """Counters of every interface of /proc/net/dev; what a port receives is what its node sends."""
+    found: dict[str, Counters] = {}
+    for line in text.splitlines()[2:]:
+        name, _, numbers = line.partition(":")
+        fields = [int(number) for number in numbers.split()]
+        found[name.strip()] = {
+            "egress": {"frames": fields[1], "bytes": fields[0]},
+            "ingress": {"frames": fields[9], "bytes": fields[8]},
+        }
+    return found
+
+
+def since(now: Counters, before: Counters) -> dict[str, dict[str, Any]]:
+    """The difference, with the mean delay where delays are measured; a counter that began anew counts from there."""
+    difference: dict[str, dict[str, Any]] = {}
+    for name in BOTH:
+        old = before.get(name, {})
+        counts = {key: value - old.get(key, 0) for key, value in now[name].items()}
+        if any(count < 0 for count in counts.values()):
+            counts = dict(now[name])
+        delayed, total = counts.pop("delayed", 0), counts.pop("delay_sum_ns", 0)
+        difference[name] = {**counts, "delay_mean_ms": round(total / delayed / 1e6, 3) if delayed else None}
+    return difference
