@@ -7,7 +7,7 @@ from lab.topology.impairment import ETHERNET_HEADER, UNIMPAIRED, GilbertElliott,
 
 _BURST = 1_000_000  # nanoseconds at the rate that tbf lets pass at once
 _SMALLEST_FRAME = 64  # bytes, for how many may be under way
-_FASTEST = 10_000_000_000  # bit/s that a link without a rate may carry
+_FASTEST = 10_000_000_000  # bit/s that a node may send; a rate comes after the delay
 _MOST_FRAMES = 10_000_000
 _LEAST_FRAMES = 1_000
 # netem lets frames overtake each other under jitter, but those of a line with a rate leave in their order
@@ -69,7 +69,7 @@ def _netem(impairment: Impairment) -> list[str]:
 def _limit(impairment: Impairment) -> int:
     """Frames that may be under way: with too few of them, netem would lose what nobody asked it to lose."""
     longest = impairment.delay + 4 * impairment.jitter
-    frames = (impairment.rate or _FASTEST) * longest // (8 * 1_000_000_000 * _SMALLEST_FRAME)
+    frames = _FASTEST * longest // (8 * 1_000_000_000 * _SMALLEST_FRAME)
     return min(max(frames, _LEAST_FRAMES), _MOST_FRAMES)
 
 
