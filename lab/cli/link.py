@@ -15,7 +15,7 @@ from lab.errors import ExitCode, UsageError
 from lab.realise.asking import ask
 from lab.realise.message import Message
 
-_ACTIONS = ("show", "set", "clear", "down", "up", "flap", "reset")
+ACTIONS = ("show", "set", "clear", "down", "up", "flap", "reset")
 _NOTES = """\
 NAME is NODE:NETWORK, or a network for all of its links (of a cable, set impairs the link of its first end).
 actions:
@@ -57,7 +57,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
         example="lab link isp-home set delay=40ms loss=1% --from isp\nlab link nas:home down",
     )
     parser.add_argument("name", metavar="NAME", nargs="?", help="a link; default: show all")
-    parser.add_argument("action", metavar="ACTION", nargs="?", default="show", help=", ".join(_ACTIONS))
+    parser.add_argument("action", metavar="ACTION", nargs="?", default="show", help=", ".join(ACTIONS))
     parser.add_argument("words", metavar="WORD", nargs="*", help="of set: what to change, as delay=40ms")
     parser.add_argument("--from", dest="sender", metavar="NODE", help="of set, clear: only what this node sends")
     parser.add_argument("--backend", metavar="MEANS", help="of set: netem, tbf or linkwire instead of the best one")
@@ -68,10 +68,10 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser.add_lab()
     parser.add_json()
     options = parser.parse_intermixed_args(words)
-    if options.name in _ACTIONS and options.action == "show":  # `lab link reset`: actions that all links have
+    if options.name in ACTIONS and options.action == "show":  # `lab link reset`: actions that all links have
         options.name, options.action = None, options.name
-    if options.action not in _ACTIONS:
-        parser.error(f"no action {options.action!r}; allowed: {', '.join(_ACTIONS)}")
+    if options.action not in ACTIONS:
+        parser.error(f"no action {options.action!r}; allowed: {', '.join(ACTIONS)}")
     if options.name is None and options.action not in ("show", "reset"):
         parser.error(f"{options.action} which link? `lab link` lists them")
     if options.words and options.action != "set":
