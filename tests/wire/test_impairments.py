@@ -228,7 +228,8 @@ def test_segments_are_cut_while_single_frames_matter_and_whole_again_after(wire:
         {"delay_ns": MS, "reorder": 0.0001},
         {"rate_bps": 900_000_000},
     ]
-    whole: list[Impairment] = [{}, {"delay_ns": MS}, {"rate_bps": 2_000_000_000}]
+    nothing: Impairment = {"loss": {"random": 0.0}, "jitter_ns": 0, "distribution": "pareto", "rate_bps": None}
+    whole: list[Impairment] = [{}, nothing, {"delay_ns": MS}, {"rate_bps": 2_000_000_000}]
     for impairment in (*whole, *single, {}):
         wire.impair(a_to_b=impairment)
         with wire.b.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)) as seen:

@@ -95,7 +95,7 @@ impl Direction {
     #[must_use]
     pub fn new(seed: u64, way: Way, impairment: Impairment) -> Self {
         Self {
-            impairment,
+            impairment: impairment.simplest(),
             chances: Chances::new(seed, way),
             is_bad: false,
             line: Line::default(),
@@ -111,6 +111,7 @@ impl Direction {
 
     /// What it does to frames that come from now on; those within keep their departure.
     pub fn change(&mut self, impairment: Impairment) {
+        let impairment = impairment.simplest();
         if impairment.rate != self.impairment.rate {
             self.line.change();
         }

@@ -103,6 +103,19 @@ impl Rate {
 }
 
 impl Impairment {
+    /// The same with what has no effect left out, so that nothing asked, however it is written, is nothing done: a loss
+    /// of none, the shape of no jitter.
+    #[must_use]
+    pub fn simplest(mut self) -> Self {
+        if self.loss == Loss::Random(0.0) {
+            self.loss = Loss::None;
+        }
+        if self.jitter_ns == 0 {
+            self.distribution = Distribution::default();
+        }
+        self
+    }
+
     /// What is found, where, and what is allowed, for the first value that cannot be; nothing if all can.
     ///
     /// # Errors
@@ -252,6 +265,14 @@ mod tests {
         ] {
             assert_eq!(impairment.offloads(), wanted, "{impairment:?}");
         }
+    }
+
+    #[test]
+    fn nothing_asked_in_many_words_is_nothing() {
+        let wordy = Impairment { loss: Loss::Random(0.0), distribution: Distribution::Pareto, ..Impairment::default() };
+        assert_eq!(wordy.simplest(), Impairment::default());
+        let something = Impairment { loss: Loss::Random(0.1), delay_ns: MS, jitter_ns: MS, ..wordy };
+        assert_eq!(something.simplest(), something);
     }
 
     #[test]

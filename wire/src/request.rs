@@ -192,7 +192,7 @@ fn meant(file: ImpairmentFile) -> Result<Impairment, String> {
         rate,
     };
     impairment.check()?;
-    Ok(impairment)
+    Ok(impairment.simplest())
 }
 
 #[cfg(test)]
