@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,14 @@ from tests.nat.conftest import CONFIG, EAST, OUTSIDE, SOCKET, Translate
 
 NET_ADMIN = 1 << 12  # capabilities(7)
 NOBODY = "65534"
+FULL_CONE = f"""
+#   alice -- router (full cone, which only natbox is) -- internet -- east
+networks: {{internet: {{prefixes: [198.51.100.0/24]}}, home: {{prefixes: [192.168.1.0/24]}}}}
+nodes:
+  east: {{links: {{internet: {EAST}}}}}
+  router: {{role: router, links: {{internet: {OUTSIDE}, home: auto}}, nat: {{outside: internet, preset: full_cone}}}}
+  alice: {{links: {{home: auto}}}}
+"""
 
 pytestmark = pytest.mark.essential
 
@@ -84,6 +94,17 @@ def test_it_starts_again_where_it_was_killed(lab: Lab, natbox: Translate) -> Non
             assert again.stdout.readline() == "natbox: ready\n"
             ask_server(lab)
             assert nat.mappings("udp")
+
+
+def test_a_lab_that_needs_it_finds_it_beside_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    file = tmp_path / "cone.yaml"
+    file.write_text(FULL_CONE)
+    with Lab.up(file, name=f"cone-{os.getpid()}") as lab:
+        assert [(service["service"], service["state"]) for service in lab.services()] == [("nat", "ready")]
+        with lab["east"].udp(7000) as server, lab["alice"].udp(4000) as client:
+            client.sendto(b"?", (EAST, 7000))
+            assert server.recvfrom(100) == (b"?", (OUTSIDE, 4000))
 
 
 @pytest.mark.parametrize(
