@@ -135,9 +135,6 @@ pub enum Unreadable {
 /// The bytes are no whole IPv4 packet.
 pub fn parse(bytes: &[u8]) -> Result<(Packet, Layout), Unreadable> {
     let header = Header::read(bytes).ok_or(Unreadable::Malformed)?;
-    if header.total > bytes.len() || header.total < header.len {
-        return Err(Unreadable::Malformed);
-    }
     if header.is_fragment() {
         return Err(Unreadable::Fragment);
     }
@@ -303,10 +300,20 @@ mod tests {
         let mut piece = udp("10.0.0.1:1", "10.0.0.2:2", b"x");
         piece[6] = 0x20;
         assert_eq!(parse(&piece), Err(Unreadable::Fragment));
-        let whole = tcp("10.0.0.1:1", "10.0.0.2:2", SYN);
-        for length in 0..whole.len() {
-            assert_eq!(parse(&whole[..length]), Err(Unreadable::Malformed), "{length} bytes");
+        for whole in [tcp("10.0.0.1:1", "10.0.0.2:2", SYN), udp("10.0.0.1:1", "10.0.0.2:2", b"payload")] {
+            for length in 0..whole.len() {
+                assert_eq!(parse(&whole[..length]), Err(Unreadable::Malformed), "{length} bytes");
+            }
         }
+    }
+
+    /// A later piece begins with anything but ports.
+    #[test]
+    fn an_error_about_a_later_fragment_is_about_no_flow() {
+        let mut inner = udp("198.51.100.1:4000", "203.0.113.9:53", b"question");
+        inner[7] = 1;
+        let error = icmp_error(3, "203.0.113.1", "198.51.100.1", &inner);
+        assert_eq!(parse(&error).unwrap().0, Packet::Other { source: Ipv4Addr::new(203, 0, 113, 1) });
     }
 
     #[test]

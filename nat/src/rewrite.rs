@@ -154,6 +154,14 @@ mod tests {
     }
 
     #[test]
+    fn a_datagrams_sum_of_zero_is_written_as_all_ones() {
+        let rewrite = Rewrite { source: Some(endpoint("198.51.100.1:9")), ..Rewrite::default() };
+        let sends = |source, word: u16| udp(source, "10.0.0.2:2", &word.to_be_bytes());
+        let word = (0..=u16::MAX).find(|word| sends("198.51.100.1:9", *word)[26..28] == [0xff, 0xff]).unwrap();
+        assert_eq!(rewritten(&sends("10.0.0.1:1", word), &rewrite), sends("198.51.100.1:9", word));
+    }
+
+    #[test]
     fn an_error_is_about_the_packet_that_was_sent() {
         let rewrite = Rewrite {
             destination: Some(endpoint("192.168.1.2:0")),

@@ -59,7 +59,10 @@ fn transport(
     destination: SocketAddrV4,
     mut body: Vec<u8>,
 ) -> Vec<u8> {
-    let sum = transport_sum(protocol, *source.ip(), *destination.ip(), &body);
+    let sum = match transport_sum(protocol, *source.ip(), *destination.ip(), &body) {
+        0 if protocol == 17 => 0xffff, // RFC 768
+        sum => sum,
+    };
     body[sum_at..sum_at + 2].copy_from_slice(&sum.to_be_bytes());
     ip(protocol, *source.ip(), *destination.ip(), &body)
 }

@@ -275,6 +275,11 @@ impl Table {
         self.dynamic.is_empty() && self.routers.is_empty() && self.deadlines.is_empty() && self.subscribers.is_empty()
     }
 
+    #[cfg(test)]
+    pub(super) fn deadlines_held(&self) -> usize {
+        self.deadlines.len()
+    }
+
     fn lay_forwards(&mut self) {
         for forward in self.settings.forwards.clone() {
             self.forwarded.entry((forward.protocol, forward.to)).or_insert(forward.port);

@@ -38,6 +38,14 @@ fn filtering_is_of_each_mapping() {
 }
 
 #[test]
+fn what_comes_in_by_another_mapping_does_not_move_a_conversation() {
+    let mut nat = nat(r#""mapping": "address_and_port_dependent", "filtering": "address_dependent""#);
+    let (first, second) = (nat.out(ALICE, EAST), nat.out(ALICE, EAST_OTHER_PORT));
+    assert_eq!(nat.back(EAST_OTHER_PORT, &first), ALICE);
+    assert_eq!(nat.out(ALICE, EAST_OTHER_PORT), second);
+}
+
+#[test]
 fn a_reply_leaves_by_the_endpoint_its_question_came_to() {
     let mut nat = nat(r#""mapping": "address_and_port_dependent", "filtering": "endpoint_independent""#);
     let mapped = nat.out(ALICE, EAST);
@@ -105,6 +113,16 @@ fn each_subscriber_has_a_block_and_no_more() {
     assert_eq!(again.iter().collect::<BTreeSet<_>>().len(), 3);
     nat.after(300.0);
     assert_eq!([3, 2, 4].map(|host| first_of(&mut nat, host)), [again[2], again[1], again[0]]);
+}
+
+#[test]
+fn a_block_without_a_free_port_is_given_back() {
+    let forward = |port| format!(r#"{{"protocol": "udp", "port": {port}, "to": "192.168.1.99"}}"#);
+    let (ports, forwards) = (r#""ports": {"first": 2000, "last": 2001}"#, [forward(2000), forward(2001)].join(", "));
+    let mut nat = nat(&format!(r#""block_size": 2, {ports}, "forwards": [{forwards}]"#));
+    assert_eq!(nat.out(ALICE, EAST), "no_port");
+    assert!(nat.table.is_clean());
+    assert_eq!(nat.pass(Passage::Outbound, tcp(BOB, EAST, "S")), "198.51.100.1:2000");
 }
 
 #[test]
@@ -193,6 +211,42 @@ fn the_routers_own_port_stays_its_own_beside_a_mapping() {
     assert_eq!(nat.out(ALICE, EAST), OUTSIDE);
     assert_eq!(nat.out(OUTSIDE, WEST), "pass");
     assert_eq!([nat.back(WEST, OUTSIDE), nat.back(EAST, OUTSIDE)], ["pass", ALICE]);
+}
+
+#[test]
+fn whom_the_router_sent_to_is_not_whom_an_inside_host_did() {
+    let mut nat = nat(r#""filtering": "address_dependent""#);
+    nat.out(ALICE, EAST);
+    assert_eq!(nat.out(OUTSIDE, WEST), "pass");
+    assert_eq!(nat.back("203.0.113.20:9", OUTSIDE), "filtered");
+}
+
+#[test]
+fn each_outside_address_is_the_routers_own() {
+    let mut nat = nat_at(r#"["198.51.100.1", "198.51.100.2"]"#, "");
+    assert_eq!(nat.out("198.51.100.2:4000", EAST), "pass");
+}
+
+/// Nothing outside could tell the two apart: the router sends, and what comes back is the inside host's.
+#[test]
+fn the_very_session_of_an_inside_host_stays_its_own() {
+    let mut nat = nat("");
+    nat.out(ALICE, EAST);
+    assert_eq!(nat.out(OUTSIDE, EAST), "pass");
+    assert_eq!(nat.back(EAST, OUTSIDE), ALICE);
+    nat.after(200.0).out(OUTSIDE, EAST);
+    assert_eq!(nat.after(100.0).back(EAST, OUTSIDE), "pass");
+}
+
+#[test]
+fn identifiers_of_pings_have_no_parity() {
+    let mut nat = nat(r#""ports": {"allocation": "sequential", "parity": true}"#);
+    assert_eq!(nat.pass(Passage::Outbound, query("192.168.1.10:77", "203.0.113.10:0")), "198.51.100.1:1024");
+}
+
+#[test]
+fn a_router_without_an_address_yet_is_left_alone() {
+    assert_eq!(nat("").out("0.0.0.0:68", "255.255.255.255:67"), "pass");
 }
 
 #[test]

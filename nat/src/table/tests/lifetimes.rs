@@ -52,6 +52,7 @@ fn an_established_connection_has_the_long_timer_and_a_closed_one_the_short() {
     for closing in ["R", "F"] {
         let mut closed = nat(timers);
         open(&mut closed);
+        closed.after(6.0).pass(Passage::Outbound, tcp(ALICE, EAST, "A"));
         closed.after(1.0).pass(Passage::Outbound, tcp(ALICE, EAST, closing));
         closed.pass(Passage::Inbound, tcp(EAST, OUTSIDE, closing));
         assert_eq!(reaches(&mut closed, tcp(EAST, OUTSIDE, "A"), 5.0), [true, false], "{closing}");
@@ -78,6 +79,87 @@ fn a_stranger_does_not_extend_what_only_the_inside_extends() {
     nat.out(ALICE, EAST);
     assert_eq!(nat.after(6.0).back(WEST, OUTSIDE), ALICE);
     assert_eq!(reaches(&mut nat, udp(EAST, OUTSIDE), 4.0), [true, false]);
+}
+
+/// Nor does he become one of those that the inside has sent to.
+#[test]
+fn whom_the_inside_sent_to_is_not_whom_it_heard_of() {
+    let mut nat = nat(r#""filtering": "address_dependent", "timers": {"udp": 10}"#);
+    nat.out(ALICE, EAST);
+    assert_eq!(nat.after(9.0).back(EAST_OTHER_PORT, OUTSIDE), ALICE);
+    nat.out(ALICE, WEST);
+    assert_eq!(nat.after(3.0).back(EAST_OTHER_PORT, OUTSIDE), "filtered");
+}
+
+#[test]
+fn an_address_is_sent_to_until_the_last_session_with_it_ends() {
+    let mut nat = nat(r#""filtering": "address_dependent", "timers": {"udp": 10}"#);
+    nat.out(ALICE, EAST);
+    nat.after(6.0).out(ALICE, EAST_OTHER_PORT);
+    assert_eq!(nat.after(6.0).back("203.0.113.10:9", OUTSIDE), ALICE);
+}
+
+#[test]
+fn a_conversation_keeps_its_endpoint_when_another_way_to_it_ends() {
+    let keys = r#""mapping": "address_and_port_dependent", "filtering": "endpoint_independent", "timers": {"udp": 10}"#;
+    let mut nat = nat(keys);
+    let (first, second) = (nat.out(ALICE, EAST), nat.out(ALICE, EAST_OTHER_PORT));
+    assert_eq!([nat.back(WEST, &first), nat.back(WEST, &second)], [ALICE, ALICE]);
+    assert_eq!(nat.after(6.0).out(ALICE, WEST), first);
+    assert_eq!(nat.after(6.0).back(WEST, &second), "pass");
+    assert_eq!(nat.out(ALICE, WEST), first);
+}
+
+#[test]
+fn a_conversation_goes_on_by_a_way_that_the_far_end_took() {
+    let keys = r#""mapping": "address_dependent", "filtering": "endpoint_independent", "timers": {"udp": 10}"#;
+    let mut nat = nat(keys);
+    let first = nat.out(ALICE, EAST);
+    assert_eq!(nat.back(WEST, &first), ALICE);
+    let second = nat.after(6.0).out(ALICE, "203.0.113.20:7001");
+    assert_eq!(nat.back(WEST, &second), ALICE);
+    assert_eq!(nat.after(5.0).out(ALICE, WEST), second);
+    let now = nat.after(1e6).now;
+    nat.table.expire(now);
+    assert!(nat.table.is_clean());
+}
+
+#[test]
+fn deadlines_do_not_pile_up() {
+    let mut nat = nat(r#""timers": {"tcp_established": 30, "tcp_transitory": 5}"#);
+    nat.pass(Passage::Outbound, tcp(ALICE, EAST, "A"));
+    nat.pass(Passage::Inbound, tcp(EAST, OUTSIDE, "A"));
+    for _ in 0..100 {
+        nat.after(5.0).pass(Passage::Outbound, tcp(ALICE, EAST, "R"));
+        nat.after(1.0).pass(Passage::Outbound, tcp(ALICE, EAST, "A"));
+    }
+    assert_eq!(nat.table.entries(nat.now).len(), 1);
+    assert!(nat.table.deadlines_held() <= 8, "{}", nat.table.deadlines_held());
+}
+
+/// A forward has no end, so its sessions have all of their time.
+#[test]
+fn a_strangers_session_by_a_forward_lives_its_time() {
+    let forward = |port| format!(r#"{{"protocol": "udp", "port": {port}, "to": "192.168.1.10", "to_port": 4000}}"#);
+    let forwards = format!("[{}, {}]", forward(53), forward(54));
+    let mut nat = nat(&format!(r#""refresh": "outbound", "timers": {{"udp": 10}}, "forwards": {forwards}"#));
+    assert_eq!(nat.back(WEST, "198.51.100.1:54"), ALICE);
+    assert_eq!(nat.after(9.0).out(ALICE, WEST), "198.51.100.1:54");
+    assert_eq!(nat.after(10.0).out(ALICE, WEST), "198.51.100.1:53");
+}
+
+#[test]
+fn a_port_is_free_when_neither_mapping_nor_router_has_it() {
+    let keys = r#""filtering": "endpoint_independent", "timers": {"udp": 10}"#;
+    for (outlives, ends) in [(OUTSIDE, ALICE), (ALICE, OUTSIDE)] {
+        let mut nat = nat(keys);
+        nat.out(ALICE, EAST);
+        nat.out(OUTSIDE, WEST);
+        let far = |source| if source == ALICE { EAST } else { WEST };
+        nat.after(6.0).out(outlives, far(outlives));
+        assert_eq!(nat.after(6.0).out(BOB, EAST), "198.51.100.1:1024", "{outlives} has the port, {ends} no more");
+        assert_eq!(nat.after(10.0).out(BOB, WEST), OUTSIDE);
+    }
 }
 
 /// RFC 4787 REQ-6 is of UDP: the segments of both sides keep a connection alive.
