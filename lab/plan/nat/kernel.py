@@ -79,9 +79,11 @@ def _postrouting(nat: Nat, own: list[str]) -> Block:
     inside = f'meta nfproto ipv4 iifname != "{nat.outside}"'
     leaving = f'{inside} oifname "{nat.outside}" ip saddr != {{ {", ".join(own)} }}'
     if len(nat.pool) > 1:
-        key = "jhash ip saddr" if nat.behaviour.pooling is Pooling.PAIRED else "numgen random"
-        ways = ", ".join(f"{index} : goto pool{index}" for index in range(len(nat.pool)))
-        rules = [f"{leaving} {key} mod {len(nat.pool)} vmap {{ {ways} }}"]
+        count = len(nat.pool)  # a seed given, so that a host has the same address in each lab of one plan
+        paired = nat.behaviour.pooling is Pooling.PAIRED
+        index = f"jhash ip saddr mod {count} seed 0x1" if paired else f"numgen random mod {count}"
+        ways = ", ".join(f"{number} : goto pool{number}" for number in range(count))
+        rules = [f"{leaving} {index} vmap {{ {ways} }}"]
     else:
         target = "masquerade" if [str(address) for address in nat.pool] == own[:1] else f"snat ip to {nat.pool[0]}"
         rules = [f"{leaving} {rule}" for rule in _translations(target, nat.behaviour)]
