@@ -22,7 +22,7 @@ def nat_blocks(nat: Nat, own: list[str]) -> list[Block]:
     return [
         *_timer_objects(behaviour.timers),
         *([["set sessions {", "    type ipv4_addr; size 65535; flags dynamic;", "}"]] if behaviour.sessions else []),
-        *_forward_chains(nat.outside, behaviour),
+        *_passing_chains(nat.outside, behaviour),
         _prerouting(nat),
         *_pool_chains(nat),
         _postrouting(nat, own),
@@ -45,8 +45,8 @@ def _timer(name: str, protocol: str, policy: str) -> Block:
     return [f"ct timeout {name} {{", f"    protocol {protocol}; l3proto ip; policy = {{ {policy} }};", "}"]
 
 
-def _forward_chains(outside: str, behaviour: Behaviour) -> list[Block]:
-    """What happens to new connections, and to ICMP errors, on their way through."""
+def _passing_chains(outside: str, behaviour: Behaviour) -> list[Block]:
+    """What happens to new connections, and to ICMP errors, on their way through; errors of the router's own too."""
     rules = [
         'meta nfproto ipv4 meta l4proto udp ct timeout set "nat_udp"',
         'meta nfproto ipv4 meta l4proto tcp ct timeout set "nat_tcp"',
@@ -56,10 +56,11 @@ def _forward_chains(outside: str, behaviour: Behaviour) -> list[Block]:
     if behaviour.sessions is not None:
         leaving = f'meta nfproto ipv4 iifname != "{outside}" oifname "{outside}" ct state new'
         rules.append(f"{leaving} add @sessions {{ ip saddr ct count over {behaviour.sessions} }} drop")
+    chains = [_chain("passing", "type filter hook forward priority mangle; policy accept;", rules)]
     if not behaviour.icmp_errors:
-        errors = "icmp type { destination-unreachable, time-exceeded } drop"
-        rules += [f'iifname "{outside}" {errors}', f'oifname "{outside}" {errors}']
-    return [_chain("passing", "type filter hook forward priority mangle; policy accept;", rules)]
+        drop = "icmp type { destination-unreachable, time-exceeded } drop"
+        chains.append(_chain("icmp_errors", "type filter hook postrouting priority mangle; policy accept;", [drop]))
+    return chains
 
 
 def _prerouting(nat: Nat) -> Block:

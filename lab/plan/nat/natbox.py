@@ -55,17 +55,23 @@ def configuration(nat: Nat) -> dict[str, Any]:
 
 
 def queue_rules(nat: Nat) -> str:
-    """The rules as text for ``iptables-restore``.
+    """The rules as text for ``iptables-restore``: those of ``natbox rules``.
 
     What arrives for an outside address is queued before conntrack sees it, what leaves after, so that conntrack and
     the firewall know inside addresses only.
     """
-    lines = ["*raw"]
-    lines += [f"-A PREROUTING -d {address} -j NFQUEUE --queue-num {_ARRIVING}" for address in nat.pool]
-    lines += ["COMMIT", "*mangle", f"-A POSTROUTING -o {nat.outside} -j NFQUEUE --queue-num {_LEAVING}"]
-    if nat.behaviour.hairpin is not Hairpin.NONE:
-        lines.append(f"-A POSTROUTING -m mark --mark {_HAIRPINNED:#x} -j NFQUEUE --queue-num {_RETURNING}")
-    return "\n".join([*lines, "COMMIT", ""])
+    raw = [":PREROUTING ACCEPT [0:0]", ":OUTPUT ACCEPT [0:0]"]
+    raw += [f"-A PREROUTING -d {address}/32 -j NFQUEUE --queue-num {_ARRIVING}" for address in nat.pool]
+    # The first rule does nothing but make the kernel put fragments together where no firewall asks for it.
+    mangle = [":FORWARD ACCEPT [0:0]", ":POSTROUTING ACCEPT [0:0]", "-A FORWARD -m conntrack --ctstate NEW"]
+    dropped = [] if nat.behaviour.icmp_errors else ["destination-unreachable", "time-exceeded"]
+    if nat.behaviour.hairpin is not Hairpin.NONE:  # two on one link, of which the kernel would tell the sender
+        dropped.append("redirect")
+    mangle += [f"-A POSTROUTING -p icmp -m icmp --icmp-type {kind} -j DROP" for kind in dropped]
+    if nat.behaviour.hairpin is Hairpin.EXTERNAL_SOURCE:
+        mangle.append(f"-A POSTROUTING -m mark --mark {_HAIRPINNED:#x} -j NFQUEUE --queue-num {_RETURNING}")
+    mangle.append(f"-A POSTROUTING -o {nat.outside} -j NFQUEUE --queue-num {_LEAVING}")
+    return "\n".join(["*raw", *raw, "COMMIT", "*mangle", *mangle, "COMMIT", ""])
 
 
 def natbox_service(node: str, nat: Nat) -> StartService:

@@ -64,10 +64,15 @@ def test_packets_are_queued_to_natbox_and_nft_only_filters(tmp_path: Path) -> No
     plan = planned(tmp_path, "preset: full_cone, pool: [198.51.100.1, 198.51.100.2]")
     assert rulesets(plan)["iptables-restore"].splitlines() == [
         "*raw",
-        "-A PREROUTING -d 198.51.100.1 -j NFQUEUE --queue-num 1",
-        "-A PREROUTING -d 198.51.100.2 -j NFQUEUE --queue-num 1",
+        ":PREROUTING ACCEPT [0:0]",
+        ":OUTPUT ACCEPT [0:0]",
+        "-A PREROUTING -d 198.51.100.1/32 -j NFQUEUE --queue-num 1",
+        "-A PREROUTING -d 198.51.100.2/32 -j NFQUEUE --queue-num 1",
         "COMMIT",
         "*mangle",
+        ":FORWARD ACCEPT [0:0]",
+        ":POSTROUTING ACCEPT [0:0]",
+        "-A FORWARD -m conntrack --ctstate NEW",
         "-A POSTROUTING -o wan -j NFQUEUE --queue-num 0",
         "COMMIT",
     ]
@@ -75,10 +80,17 @@ def test_packets_are_queued_to_natbox_and_nft_only_filters(tmp_path: Path) -> No
     assert "nat hook" not in rulesets(plan)["nft"]
 
 
-@pytest.mark.parametrize("hairpin", ["internal_source", "external_source"])
-def test_a_hairpin_queues_a_packet_once_more(tmp_path: Path, hairpin: str) -> None:
+@pytest.mark.parametrize(("hairpin", "is_queued"), [("internal_source", False), ("external_source", True)])
+def test_a_hairpin_queues_a_packet_once_more_for_its_source(tmp_path: Path, hairpin: str, *, is_queued: bool) -> None:
     text = rulesets(planned(tmp_path, f"hairpin: {hairpin}"))["iptables-restore"]
-    assert "-A POSTROUTING -m mark --mark 0x4e41 -j NFQUEUE --queue-num 2\n" in text
+    assert ("-A POSTROUTING -m mark --mark 0x4e41 -j NFQUEUE --queue-num 2\n" in text) == is_queued
+    assert "--icmp-type redirect -j DROP\n" in text
+
+
+def test_natbox_with_icmp_errors_dropped_drops_the_routers_own_too(tmp_path: Path) -> None:
+    text = rulesets(planned(tmp_path, "preset: full_cone, icmp_errors: drop"))["iptables-restore"]
+    for kind in ("destination-unreachable", "time-exceeded"):
+        assert f"-A POSTROUTING -p icmp -m icmp --icmp-type {kind} -j DROP\n" in text
 
 
 def test_natbox_is_part_of_the_network_and_comes_before_all_services(tmp_path: Path) -> None:
