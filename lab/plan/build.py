@@ -177,7 +177,9 @@ def _routes(node: Node) -> list[AddRoute]:
 def _rulesets(topology: Topology) -> list[Step]:
     """Iptables before nft, for it finds nothing in its tables but its own; then what only a loaded conntrack has."""
     return [
-        *(step for node in topology.nodes for step in translation_rules(node)),
+        *sorted(
+            (step for node in topology.nodes for step in translation_rules(node)), key=lambda step: step.program
+        ),  # so that all nodes load at once
         *(LoadRuleset(node.name, text) for node in topology.nodes if (text := ruleset(node))),
         *(SetSysctls(node.name, late) for node in topology.nodes if (late := tracking_settings(node))),
     ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from lab.plan.ipv6_passage import passing_ipv6, simple_security
 from lab.plan.nat.kernel import Block, nat_blocks
 from lab.plan.nat.natbox import ADMITTED, is_natbox
-from lab.topology.model import Allow, Nat, Node, Policy
+from lab.plan.nat.prefix import leading_rules
+from lab.topology.model import Allow, Ipv6Passage, Nat, Node, Policy
 from lab.topology.nat_behaviour import UnsolicitedTcp
 
 # A router cannot work without these (RFC 4890 section 4.4): neighbour and router discovery, and errors
@@ -16,6 +18,7 @@ _NEIGHBOUR_DISCOVERY = (
 # TCP is refused by a reset: an ICMPv6 error that arrives while the client's connect() still holds the socket counts
 # only at the next retransmission, a second later.
 _LAST = {
+    Policy.ACCEPT: ["meta nfproto ipv6 drop"],  # a chain that is there for IPv6 only
     Policy.DROP: ["drop"],
     Policy.REJECT: ["meta l4proto tcp reject with tcp reset", "reject with icmpx admin-prohibited"],
 }
@@ -26,10 +29,9 @@ def ruleset(node: Node) -> str:
     blocks = _filter_chains(node)
     if node.nat is not None and not is_natbox(node):
         blocks += nat_blocks(node.nat, outside_addresses(node))
-    if not blocks:
-        return ""
     body = "\n\n".join("\n".join(f"    {line}" for line in block) for block in blocks)
-    return f"table inet lab {{\n{body}\n}}\n"
+    table = f"table inet lab {{\n{body}\n}}\n" if blocks else ""
+    return table + (leading_rules(node.nat.outside) if node.nat is not None and node.nat.ipv6_prefix else "")
 
 
 def outside_addresses(node: Node) -> list[str]:
@@ -46,11 +48,13 @@ def _filter_chains(node: Node) -> list[Block]:
         last = _unsolicited_tcp(firewall.input, node.nat)
         rules = [_NEIGHBOUR_DISCOVERY, *exceptions, *last]
         chains.append(_chain("input", firewall.input, firewall.outside, rules))
-    if firewall.forward is not Policy.ACCEPT:
+    if firewall.forward is not Policy.ACCEPT or firewall.ipv6 is Ipv6Passage.RFC6092:
         exceptions = [_allow(allow) for allow in firewall.allow if allow.destination is not None]
         # Port forwards are let through by what translated them, not by a second list of ports.
         translated = f"meta mark {ADMITTED:#x} accept" if is_natbox(node) else "ct status dnat accept"
-        chains.append(_chain("forward", firewall.forward, firewall.outside, [translated, *exceptions]))
+        rules = [translated, *passing_ipv6(firewall), *exceptions]
+        chains.append(_chain("forward", firewall.forward, firewall.outside, rules))
+    chains += simple_security(node)
     return chains
 
 

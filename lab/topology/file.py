@@ -167,6 +167,7 @@ class NatFile(AsWritten):
     unsolicited_tcp: Literal["drop", "reject"] | None = None
     overloading: bool | None = None
     forwards: list[ForwardFile] = []
+    ipv6_prefix: PrefixTranslationFile | None = None
 
 
 class AllowFile(AsWritten):
@@ -190,6 +191,7 @@ class FirewallFile(AsWritten):
     outside: str | None = None
     input: PolicyWord | None = None
     forward: PolicyWord | None = None
+    ipv6: Literal["as_ipv4", "rfc6092", "open"] = "as_ipv4"
     allow: list[AllowFile] = []
 
 

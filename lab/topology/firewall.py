@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lab.topology.directory import as_address
-from lab.topology.model import Allow, Firewall, Policy, Protocol, Role
+from lab.topology.model import Allow, Firewall, Ipv6Passage, Policy, Protocol, Role
 from lab.topology.nat import outside_interface
 
 if TYPE_CHECKING:
@@ -31,6 +31,13 @@ def resolve_firewall(node: NodeDraft, nat: Nat | None, directory: Directory, fau
         outside = interface.name if interface is not None else None
     if node.role is not Role.ROUTER and node.is_whole and written.forward is not None:
         faults.append((at / "forward").fault("`forward` on a host", "`role: router`", of_key=True))
+    ipv6 = Ipv6Passage(written.ipv6)
+    if ipv6 is not Ipv6Passage.AS_IPV4:
+        if node.role is not Role.ROUTER and node.is_whole:
+            faults.append((at / "ipv6").fault("`ipv6` on a host", "`role: router`", of_key=True))
+        elif outside is None and written.outside is None and node.written.nat is None:
+            found = f"`ipv6: {ipv6}` without an outside"
+            faults.append((at / "ipv6").fault(found, "`outside`, the network that it guards against", of_key=True))
     allow: list[Allow] = []
     for index, exception in enumerate(written.allow):
         allow += _allow(node, exception, at / "allow" / index, directory, faults)
@@ -39,6 +46,7 @@ def resolve_firewall(node: NodeDraft, nat: Nat | None, directory: Directory, fau
         Policy(written.input) if written.input else usual,
         Policy(written.forward) if written.forward else usual,
         tuple(allow),
+        ipv6,
     )
 
 

@@ -37,6 +37,14 @@ class Policy(StrEnum):
     REJECT = "reject"
 
 
+class Ipv6Passage(StrEnum):
+    """Which new IPv6 connections pass from the outside of a router."""
+
+    AS_IPV4 = "as_ipv4"  # as `forward` says
+    RFC6092 = "rfc6092"  # what that RFC recommends to simple gateways: few, and none with a forged source
+    OPEN = "open"  # all
+
+
 class Restart(StrEnum):
     """What happens when a service's process ends while the lab lives."""
 
@@ -87,6 +95,14 @@ class PortForward:
 
 
 @dataclass(frozen=True, slots=True)
+class PrefixTranslation:
+    """IPv6 addresses of `inside` appear outside in `outside`, one for one (RFC 6296)."""
+
+    inside: IPv6Network
+    outside: IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
 class Nat:
     """IPv4 address and port translation towards the interface `outside`."""
 
@@ -96,6 +112,7 @@ class Nat:
     preset: str = "home_router"
     behaviour: Behaviour = HOME_ROUTER
     engine: Engine = Engine.KERNEL
+    ipv6_prefix: PrefixTranslation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +133,7 @@ class Firewall:
     input: Policy  # to the node itself
     forward: Policy  # through the node
     allow: tuple[Allow, ...]
+    ipv6: Ipv6Passage = Ipv6Passage.AS_IPV4
 
 
 @dataclass(frozen=True, slots=True)

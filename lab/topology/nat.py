@@ -9,6 +9,7 @@ from lab.topology.faults import listed, shown
 from lab.topology.model import Nat, Role
 from lab.topology.nat_behaviour import Engine
 from lab.topology.nat_forwards import resolve_forwards
+from lab.topology.nat_prefix import resolve_prefix
 from lab.topology.nat_settings import choose_engine, resolve_behaviour
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def resolve_nat(node: NodeDraft, directory: Directory, faults: list[Fault]) -> N
         return None
     pool = _pool(written, outside, at, faults)
     _check_blocks(node, outside, behaviour, pool, directory, at, faults)
-    return Nat(outside.name, forwards, pool, written.preset, behaviour, engine)
+    ipv6_prefix = resolve_prefix(node, written, at / "ipv6_prefix", directory, faults)
+    return Nat(outside.name, forwards, pool, written.preset, behaviour, engine, ipv6_prefix)
 
 
 def outside_interface(node: NodeDraft, network: str, at: At, faults: list[Fault]) -> Interface | None:

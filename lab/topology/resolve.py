@@ -12,6 +12,7 @@ from lab.topology.interfaces import attach
 from lab.topology.mesh_paths import Paths
 from lab.topology.model import Node, Topology
 from lab.topology.nat import resolve_nat
+from lab.topology.nat_prefix import seen_prefixes
 from lab.topology.networks import check_cables, resolve_networks
 from lab.topology.node_names import hosts_entries, resolvers, sysctls
 from lab.topology.routes import Station, work_out
@@ -36,7 +37,8 @@ def resolve(name: str, file: Path, gathered: Gathered, top: At, faults: list[Fau
     check_cables(gathered, nodes, faults)
     attach(nodes, faults)
     directory = Directory(gathered, networks, nodes)
-    worked_out = work_out(networks.values(), [_station(node) for node in nodes.values()])
+    stations = [_station(node) for node in nodes.values()]
+    worked_out = work_out(networks.values(), stations, seen_prefixes(nodes.values()))
     routes = {node.name: merge(worked_out[node.name], given_routes(node, faults)) for node in nodes.values()}
     meshes, of_meshes = _meshes(directory, Paths(nodes, routes), faults)
     services, ssh = resolve_services(name, directory, of_meshes, faults)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from lab.topology.model import Role, Route
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from lab.topology.model import Address, Interface, Network, Prefix
 
@@ -42,20 +42,30 @@ class Hop:
     via: Address | None  # None: the network is the destination
 
 
-def work_out(networks: Iterable[Network], stations: Iterable[Station]) -> dict[str, tuple[Route, ...]]:
-    """Every node's routes beyond the on-link ones: IPv4, then IPv6; default first, then as the networks are ordered."""
+def work_out(
+    networks: Iterable[Network], stations: Iterable[Station], seen: Mapping[str, list[Prefix]]
+) -> dict[str, tuple[Route, ...]]:
+    """Every node's routes beyond the on-link ones: IPv4, then IPv6; default first, then as the networks are ordered.
+
+    `seen` are prefixes, by network, that its nodes have for others beside its own.
+    """
     nets, every = list(networks), list(stations)
-    maps = [_Map(version, nets, every) for version in (4, 6)]
+    maps = [_Map(version, nets, every, seen) for version in (4, 6)]
     return {station.name: tuple(route for each in maps for route in each.routes(station)) for station in every}
 
 
 class _Map:
     """The ways between networks in one family."""
 
-    def __init__(self, version: int, networks: list[Network], stations: list[Station]) -> None:
+    def __init__(
+        self, version: int, networks: list[Network], stations: list[Station], seen: Mapping[str, list[Prefix]]
+    ) -> None:
         self.version = version
         self.prefixes = {
-            network.name: [prefix for prefix in network.prefixes if prefix.version == version] for network in networks
+            network.name: [
+                prefix for prefix in (*network.prefixes, *seen.get(network.name, ())) if prefix.version == version
+            ]
+            for network in networks
         }
         self.internet = next((n.name for n in networks if n.internet and self.prefixes[n.name]), None)
         self.exits: dict[str, list[tuple[str, str]]] = {network.name: [] for network in networks}  # A: (router, B)

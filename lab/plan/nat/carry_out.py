@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from lab.plan.nat.kernel import USUAL_ICMP_TIMEOUT
 from lab.plan.nat.natbox import is_natbox, natbox_service, queue_rules
+from lab.plan.nat.prefix import translating_rules
 from lab.plan.step import LoadRuleset, StartService
 
 if TYPE_CHECKING:
@@ -14,9 +15,13 @@ if TYPE_CHECKING:
 
 def translation_rules(node: Node) -> list[LoadRuleset]:
     """What iptables loads, as nftables has no words for it in every kernel."""
-    if node.nat is None or not is_natbox(node):
-        return []
-    return [LoadRuleset(node.name, queue_rules(node.nat), "iptables-restore")]
+    nat = node.nat
+    steps = []
+    if nat is not None and is_natbox(node):
+        steps.append(LoadRuleset(node.name, queue_rules(nat), "iptables-restore"))
+    if nat is not None and nat.ipv6_prefix is not None:
+        steps.append(LoadRuleset(node.name, translating_rules(nat.outside, nat.ipv6_prefix), "ip6tables-restore"))
+    return steps
 
 
 def tracking_settings(node: Node) -> tuple[tuple[str, str], ...]:

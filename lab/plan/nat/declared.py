@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lab.topology.model import Interface, Node
+    from lab.topology.model import Interface, Node, PrefixTranslation
 
 
 def nat_facts(node: Node) -> dict[str, Any] | None:
@@ -23,6 +23,7 @@ def nat_facts(node: Node) -> dict[str, Any] | None:
         "pool": [str(address) for address in nat.pool],
         **knobs,
         "icmp_errors": "pass" if nat.behaviour.icmp_errors else "drop",
+        "ipv6_prefix": _prefixes(nat.ipv6_prefix),
         "forwards": [
             {
                 "protocol": str(forward.protocol),
@@ -33,6 +34,12 @@ def nat_facts(node: Node) -> dict[str, Any] | None:
             for forward in nat.forwards
         ],
     }
+
+
+def _prefixes(translation: PrefixTranslation | None) -> dict[str, str] | None:
+    if translation is None:
+        return None
+    return {"inside": str(translation.inside), "outside": str(translation.outside)}
 
 
 def _side(interface: Interface) -> dict[str, Any]:
