@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 CONFIG = "natbox.json"
+TABLE_SOCKET = "natbox.sock"  # where `natbox table` asks
 ADMITTED = 0x4E42  # the mark of a packet that natbox lets in
 _HAIRPINNED = 0x4E41  # the mark of a packet on its way from inside to inside
 _LEAVING, _ARRIVING, _RETURNING = 0, 1, 2  # numbers of queues
@@ -79,7 +80,7 @@ def natbox_service(node: str, nat: Nat) -> StartService:
     return StartService(
         node=node,
         service=OWN_SERVICE,
-        argv=("natbox", "run", CONFIG),
+        argv=("natbox", "run", CONFIG, TABLE_SOCKET),
         files=((CONFIG, json.dumps(configuration(nat), indent=1) + "\n"),),
         user="",
         environment=(),
