@@ -63,7 +63,7 @@ def _unsolicited_tcp(policy: Policy, nat: Nat | None) -> list[str]:
     if nat is None or (nat.behaviour.unsolicited_tcp is UnsolicitedTcp.REJECT) == (policy is Policy.REJECT):
         return []
     answer = "reject with tcp reset" if policy is Policy.DROP else "drop"
-    return [f"meta nfproto ipv4 meta l4proto tcp {answer}"]
+    return [f"ip protocol tcp {answer}"]
 
 
 def _chain(hook: str, policy: Policy, outside: str | None, exceptions: list[str]) -> Block:

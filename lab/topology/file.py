@@ -167,6 +167,7 @@ class NatFile(AsWritten):
     unsolicited_tcp: Literal["drop", "reject"] | None = None
     overloading: bool | None = None
     forwards: list[ForwardFile] = []
+    upnp: bool = False
     ipv6_prefix: PrefixTranslationFile | None = None
 
 

@@ -112,6 +112,7 @@ class Nat:
     preset: str = "home_router"
     behaviour: Behaviour = HOME_ROUTER
     engine: Engine = Engine.KERNEL
+    upnp: bool = False  # hosts inside may ask for port forwards
     ipv6_prefix: PrefixTranslation | None = None
 
 

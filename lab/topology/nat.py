@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from lab.topology.nat_behaviour import Behaviour
     from lab.topology.source import At
 
-OWN_SERVICE = "nat"  # the service that natbox runs as
+NATBOX_SERVICE = "nat"
+UPNP_SERVICE = "upnp"
 
 
 def resolve_nat(node: NodeDraft, directory: Directory, faults: list[Fault]) -> Nat | None:
@@ -35,16 +36,14 @@ def resolve_nat(node: NodeDraft, directory: Directory, faults: list[Fault]) -> N
     outside = outside_interface(node, written.outside, at / "outside", faults)
     behaviour = resolve_behaviour(written, node.written.firewall, at, faults)
     engine, behaviour = choose_engine(written, behaviour, at, faults)
-    if engine is Engine.NATBOX and OWN_SERVICE in node.written.services:
-        found = f"a service '{OWN_SERVICE}' beside NAT by natbox, which is that service"
-        faults.append((node.at / "services" / OWN_SERVICE).fault(found, "another name", of_key=True))
+    _check_services(node, engine, written, faults)
     forwards = resolve_forwards(node, written, at / "forwards", directory, faults)
     if outside is None:
         return None
     pool = _pool(written, outside, at, faults)
     _check_blocks(node, outside, behaviour, pool, directory, at, faults)
     ipv6_prefix = resolve_prefix(node, written, at / "ipv6_prefix", directory, faults)
-    return Nat(outside.name, forwards, pool, written.preset, behaviour, engine, ipv6_prefix)
+    return Nat(outside.name, forwards, pool, written.preset, behaviour, engine, written.upnp, ipv6_prefix)
 
 
 def outside_interface(node: NodeDraft, network: str, at: At, faults: list[Fault]) -> Interface | None:
@@ -60,6 +59,15 @@ def outside_interface(node: NodeDraft, network: str, at: At, faults: list[Fault]
     return None
 
 
+def _check_services(node: NodeDraft, engine: Engine, written: NatFile, faults: list[Fault]) -> None:
+    """What translates is a service too, of a name that no other may have."""
+    own = {NATBOX_SERVICE: engine is Engine.NATBOX, UPNP_SERVICE: written.upnp}
+    for name, is_there in own.items():
+        if is_there and name in node.written.services:
+            found = f"a service '{name}' beside `nat`, which runs one of that name"
+            faults.append((node.at / "services" / name).fault(found, "another name", of_key=True))
+
+
 def _pool(written: NatFile, outside: Interface, at: At, faults: list[Fault]) -> tuple[IPv4Address, ...]:
     """The outside addresses that mappings get: as given, else the first one."""
     own = [address.ip for address in outside.addresses if isinstance(address.ip, IPv4Address)]
@@ -68,6 +76,9 @@ def _pool(written: NatFile, outside: Interface, at: At, faults: list[Fault]) -> 
         faults.append((at / "outside").fault(found, "an outside that NAT can write"))
     if written.pool is None:
         return tuple(own[:1])
+    if written.upnp and written.pool != own[:1]:
+        found = "`upnp` beside a `pool` that is not the first outside address, the only one that it knows"
+        faults.append((at / "upnp").fault(found, "one or the other"))
     pool: list[IPv4Address] = []
     for index, address in enumerate(written.pool):
         place = at / "pool" / index

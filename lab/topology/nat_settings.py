@@ -61,6 +61,7 @@ def choose_engine(written: NatFile, behaviour: Behaviour, at: At, faults: list[F
     only_kernel = {
         "overloading": ("true", written.overloading is True),
         "hairpin": (str(behaviour.hairpin), behaviour.hairpin is Hairpin.FORWARDS),
+        "upnp": ("true", written.upnp),
     }
     for key, (value, is_so) in only_kernel.items():
         if is_so:

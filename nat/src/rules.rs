@@ -47,6 +47,12 @@ pub fn iptables_restore(settings: &Settings) -> String {
         let to_queue = to_queue(HAIRPIN_SOURCE_QUEUE);
         rule(&mut mangle, format_args!("POSTROUTING -m mark --mark {HAIRPIN_MARK:#x} {to_queue}"));
     }
+    // A reset by which the router's firewall refuses a connection shares that one's entry of the tracker, which is not
+    // confirmed yet, and the kernel drops such a packet when it comes back from a queue (nf_ct_drop_unconfirmed).
+    for address in &settings.addresses {
+        let reset = "-p tcp -m tcp --tcp-flags RST RST -m conntrack --ctstate RELATED -j ACCEPT";
+        rule(&mut mangle, format_args!("POSTROUTING -s {address}/32 -o {interface} {reset}"));
+    }
     rule(&mut mangle, format_args!("POSTROUTING -o {interface} {}", to_queue(OUTBOUND_QUEUE)));
     format!("{raw}COMMIT\n{mangle}COMMIT\n")
 }
@@ -83,6 +89,8 @@ COMMIT
 :FORWARD ACCEPT [0:0]
 :POSTROUTING ACCEPT [0:0]
 -A FORWARD -m conntrack --ctstate NEW
+-A POSTROUTING -s 198.51.100.1/32 -o wan -p tcp -m tcp --tcp-flags RST RST -m conntrack --ctstate RELATED -j ACCEPT
+-A POSTROUTING -s 198.51.100.2/32 -o wan -p tcp -m tcp --tcp-flags RST RST -m conntrack --ctstate RELATED -j ACCEPT
 -A POSTROUTING -o wan -j NFQUEUE --queue-num 0
 COMMIT
 ";

@@ -164,7 +164,9 @@ def check_complete(plan: Plan, topology: Topology) -> None:
     ]
     started = [(step.node, step.service) for step in of_kind(plan, StartService)]
     wanted = [(node.name, each.name) for node in topology.nodes for each in node.services]
-    translating = [(node.name, "nat") for node in topology.nodes if node.nat and node.nat.engine is Engine.NATBOX]
+    nats = [(node.name, node.nat) for node in topology.nodes if node.nat]
+    translating = [(name, "nat") for name, nat in nats if nat.engine is Engine.NATBOX]
+    translating += [(name, "upnp") for name, nat in nats if nat.upnp]
     assert sorted(started) == sorted(wanted + translating)
     for path in ("/etc/hosts", "/etc/resolv.conf"):
         shared = [node for step in of_kind(plan, ShareFile) if step.path == path for node in step.nodes]

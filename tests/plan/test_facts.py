@@ -107,6 +107,7 @@ def test_the_facts_of_a_topology(tmp_path: Path) -> None:
                     "icmp_errors": "pass",
                     "unsolicited_tcp": "drop",
                     "overloading": True,
+                    "upnp": False,
                     "ipv6_prefix": None,
                     "forwards": [
                         {"protocol": "tcp", "port": 443, "address": "10.0.0.1", "to_port": 443},

@@ -129,6 +129,7 @@ NATS = st.none() | st.builds(
     ).map(tuple),
     pool=st.lists(st.sampled_from(OUTSIDE), unique=True, min_size=1).map(tuple),
     behaviour=BEHAVIOURS,
+    upnp=st.booleans(),
 )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from lab.plan.nat.kernel import USUAL_ICMP_TIMEOUT
 from lab.plan.nat.natbox import is_natbox, natbox_service, queue_rules
 from lab.plan.nat.prefix import translating_rules
+from lab.plan.nat.upnp import upnp_service
 from lab.plan.step import LoadRuleset, StartService
 
 if TYPE_CHECKING:
@@ -33,4 +34,10 @@ def tracking_settings(node: Node) -> tuple[tuple[str, str], ...]:
 
 def nat_services(node: Node) -> list[StartService]:
     """The programs that translate: part of the network, so they run in labs without services too."""
-    return [natbox_service(node.name, node.nat)] if node.nat is not None and is_natbox(node) else []
+    nat = node.nat
+    if nat is None:
+        return []
+    return [
+        *([natbox_service(node.name, nat)] if is_natbox(node) else []),
+        *([upnp_service(node, nat)] if nat.upnp else []),
+    ]

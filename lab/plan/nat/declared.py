@@ -23,6 +23,7 @@ def nat_facts(node: Node) -> dict[str, Any] | None:
         "pool": [str(address) for address in nat.pool],
         **knobs,
         "icmp_errors": "pass" if nat.behaviour.icmp_errors else "drop",
+        "upnp": nat.upnp,
         "ipv6_prefix": _prefixes(nat.ipv6_prefix),
         "forwards": [
             {

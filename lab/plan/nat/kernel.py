@@ -15,6 +15,8 @@ Block = list[str]  # lines of a chain, set or object, the inner ones indented
 # ICMP's timer is no object of nftables, but a setting of the namespace; this is what it is by itself.
 USUAL_ICMP_TIMEOUT = 30  # seconds (kernel: nf_conntrack_proto_icmp.c)
 
+UPNP_CHAINS = ("upnp_forward", "upnp_prerouting", "upnp_postrouting")  # miniupnpd writes its rules there
+
 
 def nat_blocks(nat: Nat, own: list[str]) -> list[Block]:
     """What a router's table holds for its NAT; `own` are all its IPv4 addresses on the outside."""
@@ -23,6 +25,7 @@ def nat_blocks(nat: Nat, own: list[str]) -> list[Block]:
         *_timer_objects(behaviour.timers),
         *([["set sessions {", "    type ipv4_addr; size 65535; flags dynamic;", "}"]] if behaviour.sessions else []),
         *_passing_chains(nat.outside, behaviour),
+        *([[f"chain {chain} {{", "}"] for chain in UPNP_CHAINS] if nat.upnp else []),
         _prerouting(nat),
         *_pool_chains(nat),
         _postrouting(nat, own),
@@ -68,6 +71,7 @@ def _prerouting(nat: Nat) -> Block:
     arriving = "" if nat.behaviour.hairpin is Hairpin.FORWARDS else f'iifname "{nat.outside}" '
     to_the_router = f"{arriving}ip daddr {{ {', '.join(map(str, nat.pool))} }}"
     rules = [f"{to_the_router} {_forward(forward)}" for forward in nat.forwards]
+    rules += [f"{to_the_router} jump {UPNP_CHAINS[1]}"] if nat.upnp else []
     return _chain("prerouting", "type nat hook prerouting priority dstnat; policy accept;", rules)
 
 

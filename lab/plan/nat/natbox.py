@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from lab.plan.step import Ready, StartService
-from lab.topology.nat import OWN_SERVICE
+from lab.topology.nat import NATBOX_SERVICE
 from lab.topology.nat_behaviour import Engine, Hairpin
 
 if TYPE_CHECKING:
@@ -71,6 +71,9 @@ def queue_rules(nat: Nat) -> str:
     mangle += [f"-A POSTROUTING -p icmp -m icmp --icmp-type {kind} -j DROP" for kind in dropped]
     if nat.behaviour.hairpin is Hairpin.EXTERNAL_SOURCE:
         mangle.append(f"-A POSTROUTING -m mark --mark {_HAIRPINNED:#x} -j NFQUEUE --queue-num {_RETURNING}")
+    # The firewall's resets belong to a connection that is not confirmed, and would not come back from a queue.
+    reset = f"-o {nat.outside} -p tcp -m tcp --tcp-flags RST RST -m conntrack --ctstate RELATED -j ACCEPT"
+    mangle += [f"-A POSTROUTING -s {address}/32 {reset}" for address in nat.pool]
     mangle.append(f"-A POSTROUTING -o {nat.outside} -j NFQUEUE --queue-num {_LEAVING}")
     return "\n".join(["*raw", *raw, "COMMIT", "*mangle", *mangle, "COMMIT", ""])
 
@@ -79,7 +82,7 @@ def natbox_service(node: str, nat: Nat) -> StartService:
     """Part of the network, so it runs in labs without services too."""
     return StartService(
         node=node,
-        service=OWN_SERVICE,
+        service=NATBOX_SERVICE,
         argv=("natbox", "run", CONFIG, TABLE_SOCKET),
         files=((CONFIG, json.dumps(configuration(nat), indent=1) + "\n"),),
         user="",

@@ -73,6 +73,11 @@ def test_packets_are_queued_to_natbox_and_nft_only_filters(tmp_path: Path) -> No
         ":FORWARD ACCEPT [0:0]",
         ":POSTROUTING ACCEPT [0:0]",
         "-A FORWARD -m conntrack --ctstate NEW",
+        *(
+            f"-A POSTROUTING -s 198.51.100.{last}/32 -o wan -p tcp -m tcp --tcp-flags RST RST "
+            "-m conntrack --ctstate RELATED -j ACCEPT"
+            for last in (1, 2)
+        ),
         "-A POSTROUTING -o wan -j NFQUEUE --queue-num 0",
         "COMMIT",
     ]
