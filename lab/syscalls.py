@@ -25,6 +25,12 @@ MS_SLAVE = 1 << 19
 _PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_DROP = 24
 _PUNCH_HOLE = 3  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
+# Of all architectures, for the C library has the calls since its version 2.36 only.
+_OPEN_TREE = 428
+_MOVE_MOUNT = 429
+_AT_FDCWD = -100
+_OPEN_TREE_CLONE = 1
+_MOVE_MOUNT_F_EMPTY_PATH = 4
 _CAPABILITY_VERSION_3 = 0x20080522
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -44,6 +50,19 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str
     """mount(2); an error names the target."""
     result = _libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode())
     _check(result, f"mount {kind or source}", target)
+
+
+def clone_mount(path: str) -> int:
+    """A mount of one file or folder like that at `path`, attached nowhere; its descriptor (open_tree(2))."""
+    result = _libc.syscall(_OPEN_TREE, _AT_FDCWD, path.encode(), _OPEN_TREE_CLONE | os.O_CLOEXEC)
+    _check(result, "open_tree", path)
+    return int(result)
+
+
+def attach_mount(mount_descriptor: int, target: str) -> None:
+    """Attach it over `target`, in the mount namespace that this process is in by now (move_mount(2))."""
+    result = _libc.syscall(_MOVE_MOUNT, mount_descriptor, b"", _AT_FDCWD, target.encode(), _MOVE_MOUNT_F_EMPTY_PATH)
+    _check(result, "move_mount", target)
 
 
 def punch_hole(descriptor: int, begin: int, length: int) -> None:

@@ -9,13 +9,14 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from lab.errors import HostError
 from lab.realise.process import HOME
 from lab.syscalls import (
+    CLONE_NEWNS,
     MS_BIND,
     MS_NODEV,
     MS_NOEXEC,
@@ -24,7 +25,10 @@ from lab.syscalls import (
     MS_REC,
     MS_REMOUNT,
     MS_SLAVE,
+    attach_mount,
+    clone_mount,
     mount,
+    setns,
 )
 
 # The lab's memory file system as its supervisor sees it; a node sees its own folder of it as /run.
@@ -65,6 +69,7 @@ class Filesystem:
     keep: tuple[str, ...]  # folders of the host that nodes must see even below a folder of their own
     protect_kernel: bool  # the lab's root is the host's root, whom the kernel lets change the host's settings
     _shared_files: int = 0
+    _own_files: dict[tuple[str, str], Path] = field(default_factory=dict)  # (node, path): where it is written
 
     def prepare(self) -> None:
         """Make the lab's own mounts in the supervisor's fresh mount namespace.
@@ -107,6 +112,31 @@ class Filesystem:
         name = f"file{self._shared_files}"
         (SHARED / name).write_text(text)
         return str(_SHARED_READ_ONLY / name)
+
+    def own_file(self, node: str, mounts: int, path: str, text: str) -> None:
+        """Give a node of its own what it shared with others at `path`, or write that anew; come home after this.
+
+        Args:
+            node: its name.
+            mounts: a descriptor of its mount namespace.
+            path: as the node sees it.
+            text: the new content.
+
+        Raises:
+            OSError: the kernel refuses the mount.
+        """
+        place = (node, path)
+        if place not in self._own_files:
+            shown = self.add_shared_file(text)
+            cloned = clone_mount(shown)
+            try:
+                setns(mounts, CLONE_NEWNS)
+                attach_mount(cloned, _mount_point(path))
+            finally:
+                os.close(cloned)
+            self._own_files[place] = SHARED / Path(shown).name
+        else:
+            self._own_files[place].write_text(text)
 
     def trust(self, certificate: str) -> None:
         """Add an authority (PEM) to those that every node trusts."""

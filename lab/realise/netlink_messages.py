@@ -16,7 +16,17 @@ if "pyroute2" not in sys.modules:
         sys.modules["pyroute2"] = module_from_spec(_spec)  # made, not executed
 
 from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, nlmsg
-from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE, rt_proto, rt_scope, rt_type
+from pyroute2.netlink.rtnl import (
+    RTM_DELADDR,
+    RTM_DELLINK,
+    RTM_DELROUTE,
+    RTM_NEWADDR,
+    RTM_NEWLINK,
+    RTM_NEWROUTE,
+    rt_proto,
+    rt_scope,
+    rt_type,
+)
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
@@ -26,7 +36,9 @@ __all__ = [
     "NLM_F_CREATE",
     "NLM_F_EXCL",
     "NLM_F_REQUEST",
+    "RTM_DELADDR",
     "RTM_DELLINK",
+    "RTM_DELROUTE",
     "RTM_NEWADDR",
     "RTM_NEWLINK",
     "RTM_NEWROUTE",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
+import struct
 from dataclasses import dataclass, field
 
 from lab.errors import HostError, RealiseError, UsageError
@@ -15,6 +17,9 @@ from lab.realise.rtnetlink import LOOPBACK_INDEX, Requests, open_channel
 from lab.syscalls import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUTS, setns, unshare
 
 FABRIC = "fabric"
+_SIOCGIFFLAGS = 0x8913  # netdevice(7)
+_IFREQ = struct.Struct("16sH22x")
+_UP, _RUNNING = 0x01, 0x40  # IFF_UP, IFF_RUNNING
 
 # What runs out as a lab grows, and the line that gives more of it.
 _LIMITS = " ".join(f"user.max_{kind}_namespaces=65536" for kind in ("net", "mnt", "uts"))
@@ -123,6 +128,14 @@ class Nodes:
         for requests in self._requests.values():
             requests.send()
 
+    def is_on(self, port: str) -> bool:
+        """Whether a port of the fabric is on; the node at its other end then has a carrier."""
+        return bool(_flags(self.fabric, port) & _UP)
+
+    def can_send(self, node: str, interface: str) -> bool:
+        """Whether an interface of a node is on, has a carrier, and the kernel has acted on that."""
+        return bool(_flags(self.place(node), interface) & _RUNNING)
+
     def close_requests(self) -> None:
         """Close every channel to the kernel, with what was gathered and not sent; they open again when needed."""
         self._requests.clear()
@@ -136,6 +149,12 @@ class Nodes:
         for descriptor in (place.network, place.uts, place.mounts):
             os.close(descriptor)
         self.filesystem.remove_node_folders(node)
+
+
+def _flags(place: Place, interface: str) -> int:
+    with place.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        answer = fcntl.ioctl(asking, _SIOCGIFFLAGS, _IFREQ.pack(interface.encode(), 0))
+    return int(_IFREQ.unpack(answer)[1])
 
 
 def _open(kind: str) -> int:

@@ -15,6 +15,7 @@ from lab.plan.build import build
 from lab.plan.encoding import to_json
 from lab.plan.facts import facts
 from lab.plan.step import LoadRuleset, Plan, StartService
+from lab.realise.frozen_topology import freeze
 from lab.realise.identity import Ids, ids_of_this_user
 from lab.realise.message import Message
 from lab.realise.starting import SOURCE
@@ -48,6 +49,7 @@ def order(file: Path, name: str | None, *, services: bool, keep_failed: bool) ->
     return topology.name, {
         "plan": to_json(plan),
         "facts": facts(topology),
+        "topology": freeze(topology),
         "keep": _folders_to_keep(topology.file),
         "keep_failed": keep_failed,
     }

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import socket
-import struct
 from dataclasses import dataclass, field
 
 from lab.errors import LabError
@@ -15,10 +12,6 @@ from lab.realise.flows import destroy_sockets, forget_flows
 from lab.realise.node_processes import Stopped, end, of_node, stop
 from lab.realise.nodes import FABRIC, Nodes
 from lab.realise.services import Services
-
-_SIOCGIFFLAGS = 0x8913  # netdevice(7)
-_IFREQ = struct.Struct("16sH22x")
-_UP = 1  # IFF_UP
 
 # Before connection tracking, and so before any other rule of the node. The loopback of a machine that stands still
 # stands still too.
@@ -54,7 +47,7 @@ class Power:
             RealiseError: a process did not end; the node is on again, with its services started anew.
         """
         place = self.nodes.place(node)
-        ports = [port for port in self._ports(node) if self._is_on(port)]
+        ports = [port for port in self._ports(node) if self.nodes.is_on(port.port)]
         self._ports_off[node] = ports
         self.nodes.out_of_order[node] = "is switched off (`lab fault kill`)"
         try:
@@ -107,12 +100,6 @@ class Power:
 
     def _ports(self, node: str) -> list[ConnectToSwitch]:
         return [step for step in self.plan.steps if isinstance(step, ConnectToSwitch) and step.node == node]
-
-    def _is_on(self, port: ConnectToSwitch) -> bool:
-        """Whether the fabric's end is on; a link that was cut before stays cut when the node boots."""
-        with self.nodes.fabric.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-            answer = fcntl.ioctl(asking, _SIOCGIFFLAGS, _IFREQ.pack(port.port.encode(), 0))
-        return bool(_IFREQ.unpack(answer)[1] & _UP)
 
     def _forget_flows(self, node: str) -> None:
         if any(isinstance(step, LoadRuleset) and step.node == node for step in self.plan.steps):

@@ -6,6 +6,7 @@ the thousands of requests of a large lab would take most of its building time.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -19,7 +20,9 @@ from lab.realise.netlink_messages import (
     NLM_F_CREATE,
     NLM_F_EXCL,
     NLM_F_REQUEST,
+    RTM_DELADDR,
     RTM_DELLINK,
+    RTM_DELROUTE,
     RTM_NEWADDR,
     RTM_NEWLINK,
     RTM_NEWROUTE,
@@ -56,7 +59,7 @@ class Requests:
     def __init__(self, channel: socket.socket) -> None:
         """Send by `channel`, a NETLINK_ROUTE socket of that namespace (see `open_channel`)."""
         self._channel = channel
-        self._waiting: list[tuple[nlmsg, str]] = []
+        self._waiting: list[tuple[nlmsg, str, int]] = []
 
     def turn_on(self, index: int, what: str) -> None:
         """Turn an interface on; `what` names the step in an error."""
@@ -110,31 +113,20 @@ class Requests:
 
     def add_address(self, step: AddAddress) -> None:
         """Give an interface an address; IPv6 without duplicate address detection."""
-        given = ip_interface(step.address)
-        message = ifaddrmsg()
-        message["family"] = socket.AF_INET if given.version == 4 else socket.AF_INET6
-        message["prefixlen"] = given.network.prefixlen
-        message["index"] = step.index
-        message["flags"] = _NO_DAD if given.version == 6 else 0
-        message["attrs"] = [("IFA_LOCAL", str(given.ip)), ("IFA_ADDRESS", str(given.ip))]
-        if given.version == 4 and given.network.prefixlen < 31:
-            message["attrs"].append(("IFA_BROADCAST", str(given.network.broadcast_address)))
-        self._queue(message, RTM_NEWADDR, step.describe())
+        self._queue(_address_message(step), RTM_NEWADDR, step.describe())
+
+    def remove_address(self, step: AddAddress) -> None:
+        """Take it away again; if it is gone already, that is well."""
+        what = f"remove {step.describe()}"
+        self._queue(_address_message(step), RTM_DELADDR, what, new=False, well=errno.EADDRNOTAVAIL)
 
     def add_route(self, step: AddRoute) -> None:
         """Add a unicast route to the main table."""
-        destination = ip_interface(step.destination)
-        message = rtmsg()
-        message["family"] = socket.AF_INET if destination.version == 4 else socket.AF_INET6
-        message["dst_len"] = destination.network.prefixlen
-        message["table"] = _MAIN_TABLE
-        message["proto"] = rt_proto["static"]
-        message["scope"] = rt_scope["universe"]
-        message["type"] = rt_type["unicast"]
-        message["attrs"] = [("RTA_GATEWAY", step.via), ("RTA_OIF", step.index)]
-        if destination.network.prefixlen:
-            message["attrs"].append(("RTA_DST", str(destination.ip)))
-        self._queue(message, RTM_NEWROUTE, step.describe())
+        self._queue(_route_message(step), RTM_NEWROUTE, step.describe())
+
+    def remove_route(self, step: AddRoute) -> None:
+        """Take it away again; if it is gone already, that is well."""
+        self._queue(_route_message(step), RTM_DELROUTE, f"remove {step.describe()}", new=False, well=errno.ESRCH)
 
     def send(self) -> None:
         """Send all that was gathered and wait for the kernel's answers.
@@ -146,12 +138,12 @@ class Requests:
         for start in range(0, len(waiting), _MOST_AT_ONCE):
             chunk = waiting[start : start + _MOST_AT_ONCE]
             packet = bytearray()
-            for number, (message, _) in enumerate(chunk):
+            for number, (message, _, _) in enumerate(chunk):
                 message["header"]["sequence_number"] = number
                 message.encode()
                 packet += message.data
             self._channel.send(packet)
-            self._await_answers([what for _, what in chunk])
+            self._await_answers([(what, well) for _, what, well in chunk])
 
     def _link(
         self,
@@ -167,12 +159,13 @@ class Requests:
         message["attrs"] = attributes
         self._queue(message, kind, what, new=new)
 
-    def _queue(self, message: nlmsg, kind: int, what: str, *, new: bool = True) -> None:
+    def _queue(self, message: nlmsg, kind: int, what: str, *, new: bool = True, well: int = 0) -> None:
+        """`well`: the error number with which the kernel says that there is nothing to do."""
         message["header"]["type"] = kind
         message["header"]["flags"] = NLM_F_REQUEST | NLM_F_ACK | (NLM_F_CREATE | NLM_F_EXCL if new else 0)
-        self._waiting.append((message, what))
+        self._waiting.append((message, what, well))
 
-    def _await_answers(self, steps: list[str]) -> None:
+    def _await_answers(self, steps: list[tuple[str, int]]) -> None:
         missing = len(steps)
         while missing:
             packet = self._channel.recv(256 * 1024)
@@ -181,7 +174,7 @@ class Requests:
                 length, kind, flags, sequence, _ = _HEADER.unpack_from(packet, offset)
                 if kind == _ERROR_KIND:
                     missing -= 1
-                    _raise_if_refused(packet[offset : offset + length], flags, steps[sequence])
+                    _raise_if_refused(packet[offset : offset + length], flags, *steps[sequence])
                 offset += (length + 3) & ~3
 
 
@@ -194,14 +187,42 @@ def open_channel() -> socket.socket:
     return channel
 
 
+def _address_message(step: AddAddress) -> nlmsg:
+    given = ip_interface(step.address)
+    message = ifaddrmsg()
+    message["family"] = socket.AF_INET if given.version == 4 else socket.AF_INET6
+    message["prefixlen"] = given.network.prefixlen
+    message["index"] = step.index
+    message["flags"] = _NO_DAD if given.version == 6 else 0
+    message["attrs"] = [("IFA_LOCAL", str(given.ip)), ("IFA_ADDRESS", str(given.ip))]
+    if given.version == 4 and given.network.prefixlen < 31:
+        message["attrs"].append(("IFA_BROADCAST", str(given.network.broadcast_address)))
+    return message
+
+
+def _route_message(step: AddRoute) -> nlmsg:
+    destination = ip_interface(step.destination)
+    message = rtmsg()
+    message["family"] = socket.AF_INET if destination.version == 4 else socket.AF_INET6
+    message["dst_len"] = destination.network.prefixlen
+    message["table"] = _MAIN_TABLE
+    message["proto"] = rt_proto["static"]
+    message["scope"] = rt_scope["universe"]
+    message["type"] = rt_type["unicast"]
+    message["attrs"] = [("RTA_GATEWAY", step.via), ("RTA_OIF", step.index)]
+    if destination.network.prefixlen:
+        message["attrs"].append(("RTA_DST", str(destination.ip)))
+    return message
+
+
 def _veth(peer: dict[str, Any]) -> tuple[str, Any]:
     data = {"attrs": [("VETH_INFO_PEER", peer)]}
     return ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", data)]})
 
 
-def _raise_if_refused(answer: bytes, flags: int, step: str) -> None:
+def _raise_if_refused(answer: bytes, flags: int, step: str, well: int) -> None:
     (number,) = struct.unpack_from("=i", answer, _HEADER.size)
-    if number == 0:
+    if number in (0, -well):
         return
     reason = os.strerror(-number)
     explanation = _explanation(answer, flags)
