@@ -32,6 +32,9 @@ KINDS = {
     "kill": _Kind("NODE[/SERVICE]", 1, 1, True, "switch a node off, or end a service and keep it from starting"),
     "pause": _Kind("NODE[/SERVICE]", 1, 1, True, "let a node or a service hang: stopped, but not gone"),
     "restart": _Kind("NODE[/SERVICE]", 1, 1, False, "stop it, start it, wait until it is ready; heals the two above"),
+    "partition": _Kind("ONE OTHER", 2, 2, True, "let nothing pass between two nodes or networks"),
+    "flush-nat": _Kind("ROUTER", 1, 1, False, "let a router forget all its mappings and flows"),
+    "change-address": _Kind("ROUTER [ADDRESS]", 1, 2, True, "give its outside another address of the prefix"),
 }
 
 

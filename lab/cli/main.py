@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "link": ("link", "show links, and delay, cut or slow them while the lab runs"),
     "reach": ("reach", "measure who can reach what: a matrix of nodes and services"),
     "fault": ("fault", "let something go wrong, see what is in force, heal it"),
+    "move": ("move", "let a host leave a network for another"),
     "mesh": ("mesh", "show which way the packets of a mesh take, as both ends see it"),
     "capture": ("capture", "write what interfaces carry to a pcapng file, for Wireshark"),
     "nat": ("nat", "measure what routers with NAT do, beside what is declared of them"),

@@ -79,6 +79,44 @@ class LabFaults:
         """
         bring_about(self.lab, "restart", [target], None)
 
+    def partition(self, one: str, other: str, *, seconds: float | None = None) -> FaultInForce:
+        """Let nothing pass between the addresses of two nodes or networks, in either direction, at both ends.
+
+        Flows that exist are cut too, silently; all else passes. It holds for addresses that they get later, too.
+
+        Raises:
+            UsageError: no such node or network; they are parted already; or NAT hides each from the other, so that no
+                address tells their packets from others'.
+        """
+        return self._in_force("partition", one, other, seconds=seconds)
+
+    def flush_nat(self, router: str) -> None:
+        """Let a router forget all its mappings and flows, as one does that was booted.
+
+        Raises:
+            UsageError: no such node, or it has no NAT.
+        """
+        bring_about(self.lab, "flush-nat", [router], None)
+
+    def change_address(self, router: str, address: str | None = None, *, seconds: float | None = None) -> FaultInForce:
+        """Give the outside of a router's NAT another IPv4 address of its prefix, as a provider does that renumbers.
+
+        The router's flows are gone with the old address, its port forwards are at the new one, and `Lab.facts` and the
+        node's addresses tell it.
+
+        Args:
+            router: a node with NAT.
+            address: the new one; by default the next free one.
+            seconds: the time until it has the old one again.
+
+        Raises:
+            UsageError: no such router, or the address is not to be had.
+        """
+        targets = [router] if address is None else [router, address]
+        fault = self._in_force("change-address", *targets, seconds=seconds)
+        self.lab.refresh()
+        return fault
+
     def in_force(self) -> list[dict[str, Any]]:
         """The faults in force: number, kind, targets, note, since and until (seconds since the epoch), trouble."""
         faults: list[dict[str, Any]] = self.lab.ask({"ask": "faults"})[0]["faults"]
@@ -105,6 +143,8 @@ def heal(lab: Lab | socket.socket, number: int | None) -> list[Message]:
     answer = _ask(lab, {"ask": "heal", "fault": number})
     await_recovery(lab, answer["await"])
     healed: list[Message] = answer["healed"]
+    if not isinstance(lab, socket.socket) and any(fault["kind"] == "change-address" for fault in healed):
+        lab.refresh()
     return healed
 
 

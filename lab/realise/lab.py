@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from lab.errors import RealiseError, UsageError
 from lab.realise import registry
 from lab.realise.asking import ask
-from lab.realise.fault import LabFaults
+from lab.realise.fault import LabFaults, await_recovery
 from lab.realise.link import Link
 from lab.realise.message import Message
 from lab.realise.node import Node
@@ -78,6 +78,15 @@ class Lab:
         """
         return Link(self, name)
 
+    def refresh(self) -> None:
+        """Ask the lab anew for its facts: somebody else may have moved a node, or changed an address."""
+        self._take(self.ask({"ask": "inspect"})[0])
+
+    def _take(self, facts: dict[str, Any]) -> None:
+        self.facts = self.facts | facts
+        for node in facts["nodes"]:
+            self.nodes[node["name"]].facts = node
+
     def services(self) -> list[dict[str, Any]]:
         """The state of every service: node, service, state, pid, exit_code, restarts."""
         states: list[dict[str, Any]] = self.ask({"ask": "inspect"})[0]["states"]
@@ -96,6 +105,25 @@ class Lab:
     def signal_service(self, node: str, service: str, number: int) -> None:
         """Send a signal to a service's processes; its restart policy decides what follows."""
         self.ask({"ask": "signal-service", "service": f"{node}/{service}", "signal": number})
+
+    def move(self, node: str, network: str, *, leaving: str | None = None) -> None:
+        """Let a host leave a network for another, as a laptop does that goes from home to a café.
+
+        Its interface stays, with name and MAC address; addresses, routes and resolvers are those of the new place, and
+        at the place that the file gives it, it has the address that the file gives it. Connections die as in life.
+
+        Args:
+            node: a host.
+            network: where it goes.
+            leaving: the network that it leaves, if it has links to several.
+
+        Raises:
+            UsageError: no such node or network, or the node cannot go there.
+            RealiseError: the kernel refused; the node is where it was.
+        """
+        answer = self.ask({"ask": "move", "node": node, "network": network, "leaving": leaving})[0]
+        self._take(answer["facts"])
+        await_recovery(self, answer["await"])
 
     @property
     def fault(self) -> LabFaults:

@@ -196,8 +196,6 @@ def require(name: str, known: list[str], what: str) -> None:
     """
     if name in known:
         return
-    from difflib import get_close_matches
+    from lab.topology.faults import did_you_mean, listed
 
-    near = get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ";"
-    raise UsageError(f"no {what} is called {name!r}{hint} there are: {', '.join(sorted(known)[:20]) or 'none'}")
+    raise UsageError(f"no {what} is called {name!r}{did_you_mean(name, known)}; there are: {listed(known) or 'none'}")

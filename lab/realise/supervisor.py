@@ -25,8 +25,10 @@ from lab.realise.filesystem import Filesystem
 from lab.realise.identity import enter_user_namespace, is_root_of_the_host
 from lab.realise.link_requests import LinkRequests
 from lab.realise.links import Links
+from lab.realise.live_topology import LiveTopology
 from lab.realise.loop import Loop
 from lab.realise.message import Message, receive, send
+from lab.realise.network_faults import NetworkFaults
 from lab.realise.nodes import Nodes
 from lab.realise.outages import Outages
 from lab.realise.power import Power
@@ -140,7 +142,9 @@ class Lab:
         self._requests.tell(links.troubles)
         faults = Faults(self._loop, services)
         outages = Outages(self._loop, nodes, services, Power(nodes, services, self._plan), faults)
-        self._requests.serve(faults.handlers() | outages.handlers())
+        topology = LiveTopology(nodes, services, self._requests, self._order["topology"])
+        network_faults = NetworkFaults(nodes, services, faults, topology)
+        self._requests.serve(faults.handlers() | outages.handlers() | network_faults.handlers())
         self._loop.on_readable(self._door, self._requests.accept_from(self._door))
         if self._channel is not None:
             self._loop.on_readable(self._channel, self._starter_spoke)

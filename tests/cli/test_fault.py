@@ -58,6 +58,12 @@ def test_a_fault_is_brought_about_shown_and_healed(lab: Any, name: str) -> None:
     assert lab("fault", "heal", "--lab", name, code=0).stdout == "no fault is in force\n"
 
 
+def test_faults_of_the_network_are_said_in_words(lab: Any, name: str) -> None:
+    said = lab("fault", "partition", "nas", "pi", "--lab", name, "--for", "1min", code=0).stdout
+    assert said == "nas pi: nothing passes between their addresses; dropped in nas, pi\n"
+    assert lab("fault", "--lab", name, code=0).stdout.splitlines()[1].split()[1:4] == ["partition", "nas", "pi"]
+
+
 def test_heal_without_a_number_heals_all(lab: Any, name: str) -> None:
     lab("fault", "kill", "nas/web", "--lab", name, code=0)
     lab("fault", "pause", "pi", "--lab", name, code=0)
@@ -82,10 +88,18 @@ def test_all_of_it_as_json(lab: Any, name: str) -> None:
         (["kil", "nas"], "fault: no fault is called 'kil'; did you mean 'kill'?; there are: kill, pause, restart"),
         (["kill"], "fault: kill takes NODE[/SERVICE], not nothing"),
         (["kill", "nas", "pi"], "fault: kill takes NODE[/SERVICE], not nas pi"),
-        (["kill", "nass"], "no node is called 'nass'; did you mean 'nas'? there are: nas, pi"),
+        (["kill", "nass"], "no node is called 'nass'; did you mean 'nas'?; there are: nas, pi"),
         (["pause", "nas/wep"], "no service of nas is called 'wep'; did you mean 'web'?"),
         (["restart", "nas", "--for", "5s"], "fault: --for belongs to a fault that lasts; restart is over at once"),
         (["kill", "nas", "--for", "5"], "--for '5'; a duration with its unit, as 500ms, 10s or 1min"),
+        (["partition", "nas"], "fault: partition takes ONE OTHER, not nas"),
+        (
+            ["partition", "nas", "lam"],
+            "no node or network is called 'lam'; did you mean 'lan'?; there are: nas, pi, lan",
+        ),
+        (["flush-nat", "nas"], "nas has no NAT, and so no outside; routers with NAT: none"),
+        (["flush-nat", "nas", "--for", "5s"], "fault: --for belongs to a fault that lasts; flush-nat is over at once"),
+        (["change-address", "a", "b", "c"], "fault: change-address takes ROUTER [ADDRESS], not a b c"),
         (["heal", "x"], "fault: heal takes numbers of faults, as `lab fault` shows them, not 'x'"),
         (["heal", "9999"], "no fault 9999 is in force; none is"),
         (["--for", "5s"], "fault: --for belongs to a fault that lasts"),

@@ -307,7 +307,7 @@ def test_a_fault_outlives_the_client_that_asked_for_it(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("kind", "target", "why"),
     [
-        ("kill", "servr", "no node is called 'servr'; did you mean 'server'? there are: client, peer, router, server"),
+        ("kill", "servr", "no node is called 'servr'; did you mean 'server'?; there are: server, client, router, peer"),
         ("pause", "server/wev", "no service of server is called 'wev'; did you mean 'web'?"),
         ("restart", "client/web", "no service of client is called 'web'; there are: none"),
         ("kill", "", "no node is called ''"),
