@@ -44,9 +44,9 @@ def run(words: list[str]) -> int:
     parser = Parser(
         "fault",
         "Let something go wrong in a running lab, until it is healed. Without a word the faults in force are shown.\n\n"
-        f"{kinds}\n  {'heal [NUMBER]...':36} undo these faults, or all, the latest first",
+        f"{kinds}\n  {'heal [NUMBER]...':36} undo these faults; or all, and changes of links, the latest first",
         notes="--json: faults (in force, or healed; each: number, kind, targets, note, since and until: seconds\n"
-        "since the epoch, trouble: why it could not be healed), note (what was done).",
+        "since the epoch, trouble: why it could not be healed), note (what was done), mended (links).",
         example="lab fault kill nas/web\nlab fault pause isp --for 5s\nlab fault\nlab fault heal",
     )
     parser.usage = "lab fault [--lab NAME] [--json] [KIND TARGET... [--for TIME] | heal [NUMBER]...]"
@@ -65,7 +65,9 @@ def run(words: list[str]) -> int:
             if kind is None:
                 _show(ask(channel, {"ask": "faults"})[0]["faults"], as_json=options.json)
             else:
-                _say_healed([fault for number in numbers for fault in heal(channel, number)], as_json=options.json)
+                answers = [heal(channel, number) for number in numbers]
+                healed = [fault for answer in answers for fault in answer["healed"]]
+                _say_healed(healed, [name for answer in answers for name in answer["mended"]], as_json=options.json)
         return ExitCode.OK
     _check(parser, kind, targets, options.duration)
     seconds = None if options.duration is None else _seconds(options.duration)
@@ -132,13 +134,16 @@ def _show(faults: list[Message], *, as_json: bool) -> None:
     print(table(["NUMBER", "FAULT", "WHERE", "SINCE", "UNTIL", "WHAT"], rows, Style(sys.stdout)), end="")
 
 
-def _say_healed(healed: list[Message], *, as_json: bool) -> None:
+def _say_healed(healed: list[Message], mended: list[str], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"faults": healed}, indent=2))
-    elif not healed:
+        print(json.dumps({"faults": healed, "mended": mended}, indent=2))
+        return
+    if not healed and not mended:
         print("no fault is in force")
-    for fault in healed if not as_json else []:
+    for fault in healed:
         print(f"healed: {fault['kind']} {' '.join(fault['targets'])}, in force since {_clock(fault['since'])}")
+    for name in mended:
+        print(f"healed: {name}, as declared again")
 
 
 def _clock(seconds: float) -> str:

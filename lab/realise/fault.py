@@ -138,14 +138,16 @@ def bring_about(lab: Lab | socket.socket, kind: str, targets: list[str], seconds
     return answer
 
 
-def heal(lab: Lab | socket.socket, number: int | None) -> list[Message]:
-    """Heal one fault or all, and wait until the services that start by it are ready; what was healed."""
+def heal(lab: Lab | socket.socket, number: int | None) -> Message:
+    """Heal one fault or all, and wait until the services that start by it are ready.
+
+    Gives what was healed: faults, and the names of other things (links) that were mended with all faults.
+    """
     answer = _ask(lab, {"ask": "heal", "fault": number})
     await_recovery(lab, answer["await"])
-    healed: list[Message] = answer["healed"]
-    if not isinstance(lab, socket.socket) and any(fault["kind"] == "change-address" for fault in healed):
+    if not isinstance(lab, socket.socket) and any(fault["kind"] == "change-address" for fault in answer["healed"]):
         lab.refresh()
-    return healed
+    return answer
 
 
 def await_recovery(lab: Lab | socket.socket, names: list[str]) -> None:

@@ -71,6 +71,7 @@ class Faults:
     loop: Loop
     services: Services
     in_force: list[Fault] = field(default_factory=list)
+    also_healed: list[Callable[[], list[str]]] = field(default_factory=list)  # each gives the names of what it mended
     _kinds: dict[str, BringAbout] = field(default_factory=dict)
     _passing: set[str] = field(default_factory=set)
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
@@ -142,9 +143,15 @@ class Faults:
                 awaited += self.end(fault)
             except LabError as error:
                 failures.append(f"{fault.what} is not healed: {error}")
+        mended: list[str] = []
+        for mend in self.also_healed if number is None else ():
+            try:
+                mended += mend()
+            except LabError as error:
+                failures.append(str(error))
         if failures:
             raise RealiseError("\n".join(failures))
-        return {"healed": [fault.plain() for fault in reversed(found)], "await": awaited}, []
+        return {"healed": [fault.plain() for fault in reversed(found)], "mended": mended, "await": awaited}, []
 
     def _list(self, _client: Client, _message: Message, _descriptors: list[int]) -> Answer:
         return {"faults": [fault.plain() for fault in self.in_force]}, []

@@ -131,7 +131,9 @@ class Lab:
         return LabFaults(self)
 
     def heal(self) -> None:
-        """Undo every fault in force, the latest first, and wait until the services that start with it are ready.
+        """Undo every fault in force, the latest first, then whatever was done to links, which are as declared again.
+
+        Waits until the services that start with that are ready.
 
         Raises:
             RealiseError: one could not be undone, or a service did not get ready.

@@ -27,6 +27,7 @@ from lab.realise.nodes import FABRIC
 
 if TYPE_CHECKING:
     from lab.plan.step import StartService
+    from lab.realise.links import Links
     from lab.realise.nodes import Nodes
     from lab.realise.requests import Requests
     from lab.realise.services import Services
@@ -43,6 +44,7 @@ class LiveTopology:
     nodes: Nodes
     services: Services
     requests: Requests
+    links: Links
     frozen: str
     followers: list[Follower] = field(default_factory=list)
     _declared: Topology | None = None
@@ -139,7 +141,7 @@ class LiveTopology:
             fabric.turn_off(link.port_index, what)
         fabric.set_mtu(link.port_index, link.mtu, what)
         self.nodes.requests_of(link.node).set_mtu(link.index, link.mtu, what)
-        fabric.plug(link.port_index, link.switch_index, what)
+        self.links.replug(link)
         if is_on:
             fabric.turn_on(link.port_index, what)
 

@@ -13,6 +13,7 @@ from lab.realise.flows import forget_flows
 from lab.realise.power import load, without_table
 
 if TYPE_CHECKING:
+    from lab.realise.links import Links, LiveLink
     from lab.realise.live_topology import LiveTopology
     from lab.realise.message import Message
     from lab.realise.nodes import Nodes
@@ -39,12 +40,14 @@ class NetworkFaults:
     services: Services
     faults: Faults
     topology: LiveTopology
+    links: Links
     _partitions: list[_Partition] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.faults.know("partition", self._part)
         self.faults.know("flush-nat", self._flush, passing=True)
         self.faults.know("change-address", self._change_address)
+        self.faults.also_healed.append(self._reset_links)
         self.topology.followers.append(self._follow)
 
     def handlers(self) -> dict[str, Handler]:
@@ -58,6 +61,15 @@ class NetworkFaults:
         after = moved(now, declared, message["node"], message["network"], message["leaving"])
         awaited = self.topology.change(after)
         return {"await": awaited, "facts": self.topology.requests.facts}, []
+
+    def _reset_links(self) -> list[str]:
+        """Links as the topology declares them; the names of those that were not."""
+        changed = [link.name for link in self.links.by_end.values() if self._is_changed(link)]
+        self.links.reset()
+        return [f"link {name}" for name in changed]
+
+    def _is_changed(self, link: LiveLink) -> bool:
+        return link.asked != link.declared or bool(link.problem) or not link.is_up
 
     def _part(self, name: str, targets: list[str]) -> Effect:
         from lab.plan.partition import partition

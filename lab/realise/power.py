@@ -6,9 +6,10 @@ import contextlib
 from dataclasses import dataclass, field
 
 from lab.errors import LabError
-from lab.plan.step import ConnectToSwitch, LoadRuleset, Plan
+from lab.plan.step import LoadRuleset, Plan
 from lab.realise.executor import Executor
 from lab.realise.flows import destroy_sockets, forget_flows
+from lab.realise.links import Links, LiveLink
 from lab.realise.node_processes import Stopped, end, of_node, stop
 from lab.realise.nodes import FABRIC, Nodes
 from lab.realise.services import Services
@@ -36,7 +37,7 @@ class Power:
     nodes: Nodes
     services: Services
     plan: Plan
-    _ports_off: dict[str, list[ConnectToSwitch]] = field(default_factory=dict)
+    links: Links
     _frozen: dict[str, Stopped] = field(default_factory=dict)
     _answered_to_arp: dict[str, str] = field(default_factory=dict)
 
@@ -47,8 +48,7 @@ class Power:
             RealiseError: a process did not end; the node is on again, with its services started anew.
         """
         place = self.nodes.place(node)
-        ports = [port for port in self._ports(node) if self.nodes.is_on(port.port)]
-        self._ports_off[node] = ports
+        ports = [link.port for link in self._links(node) if link.is_up]
         self.nodes.out_of_order[node] = "is switched off (`lab fault kill`)"
         try:
             for running in self.services.of_node(node):
@@ -68,7 +68,7 @@ class Power:
         """Boot it: flows forgotten, links up, then its services in order."""
         self._forget_flows(node)
         self.nodes.out_of_order.pop(node, None)
-        for port in self._ports_off.pop(node, []):
+        for port in [link.port for link in self._links(node) if link.is_up]:
             self.nodes.requests_of(FABRIC).turn_on(port.port_index, f"plug {port.node} into {port.network}")
         self.nodes.send_requests()
         for running in self.services.of_node(node):
@@ -98,8 +98,9 @@ class Power:
         self.nodes.out_of_order.pop(node, None)
         self._frozen.pop(node, Stopped()).go_on()
 
-    def _ports(self, node: str) -> list[ConnectToSwitch]:
-        return [step for step in self.plan.steps if isinstance(step, ConnectToSwitch) and step.node == node]
+    def _links(self, node: str) -> list[LiveLink]:
+        """Those that are cut, by `lab link` say, stay cut when the node boots."""
+        return [link for link in self.links.by_end.values() if link.port.node == node]
 
     def _forget_flows(self, node: str) -> None:
         if any(isinstance(step, LoadRuleset) and step.node == node for step in self.plan.steps):

@@ -141,9 +141,9 @@ class Lab:
         self._requests.serve(Extension(nodes).handlers() | self._link_requests.handlers())
         self._requests.tell(links.troubles)
         faults = Faults(self._loop, services)
-        outages = Outages(self._loop, nodes, services, Power(nodes, services, self._plan), faults)
-        topology = LiveTopology(nodes, services, self._requests, self._order["topology"])
-        network_faults = NetworkFaults(nodes, services, faults, topology)
+        outages = Outages(self._loop, nodes, services, Power(nodes, services, self._plan, links), faults)
+        topology = LiveTopology(nodes, services, self._requests, links, self._order["topology"])
+        network_faults = NetworkFaults(nodes, services, faults, topology, links)
         self._requests.serve(faults.handlers() | outages.handlers() | network_faults.handlers())
         self._loop.on_readable(self._door, self._requests.accept_from(self._door))
         if self._channel is not None:

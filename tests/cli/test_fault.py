@@ -71,13 +71,19 @@ def test_heal_without_a_number_heals_all(lab: Any, name: str) -> None:
     assert [line.split(",")[0] for line in said] == ["healed: pause pi", "healed: kill nas/web"]
 
 
+def test_heal_mends_links_too(lab: Any, name: str) -> None:
+    lab("link", "nas:lan", "down", "--lab", name, code=0)
+    assert lab("fault", "heal", "--lab", name, code=0).stdout == "healed: link nas:lan, as declared again\n"
+    lab("exec", "--lab", name, "nas", "--", "ping", "-c1", "-W2", "pi", code=0)
+
+
 def test_all_of_it_as_json(lab: Any, name: str) -> None:
     done = json.loads(lab("fault", "pause", "--for", "1min", "pi", "--json", "--lab", name, code=0).stdout)
     (fault,) = done["faults"]
     assert (fault["kind"], fault["targets"], fault["note"]) == ("pause", ["pi"], done["note"])
     assert fault["until"] - fault["since"] == pytest.approx(60)
     assert json.loads(lab("fault", "--json", "--lab", name, code=0).stdout) == {"faults": [fault]}
-    assert json.loads(lab("fault", "heal", "--json", "--lab", name, code=0).stdout) == {"faults": [fault]}
+    assert json.loads(lab("fault", "heal", "--json", "--lab", name, code=0).stdout) == {"faults": [fault], "mended": []}
     done = json.loads(lab("fault", "restart", "nas/web", "--json", "--lab", name, code=0).stdout)
     assert done == {"faults": [], "note": "restarted"}
 

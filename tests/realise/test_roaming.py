@@ -175,6 +175,31 @@ def test_who_is_switched_off_while_moving_boots_at_the_new_place(lab: Lab) -> No
     assert pings(lab, "laptop", "10.0.0.2")
 
 
+def test_a_link_that_is_cut_stays_cut_whoever_moves_or_boots(lab: Lab) -> None:
+    lab.link("laptop:home").down()
+    lab.move("laptop", "cafe-lan")
+    with lab.fault.kill("laptop"):
+        pass
+    assert lab["laptop"].read("/sys/class/net/home/carrier") == b"0\n"
+    lab.link("laptop:cafe-lan").up()
+    assert pings(lab, "laptop", "10.0.0.2")
+
+
+def test_an_impaired_link_goes_with_who_moves(lab: Lab) -> None:
+    lab.link("laptop:home").impair(delay="30ms")
+    lab.move("laptop", "cafe-lan")
+    assert round_trip(lab, "laptop", "10.0.0.2") >= 60
+    lab.move("laptop", "home")
+    assert round_trip(lab, "laptop", "192.168.1.10") >= 60
+    lab.heal()
+    assert round_trip(lab, "laptop", "192.168.1.10") < 60
+
+
+def round_trip(lab: Lab, node: str, to: str) -> float:
+    """Milliseconds, the least of three."""
+    return float(told(lab, node, "ping", "-c3", "-i0.05", "-W2", "-q", to).rpartition(" = ")[2].split("/")[0])
+
+
 def test_a_partition_goes_with_who_moves(lab: Lab) -> None:
     with lab.fault.partition("laptop", "server"):
         lab.move("laptop", "cafe-lan")
