@@ -37,6 +37,8 @@ pub enum Way {
 #[derive(Debug)]
 pub struct Direction {
     impairment: Impairment,
+    /// What the impairment says of it, for it is asked for each frame.
+    lets_pass: bool,
     chances: Chances,
     /// The Gilbert-Elliott line is in its bad state.
     is_bad: bool,
@@ -94,8 +96,10 @@ impl Direction {
     /// A direction without a frame in it; same seed and same arrivals, same fates.
     #[must_use]
     pub fn new(seed: u64, way: Way, impairment: Impairment) -> Self {
+        let impairment = impairment.simplest();
         Self {
-            impairment: impairment.simplest(),
+            impairment,
+            lets_pass: impairment.lets_pass(),
             chances: Chances::new(seed, way),
             is_bad: false,
             line: Line::default(),
@@ -119,6 +123,7 @@ impl Direction {
             self.is_bad = false;
         }
         self.impairment = impairment;
+        self.lets_pass = impairment.lets_pass();
     }
 
     /// What it does to frames.
@@ -137,7 +142,7 @@ impl Direction {
             self.counters.dropped_loss += 1;
             return None;
         }
-        if self.impairment == Impairment::default() && self.queue.is_empty() {
+        if self.lets_pass && self.queue.is_empty() {
             return Some(frame);
         }
         let mut buffer = buffers.filled(frame.as_bytes());
@@ -177,7 +182,7 @@ impl Direction {
         buffers: &mut Buffers,
         mut deliver: impl FnMut(Frame<'_>) -> Result<Delivery, E>,
     ) -> Result<(), E> {
-        for _ in 0..most {
+        for _ in 0..most.min(self.queue.len()) {
             let now_ns = clock();
             if !self.next_departure_ns().is_some_and(|departure_ns| departure_ns <= now_ns) {
                 break;

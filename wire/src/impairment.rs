@@ -116,6 +116,11 @@ impl Impairment {
         self
     }
 
+    /// Whether a frame that is not lost leaves as it came, at once.
+    pub(crate) fn lets_pass(&self) -> bool {
+        Self { loss: Loss::None, ..*self } == Self::default()
+    }
+
     /// What is found, where, and what is allowed, for the first value that cannot be; nothing if all can.
     ///
     /// # Errors
