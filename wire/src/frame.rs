@@ -230,6 +230,8 @@ mod tests {
             let mut spoilt = bytes.clone();
             corrupt(&mut spoilt, chance);
             assert_ne!(verified(&spoilt), 0, "bit {chance}");
+            let flipped: u32 = spoilt.iter().zip(&whole).map(|(one, other)| (one ^ other).count_ones()).sum();
+            assert_eq!(flipped, 1, "but for one bit it is the frame with its checksum whole");
         }
     }
 
