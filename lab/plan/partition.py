@@ -106,18 +106,26 @@ def _require_telling_addresses(topology: Topology, one: _Side, other: _Side) -> 
 
     A way from inside of a NAT to its outside keeps the destination; a way back in leads to the router's address only.
     """
+    for version in (4, 6):
+        if _has(version, one) and _has(version, other) and _is_hidden(topology, version, one, other):
+            links = [
+                f"`lab link {node}:{network} down`" for side in (one, other) for node, network in _links(topology, side)
+            ]
+            raise UsageError(
+                f"NAT hides {one.name} and {other.name} from each other, so no address tells what passes between them "
+                f"from the rest; cut a link of one of them instead: {' or '.join(links[:4])}"
+            )
+
+
+def _has(version: int, side: _Side) -> bool:
+    return any(prefix.version == version and not prefix.is_link_local for prefix in side.prefixes)
+
+
+def _is_hidden(topology: Topology, version: int, one: _Side, other: _Side) -> bool:
     pairs = ((one.networks, other.networks), (other.networks, one.networks))
-    if not all(any(prefix.version == 4 for prefix in side.prefixes) for side in (one, other)):
-        return
-    if any(_leads(topology, start, goal, through_nat=False) for start, goal in pairs):
-        return
-    if not any(_leads(topology, start, goal, through_nat=True) for start, goal in pairs):
-        return  # nothing passes anyway
-    links = [f"`lab link {node}:{network} down`" for side in (one, other) for node, network in _links(topology, side)]
-    raise UsageError(
-        f"NAT hides {one.name} and {other.name} from each other, so no address tells what passes between them from "
-        f"the rest; cut a link of one of them instead: {' or '.join(links[:4])}"
-    )
+    if any(_leads(topology, version, *pair, through_nat=False) for pair in pairs):
+        return False
+    return any(_leads(topology, version, *pair, through_nat=True) for pair in pairs)  # else nothing passes anyway
 
 
 def _links(topology: Topology, side: _Side) -> list[tuple[str, str]]:
@@ -130,8 +138,8 @@ def _links(topology: Topology, side: _Side) -> list[tuple[str, str]]:
     ]
 
 
-def _leads(topology: Topology, start: frozenset[str], goal: frozenset[str], *, through_nat: bool) -> bool:
-    """Whether a packet that bears an address of `goal` finds a way there from `start`; IPv4."""
+def _leads(topology: Topology, version: int, start: frozenset[str], goal: frozenset[str], *, through_nat: bool) -> bool:
+    """Whether a packet that bears an address of `goal` finds a way there from `start`."""
     seen, edge = set(start), list(start)
     while edge:
         near = edge.pop()
@@ -141,17 +149,19 @@ def _leads(topology: Topology, start: frozenset[str], goal: frozenset[str], *, t
             sides = {link.network for link in router.interfaces}
             if router.role is not Role.ROUTER or near not in sides:
                 continue
-            if not through_nat and near == _outside(router):
+            if not through_nat and near == _outside(router, version):
                 continue
             edge += sides - seen
             seen |= sides
     return False
 
 
-def _outside(router: Node) -> str | None:
-    """The network outside of its NAT."""
+def _outside(router: Node, version: int) -> str | None:
+    """The network outside of what it translates of a family."""
     nat = router.nat
-    return next((link.network for link in router.interfaces if nat is not None and link.name == nat.outside), None)
+    if nat is None or (version == 6 and nat.ipv6_prefix is None):
+        return None
+    return next((link.network for link in router.interfaces if link.name == nat.outside), None)
 
 
 def _table(name: str, one: _Side, other: _Side, here: list[_Side]) -> str:

@@ -90,14 +90,17 @@ def router_with_nat(topology: Topology, name: str) -> tuple[Node, Nat]:
 
 
 def outside_address(topology: Topology, name: str) -> IPv4Interface:
-    """The first IPv4 address on the outside of a router's NAT (which the language requires).
+    """The first IPv4 address on the outside of a router's NAT.
 
     Raises:
-        UsageError: as `router_with_nat`.
+        UsageError: as `router_with_nat`, or it has none.
     """
     node, nat = router_with_nat(topology, name)
     links = (link for link in node.interfaces if link.name == nat.outside)
-    return next(address for link in links for address in link.addresses if isinstance(address, IPv4Interface))
+    for address in (address for link in links for address in link.addresses):
+        if isinstance(address, IPv4Interface):
+            return address
+    raise UsageError(f"{name} has no IPv4 address on {nat.outside}")
 
 
 def rerouted(after: Topology, declared: Topology) -> Topology:
@@ -113,7 +116,22 @@ def rerouted(after: Topology, declared: Topology) -> Topology:
 
 
 def _worked_out(topology: Topology) -> dict[str, tuple[Route, ...]]:
-    return work_out(topology.networks, [_station(node) for node in topology.nodes])
+    return work_out(topology.networks, [_station(node) for node in topology.nodes], _seen(topology))
+
+
+def _seen(topology: Topology) -> dict[str, list[Prefix]]:
+    """By network: the prefixes that its nodes have for others by translation (RFC 6296), beside its own."""
+    seen: dict[str, list[Prefix]] = {}
+    for node in topology.nodes:
+        translation = node.nat.ipv6_prefix if node.nat is not None else None
+        if node.nat is None or translation is None:
+            continue
+        for link in node.interfaces:
+            within = [a for a in link.addresses if isinstance(a, IPv6Interface) and a.ip in translation.inside]
+            if within and link.name != node.nat.outside:
+                seen.setdefault(link.network, []).append(translation.outside)
+                break
+    return seen
 
 
 def _station(node: Node) -> Station:

@@ -121,4 +121,4 @@ def test_natbox_is_told_its_new_address(tmp_path: Path) -> None:
     (service,) = [step.do.start for step in steps if isinstance(step.do, Reconfigure)]
     assert "198.51.100.2" in service.files[0][1]
     (rules,) = [step.do for step in steps if isinstance(step.do, LoadRuleset) and step.do.program != "nft"]
-    assert "-d 198.51.100.2 " in rules.text
+    assert "-d 198.51.100.2" in rules.text

@@ -73,6 +73,25 @@ def test_what_nat_hides_from_both_sides_is_refused_with_the_links_to_cut(
         partition(homelab, one, other, "t")
 
 
+def test_translated_prefixes_hide_as_nat_does(tmp_path: Path) -> None:
+    file = tmp_path / "t.yaml"
+    home = "{{role: router, links: {{internet: auto, {0}: auto}}, nat: {{outside: internet, ipv6_prefix: {1}}}}}"
+    routers = [
+        home.format(name, f'{{inside: "fd00:{n}::/64", outside: "2001:db8:{n}::/64"}}')
+        for n, name in ((1, "x"), (2, "y"))
+    ]
+    file.write_text(
+        'networks: {internet: {prefixes: [192.0.2.0/24, "2001:db8::/64"]}, x: {prefixes: ["fd00:1::/64"]}, '
+        'y: {prefixes: ["fd00:2::/64"]}}\n'
+        f"nodes: {{r: {routers[0]}, s: {routers[1]}, a: {{links: {{x: auto}}}}, b: {{links: {{y: auto}}}}, "
+        "server: {links: {internet: auto}}}\n"
+    )
+    topology = load_topology(file)
+    assert list(partition(topology, "a", "server", "t")) == ["a", "server"]
+    with pytest.raises(UsageError, match="NAT hides a and b from each other"):
+        partition(topology, "a", "b", "t")
+
+
 def test_sides_that_are_none_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "t.yaml"
     file.write_text(
