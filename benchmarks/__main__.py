@@ -10,7 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.lab_figures import Figure, measure
+from benchmarks import lab_figures, network_figures, wire_figures
+from benchmarks.lab_figures import Figure
 
 BASELINE = Path(__file__).parent.parent / "reports" / "baseline"
 
@@ -21,7 +22,12 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer runs: to see that it works, not to quote")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(Path(folder), runs=3 if arguments.quick else 9, progress=_say)
+        runs = 3 if arguments.quick else 9
+        figures = lab_figures.measure(Path(folder), runs=runs, progress=_say)
+        figures += network_figures.measure(Path(folder), runs=runs, progress=_say)
+    if os.geteuid() == 0:
+        _say("linkwire alone")
+        figures += wire_figures.measure(0.5 if arguments.quick else 2.0)
     table = _table(figures)
     print(table)
     if not arguments.quick:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-HOMELAB = Path(__file__).parent.parent / "topologies" / "homelab.yaml"
+_SHIPPED = Path(__file__).parent.parent / "topologies"
+HOMELAB = _SHIPPED / "homelab.yaml"
+HOMELAB_SSH = _SHIPPED / "homelab_ssh.yaml"  # without a mesh
+NAT_GRID = _SHIPPED / "nat_grid.yaml"
 
 
 def hosts_on_a_switch(count: int, folder: Path) -> Path:
