@@ -1,0 +1,47 @@
+"""Round trips of one link: they take what the link takes, by either version of IP, and silence is no error."""
+
+from __future__ import annotations
+
+import pytest
+
+from lab.probe.round_trip import measure_round_trips
+from lab.realise.lab import Lab
+from tests.realise.conftest import Up, module_up
+
+__all__ = ["module_up"]  # a fixture is found by its name
+
+pytestmark = [pytest.mark.essential, pytest.mark.single_id]
+
+TOPOLOGY = """
+networks:
+  old: {prefixes: [192.0.2.0/24]}
+  new: {prefixes: ["2001:db8::/64"]}
+  empty: {prefixes: [198.51.100.0/24]}
+nodes:
+  a: {links: {old: {delay: 20ms, egress: {duplicate: 50%}}, new: auto, empty: auto}}
+  b: {links: {old: auto, new: {only: ipv6, delay: 10ms}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(module_up: Up) -> Lab:
+    return module_up(TOPOLOGY)
+
+
+@pytest.mark.parametrize(("network", "least"), [("old", 40.0), ("new", 20.0)])
+def test_a_round_trip_takes_what_its_link_takes(lab: Lab, network: str, least: float) -> None:
+    found = measure_round_trips(lab, "a", network, 8)
+    assert found is not None
+    assert (found["to"], found["asked"], found["answered"]) == ("b", 8, 8)  # copies do not count
+    assert least <= found["min_ms"] <= found["mean_ms"] <= found["max_ms"]
+    assert found["min_ms"] < least + 20
+
+
+def test_silence_is_counted_not_raised(lab: Lab) -> None:
+    with lab.link("a:old").impaired(loss="100%"):
+        found = measure_round_trips(lab, "b", "old", 2)
+    assert found == {"to": "a", "asked": 2, "answered": 0, "min_ms": None, "mean_ms": None, "max_ms": None}
+
+
+def test_without_a_neighbour_there_is_nobody_to_ask(lab: Lab) -> None:
+    assert measure_round_trips(lab, "a", "empty") is None
