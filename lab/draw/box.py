@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 from lab.draw.fold import Group, has_firewall
 from lab.draw.shape import Box, Chip, ChipKind, Rect
 from lab.draw.text_width import sans_width
-from lab.topology.model import Port, Protocol, Service
+from lab.topology.model import Nat, Port, Protocol, Service
 
 NAME_SIZE = 13.0
 NAME_LINE = 17.0
@@ -53,7 +53,7 @@ def _badges(group: Group) -> list[Content]:
     node = group.first
     badges: list[Content] = []
     if node.nat:
-        badges.append((ChipKind.NAT, "NAT", f"NAT: IPv4 masquerade towards {node.nat.outside}"))
+        badges.append((ChipKind.NAT, "NAT", _nat_detail(node.nat)))
     if has_firewall(node):
         wall = node.firewall
         where = f"arriving on {wall.outside}" if wall.outside else "on any interface"
@@ -63,6 +63,11 @@ def _badges(group: Group) -> list[Content]:
         image = node.image if len(node.image) <= LONGEST_NAME else f"…{node.image[-LONGEST_NAME:]}"
         badges.append((ChipKind.IMAGE, image, f"container image {node.image}"))
     return badges
+
+
+def _nat_detail(nat: Nat) -> str:
+    does = nat.behaviour
+    return f"NAT towards {nat.outside}: mapping {does.mapping}, filtering {does.filtering}, by {nat.engine}"
 
 
 def _services(group: Group, names: dict[IPv4Address, str]) -> list[Content]:

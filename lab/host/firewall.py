@@ -28,6 +28,10 @@ _PARTS = {  # each in a table of its own, so that all of them load together too
     "port forwards (dnat)": _table(
         "forwarding", "nat hook prerouting priority dstnat", "tcp dport 443 dnat ip to 192.0.2.1:443"
     ),
+    "timers of connections (ct timeout)": (
+        "table inet timers {\n ct timeout t {\n  protocol udp; l3proto ip; policy = { unreplied: 30 };\n }\n"
+        ' chain c {\n  type filter hook forward priority mangle;\n  ct timeout set "t"\n }\n}\n'
+    ),
     "sets": "table inet sets {\n set s {\n  type ipv4_addr; flags interval; elements = { 192.0.2.0/24 }\n }\n}\n",
 }
 
