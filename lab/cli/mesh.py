@@ -48,7 +48,7 @@ def run(words: list[str]) -> int:
     lab = Lab(chosen(options.lab))
     try:
         paths = mesh_paths(lab, options.name)
-        print(json.dumps(_plain(paths), indent=2) if options.json else _text(paths, Style(sys.stdout)))
+        print(json.dumps(_plain(paths), indent=2) if options.json else _text(paths, Style(sys.stdout)), flush=True)
         while options.watch:
             select.select([], [], [], WATCH_INTERVAL)
             before, paths = paths, mesh_paths(lab, options.name)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,12 +79,21 @@ def test_a_lab_without_a_mesh_says_so(lab: Any, up: Any) -> None:
 
 def test_watch_goes_on_until_interrupted(lab: Any, meshed: Lab) -> None:
     with lab.start("mesh", "--watch", "--lab", meshed.name) as process:
-        said = ""
-        while "no tunnel: nas - pi" not in said:
-            said += process.stdout.readline()
-        meshed["nas"].run(["ping", "-c", "1", "pi.net"], check=True)
-        said = ""
-        while not re.search(r"^nas - pi +LAN", said, re.MULTILINE):
-            said += process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 130
+        deadline = threading.Timer(30, process.kill)
+        deadline.start()
+        try:
+            read_until(process, r"^no tunnel: nas - pi$")
+            meshed["nas"].run(["ping", "-c", "1", "pi.net"], check=True)
+            read_until(process, r"^nas - pi +LAN")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(10) == 130
+        finally:
+            deadline.cancel()
+            process.kill()
+
+
+def read_until(process: subprocess.Popen[str], pattern: str) -> None:
+    """Read lines up to one that matches."""
+    assert process.stdout is not None
+    while not re.search(pattern, line := process.stdout.readline()):
+        assert line, f"it ended before a line matched {pattern}"
