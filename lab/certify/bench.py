@@ -7,12 +7,12 @@ import random
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from lab.certify.ear import Ear, Heard, carried, holds, raw_ear, token, udp_ear
-from lab.certify.packet import ICMP, TCP, Endpoint, Packet
+from lab.certify import packet as packets
+from lab.certify.ear import Ear, Heard, PacketEar, carried, holds, token, udp_ear
+from lab.certify.packet import ICMP, TCP, UDP, Endpoint, Packet
 from lab.certify.subject import Guests, Subject
 
 if TYPE_CHECKING:
@@ -24,18 +24,47 @@ RESOLVER, RESOLVER_PORT = 4, 53
 UDP_ADDRESS, SAMPLE_ADDRESS, IDLE_ADDRESS, TCP_ADDRESS, ICMP_ADDRESS, *CAP_ADDRESSES = range(7)
 
 
-@dataclass(frozen=True, slots=True)
 class Side:
-    """A temporary node, with its raw sockets."""
+    """A temporary node, with its raw sockets: its kernel knows nothing of what is said there."""
 
-    node: Node
-    tcp: Ear[Packet]
-    icmp: Ear[Packet]
-    mouth: socket.socket
+    def __init__(self, node: Node, stack: ExitStack) -> None:
+        """Open them until the stack is left."""
+        self.node = node
+        self._mouth = node.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        stack.callback(self._mouth.close)
+        self.udp, self.tcp, self.icmp = (PacketEar(node, protocol) for protocol in (UDP, TCP, ICMP))
+        for ear in (self.udp, self.tcp, self.icmp):
+            stack.callback(ear.close)
 
     def say(self, packet: Packet) -> None:
         """Send a packet as it is."""
-        self.mouth.sendto(packet.encoded(), (packet.destination, 0))
+        self._mouth.sendto(packet.encoded(), (packet.destination, 0))
+
+
+class InsideEnd:
+    """A UDP endpoint of an inside host."""
+
+    def __init__(self, side: Side, end: Endpoint) -> None:
+        """Listen there."""
+        self.end = end
+        self._side = side
+        self._hearing = side.udp.at(end)
+
+    def send(self, data: bytes, to: Endpoint) -> None:
+        """Send a datagram."""
+        self._side.say(packets.datagram(self.end, to, data))
+
+    async def hear(self, data: bytes, seconds: float) -> Packet | None:
+        """A datagram with this payload, if it comes within so many seconds."""
+        return await self._hearing.hear(lambda packet: packet.payload[8:] == data, seconds)
+
+    async def hear_again(self, send: Callable[[], object], data: bytes, tries: int) -> Packet | None:
+        """Have it sent until it is heard."""
+        return await carried(send, self._hearing, lambda packet: packet.payload[8:] == data, tries)
+
+    def has_heard(self, data: bytes) -> bool:
+        """Whether a datagram with this payload has come."""
+        return any(packet.payload[8:] == data for packet in self._hearing.heard)
 
 
 class Bench:
@@ -47,13 +76,14 @@ class Bench:
         guests: Guests,
         nodes: dict[str, Node],
         peer_port: int,
+        observer: Side,
         resolver: Ear[Heard],
         chance: random.Random,
     ) -> None:
         """Open all that is shared by the probes.
 
-        The ports of the peers are `peer_port` and the next. `resolver` is the observer's socket at port 53, which the
-        routers of one outside share: the peer `RESOLVER`.
+        The ports of the peers are `peer_port` and the next. Routers of one outside share the `observer` and
+        its socket at port 53, the peer `RESOLVER`.
         """
         self.subject = subject
         self._stack = ExitStack()
@@ -69,10 +99,12 @@ class Bench:
             (address, port) for address in (here, there) for port in (peer_port, peer_port + 1)
         )
         try:
-            self.first, self.second, self.observer = (
-                self._side(nodes[name]) for name in (guests.first, guests.second, guests.observer)
+            self.observer = observer
+            self.first, self.second = (Side(nodes[name], self._stack) for name in (guests.first, guests.second))
+            self.ears: tuple[Ear[Heard], ...] = (
+                *(self.udp_socket(observer, peer) for peer in self.peers),
+                resolver,
             )
-            self.ears: tuple[Ear[Heard], ...] = (*(self.udp(self.observer, peer) for peer in self.peers), resolver)
             self.control = self.inside()  # for packets that only tell that others have passed
         except BaseException:
             self._stack.close()
@@ -102,45 +134,39 @@ class Bench:
         """An initial sequence number for TCP that no other connection has."""
         return next(self._sequences) & 0xFFFFFFFF
 
-    def udp(self, side: Side, end: Endpoint) -> Ear[Heard]:
+    def udp_socket(self, side: Side, end: Endpoint) -> Ear[Heard]:
         """A UDP socket that is closed with the bench."""
         ear = udp_ear(side.node, end)
         self._stack.callback(ear.close)
         return ear
 
-    def inside(self, role: int = UDP_ADDRESS) -> Ear[Heard]:
-        """A fresh UDP socket of the first inside host."""
-        return self.udp(self.first, (self.address(role), self.port()))
+    def inside(self, role: int = UDP_ADDRESS) -> InsideEnd:
+        """A fresh endpoint of the first inside host."""
+        return InsideEnd(self.first, (self.address(role), self.port()))
+
+    def neighbour(self, port: int | None = None) -> InsideEnd:
+        """One of the second inside host."""
+        return InsideEnd(self.second, (self.second_address, port or self.port()))
 
     async def wait_for_path(self) -> None:
         """Until both inside hosts reach the observer, or too long for it to be a matter of ARP and of new links."""
-        for ear in (self.inside(), self.udp(self.second, (self.second_address, self.port()))):
+        for near in (self.inside(), self.neighbour()):
             for _ in range(_PATIENT_TRIES):
-                if await self.outwards(ear) is not None:
+                if await self.outwards(near) is not None:
                     break
 
-    async def outwards(self, ear: Ear[Heard], peer: int = 0) -> Endpoint | None:
-        """Send from an inside socket to a peer: the source that the peer sees, None if nothing arrives."""
-        heard = await self.heard_outside(ear, peer)
+    async def outwards(self, near: InsideEnd, peer: int = 0) -> Endpoint | None:
+        """Send from an inside endpoint to a peer: the source that the peer sees, None if nothing arrives."""
+        heard = await self.heard_outside(near, peer)
         return heard.source if heard else None
 
-    async def heard_outside(self, ear: Ear[Heard], peer: int = 0) -> Heard | None:
+    async def heard_outside(self, near: InsideEnd, peer: int = 0) -> Heard | None:
         """The same, with all that is heard."""
         payload = token()
         to = (self.peers[0][0], RESOLVER_PORT) if peer == RESOLVER else self.peers[peer]
-        send: Callable[[], object] = lambda: ear.socket.sendto(payload, to)  # noqa: E731
-        return await carried(send, self.ears[peer], holds(payload))
+        return await carried(lambda: near.send(payload, to), self.ears[peer], holds(payload))
 
-    async def inwards(self, to: Endpoint, ear: Ear[Heard], peer: int = 0, tries: int = 4) -> Heard | None:
-        """Send from a peer to an outside endpoint: what the inside socket hears of it."""
+    async def inwards(self, to: Endpoint, near: InsideEnd, peer: int = 0, tries: int = 4) -> Packet | None:
+        """Send from a peer to an outside endpoint: what the inside endpoint hears of it."""
         payload = token()
-        send: Callable[[], object] = lambda: self.ears[peer].socket.sendto(payload, to)  # noqa: E731
-        return await carried(send, ear, holds(payload), tries)
-
-    def _side(self, node: Node) -> Side:
-        mouth = node.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-        self._stack.callback(mouth.close)
-        tcp, icmp = raw_ear(node, TCP), raw_ear(node, ICMP)
-        self._stack.callback(tcp.close)
-        self._stack.callback(icmp.close)
-        return Side(node, tcp, icmp, mouth)
+        return await near.hear_again(lambda: self.ears[peer].socket.sendto(payload, to), payload, tries)

@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import socket
 import struct
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -34,28 +33,22 @@ class Heard:
     source: Endpoint
     data: bytes
     ttl: int | None
-    at: float  # time.monotonic()
 
 
-class Ear(Generic[T]):
-    """A socket, and what it has heard so far as `read` makes it out."""
+class Hearing(Generic[T]):
+    """What was heard so far, and who waits for what."""
 
-    def __init__(self, made: socket.socket, read: Callable[[socket.socket], T | None]) -> None:
-        """Listen from here on; the socket belongs to the ear."""
-        made.setblocking(False)
-        self.socket = made
+    def __init__(self) -> None:
+        """Nothing yet."""
         self.heard: list[T] = []
-        self._read = read
         self._waiting: list[tuple[Callable[[T], bool], asyncio.Future[T]]] = []
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(made, self._listen)
 
     async def hear(self, wanted: Callable[[T], bool], seconds: float) -> T | None:
         """The first thing heard, before or from now on, that is wanted; None if none comes in so many seconds."""
         for each in self.heard:
             if wanted(each):
                 return each
-        future: asyncio.Future[T] = self._loop.create_future()
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         entry = (wanted, future)
         self._waiting.append(entry)
         try:
@@ -64,6 +57,26 @@ class Ear(Generic[T]):
             return None
         finally:
             self._waiting.remove(entry)
+
+    def add(self, found: T) -> None:
+        """Something was heard."""
+        self.heard.append(found)
+        for wanted, future in self._waiting:
+            if not future.done() and wanted(found):
+                future.set_result(found)
+
+
+class Ear(Hearing[T]):
+    """A socket, and what it has heard so far as `read` makes it out."""
+
+    def __init__(self, made: socket.socket, read: Callable[[socket.socket], T | None]) -> None:
+        """Listen from here on; the socket belongs to the ear."""
+        super().__init__()
+        made.setblocking(False)
+        self.socket = made
+        self._read = read
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(made, self._listen)
 
     def close(self) -> None:
         """Stop listening."""
@@ -78,15 +91,31 @@ class Ear(Generic[T]):
                 return
             except OSError:  # an ICMP error for something sent before
                 continue
-            if found is None:
-                continue
-            self.heard.append(found)
-            for wanted, future in self._waiting:
-                if not future.done() and wanted(found):
-                    future.set_result(found)
+            if found is not None:
+                self.add(found)
 
 
-async def carried(send: Callable[[], object], ear: Ear[T], wanted: Callable[[T], bool], tries: int = 4) -> T | None:
+class PacketEar(Ear[Packet]):
+    """All IPv4 packets of a protocol that reach a node, sorted by where they go, so that many can listen at once."""
+
+    def __init__(self, node: Node, protocol: int) -> None:
+        """Open a raw socket in the node."""
+        made = node.socket(socket.AF_INET, socket.SOCK_RAW, protocol)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _ROOM)
+        super().__init__(made, lambda each: packets.decoded(each.recv(_LONGEST)))
+        self._by_end: dict[Endpoint, Hearing[Packet]] = {}
+
+    def at(self, end: Endpoint) -> Hearing[Packet]:
+        """What is sent to an address and port (for ICMP: to an address, and 0)."""
+        return self._by_end.setdefault(end, Hearing())
+
+    def add(self, found: Packet) -> None:
+        """Only for those who listen where it goes; the same packet to anywhere else is nobody's."""
+        numbers = packets.ports(found)
+        self.at((found.destination, numbers[1] if numbers else 0)).add(found)
+
+
+async def carried(send: Callable[[], object], ear: Hearing[T], wanted: Callable[[T], bool], tries: int = 4) -> T | None:
     """Send until what is wanted is heard, at most so many times; what is late is waited for a little longer."""
     for pause in _TRIES[:tries]:
         send()
@@ -118,30 +147,20 @@ def udp_ear(node: Node, end: Endpoint) -> Ear[Heard]:
     return Ear(made, _read_datagram)
 
 
-def raw_ear(node: Node, protocol: int) -> Ear[Packet]:
-    """All IPv4 packets of a protocol (TCP or ICMP) that reach a node."""
-    made = node.socket(socket.AF_INET, socket.SOCK_RAW, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _ROOM)
-    return Ear(made, lambda each: packets.decoded(each.recv(_LONGEST)))
-
-
 def frame_ear(node: Node, interface: str) -> Ear[Packet]:
     """All IPv4 packets that come in on an interface of a node, before its firewall judges them."""
     return Ear(node.packet(interface), _read_frame)
 
 
 def is_segment(
-    *, to: Endpoint, sequence: int | None = None, flags: int | None = None, data: bytes | None = None
+    *, sequence: int | None = None, flags: int | None = None, data: bytes | None = None
 ) -> Callable[[Packet], bool]:
-    """Whether a packet is a TCP segment to this endpoint, with this number, these flags, this data, as far as given."""
+    """Whether a packet is a TCP segment with this number, these flags, this data, as far as given."""
 
     def judge(packet: Packet) -> bool:
-        if packet.destination != to[0]:
-            return False
         found: Segment | None = packets.segment(packet)
         return (
             found is not None
-            and found.destination == to
             and (sequence is None or found.sequence == sequence)
             and (flags is None or found.flags == flags)
             and (data is None or found.data == data)
@@ -153,7 +172,7 @@ def is_segment(
 def _read_datagram(made: socket.socket) -> Heard:
     data, ancillary, _, source = made.recvmsg(_LONGEST, 64)
     lives = [int.from_bytes(value[:4], "little") for _, _, value in ancillary]
-    return Heard((source[0], source[1]), data, lives[0] if lives else None, time.monotonic())
+    return Heard((source[0], source[1]), data, lives[0] if lives else None)
 
 
 def _read_frame(made: socket.socket) -> Packet | None:

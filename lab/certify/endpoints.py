@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from lab.certify.bench import UDP_ADDRESS, Bench
-from lab.certify.ear import Ear, Heard, holds, token
+from lab.certify import packet as packets
+from lab.certify.bench import UDP_ADDRESS, Bench, InsideEnd
+from lab.certify.ear import token
 from lab.certify.packet import Endpoint
 from lab.certify.seen import Conflict, FilteringSeen, HairpinSeen, MappingSeen
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _SOCKETS = 4  # for mapping; one that chance makes look alike does not decide
 _ROUNDS = 3  # of strangers, each followed by a packet that must pass
@@ -44,42 +41,43 @@ async def conflicts(bench: Bench) -> tuple[tuple[Conflict, ...], tuple[Conflict,
 
 async def hairpin(bench: Bench) -> HairpinSeen | None:
     """Both inside hosts speak to each other's outside endpoints, so that each one's filter would let the other in."""
-    sender, receiver = bench.inside(), bench.udp(bench.second, (bench.second_address, bench.port()))
+    sender, receiver = bench.inside(), bench.neighbour()
     mine, theirs = await bench.outwards(sender), await bench.outwards(receiver)
     if mine is None or theirs is None:
         return None
     payload = token()
     for pause in (0.05, 0.1, 0.2):
-        receiver.socket.sendto(token(), mine)
-        sender.socket.sendto(payload, theirs)
-        heard = await receiver.hear(holds(payload), pause)
-        if heard is not None:
-            return HairpinSeen(heard.source, sender.socket.getsockname(), mine)
-    return HairpinSeen(None, sender.socket.getsockname(), mine)
+        receiver.send(token(), mine)
+        sender.send(payload, theirs)
+        heard = await receiver.hear(payload, pause)
+        numbers = packets.ports(heard) if heard else None
+        if heard is not None and numbers is not None:
+            return HairpinSeen((heard.source, numbers[0]), sender.end, mine)
+    return HairpinSeen(None, sender.end, mine)
 
 
 async def hops(bench: Bench) -> tuple[int | None, int | None]:
     """By how much a packet's time to live shrinks on its way out and in."""
-    ear = bench.inside()
-    out = await bench.heard_outside(ear)
-    back = await bench.inwards(out.source, ear) if out else None
-    return _hops(out), _hops(back)
+    near = bench.inside()
+    out = await bench.heard_outside(near)
+    back = await bench.inwards(out.source, near) if out else None
+    return _hops(out.ttl if out else None), _hops(back.ttl if back else None)
 
 
 @dataclass(frozen=True, slots=True)
 class _Met:
     conflict: Conflict
-    second: Ear[Heard]
+    second: InsideEnd
 
 
-async def _to_all_peers(bench: Bench, ear: Ear[Heard]) -> MappingSeen:
-    outsides = [await bench.outwards(ear, peer) for peer in range(len(bench.peers))]
-    return MappingSeen(ear.socket.getsockname(), tuple(outsides))
+async def _to_all_peers(bench: Bench, near: InsideEnd) -> MappingSeen:
+    outsides = [await bench.outwards(near, peer) for peer in range(len(bench.peers))]
+    return MappingSeen(near.end, tuple(outsides))
 
 
 async def _strangers(bench: Bench) -> FilteringSeen:
-    ear = bench.inside()
-    outside = await bench.outwards(ear)
+    near = bench.inside()
+    outside = await bench.outwards(near)
     if outside is None:
         return FilteringSeen(spoken_to=False, other_port=False, other_address=False, other_both=False)
     payloads = [token() for _ in bench.peers]
@@ -87,16 +85,15 @@ async def _strangers(bench: Bench) -> FilteringSeen:
     for _ in range(_ROUNDS):
         for peer in (1, 2, 3):
             bench.ears[peer].socket.sendto(payloads[peer], outside)
-        spoken_to = await bench.inwards(outside, ear) is not None or spoken_to
-    await ear.hear(holds(b""), _GRACE)
-    port, address, both = (_has(ear.heard, payload) for payload in payloads[1:])
+        spoken_to = await bench.inwards(outside, near) is not None or spoken_to
+    await near.hear(b"", _GRACE)
+    port, address, both = (near.has_heard(payload) for payload in payloads[1:])
     return FilteringSeen(spoken_to, port, address, both)
 
 
 async def _conflict(bench: Bench, peer_of_second: int) -> _Met:
     port = bench.port()
-    first = bench.udp(bench.first, (bench.address(UDP_ADDRESS), port))
-    second = bench.udp(bench.second, (bench.second_address, port))
+    first, second = InsideEnd(bench.first, (bench.address(UDP_ADDRESS), port)), bench.neighbour(port)
     one = await bench.outwards(first)
     two = await bench.outwards(second, peer_of_second)
     if one is None or two is None:
@@ -105,14 +102,10 @@ async def _conflict(bench: Bench, peer_of_second: int) -> _Met:
     return _Met(Conflict(one, two, apart), second)
 
 
-async def _answers(bench: Bench, outside: Endpoint, right: Ear[Heard], wrong: Ear[Heard], peer: int) -> bool:
+async def _answers(bench: Bench, outside: Endpoint, right: InsideEnd, wrong: InsideEnd, peer: int) -> bool:
     answer = await bench.inwards(outside, right, peer)
-    return answer is not None and not _has(wrong.heard, answer.data)
+    return answer is not None and not wrong.has_heard(answer.payload[8:])
 
 
-def _has(heard: Iterable[Heard], payload: bytes) -> bool:
-    return any(each.data == payload for each in heard)
-
-
-def _hops(heard: Heard | None) -> int | None:
-    return _STARTING_TTL - heard.ttl if heard is not None and heard.ttl is not None else None
+def _hops(ttl: int | None) -> int | None:
+    return _STARTING_TTL - ttl if ttl is not None else None

@@ -7,43 +7,42 @@ import itertools
 from collections.abc import Sequence
 
 from lab.certify import packet as packets
-from lab.certify.bench import ICMP_ADDRESS, Bench, Side
-from lab.certify.ear import Ear, Heard, carried, holds, token
-from lab.certify.packet import MORE_FRAGMENTS, Endpoint, Packet
+from lab.certify.bench import ICMP_ADDRESS, Bench
+from lab.certify.ear import carried, holds, token
+from lab.certify.packet import MORE_FRAGMENTS, Packet
 
 _PIECE = 1200  # bytes, a multiple of 8
 _PIECES = 3
+_TRIES = 3
 _identifications = itertools.count(1)
 
 
 async def fragments(bench: Bench) -> dict[str, bool]:
     """Whether a datagram in three pieces arrives whole, by direction and order."""
-    ear = bench.inside(ICMP_ADDRESS)
-    outside = await bench.outwards(ear)
+    near = bench.inside(ICMP_ADDRESS)
+    outside = await bench.outwards(near)
     if outside is None:
         return {}
-    inside: Endpoint = ear.socket.getsockname()
-    tried = {
-        f"{way} {order}": (teller, hearer, source, to, places)
-        for order, places in {"in order": (0, 1, 2), "out of order": (2, 0, 1)}.items()
-        for way, teller, hearer, source, to in (
-            ("out", bench.first, bench.ears[0], inside, bench.peers[0]),
-            ("in", bench.observer, ear, bench.peers[0], outside),
-        )
-    }
-    arrived = await asyncio.gather(*(_arrives(*each) for each in tried.values()))
-    return dict(zip(tried, arrived, strict=True))
+    peer = bench.peers[0]
 
+    async def arrives(way: str, order: Sequence[int]) -> bool:
+        data = token() + bytes(_PIECE * _PIECES - 64)
+        ends = (near.end, peer) if way == "out" else (peer, outside)
+        teller = bench.first if way == "out" else bench.observer
 
-async def _arrives(teller: Side, hearer: Ear[Heard], source: Endpoint, to: Endpoint, order: Sequence[int]) -> bool:
-    data = token() + bytes(_PIECE * _PIECES - 64)
+        def send() -> None:
+            pieces = cut(packets.datagram(*ends, data), next(_identifications) & 0xFFFF or 1)
+            for place in order:
+                teller.say(pieces[place])
 
-    def send() -> None:
-        pieces = cut(packets.datagram(source, to, data), next(_identifications) & 0xFFFF or 1)
-        for place in order:
-            teller.say(pieces[place])
+        if way == "in":
+            return await near.hear_again(send, data, _TRIES) is not None
+        return await carried(send, bench.ears[0], holds(data), _TRIES) is not None
 
-    return await carried(send, hearer, holds(data), 3) is not None
+    orders = {"in order": (0, 1, 2), "out of order": (2, 0, 1)}
+    tried = [(way, order) for way in ("out", "in") for order in orders]
+    arrived = await asyncio.gather(*(arrives(way, orders[order]) for way, order in tried))
+    return {f"{way} {order}": passed for (way, order), passed in zip(tried, arrived, strict=True)}
 
 
 def cut(whole: Packet, identification: int) -> list[Packet]:

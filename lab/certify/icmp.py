@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from lab.certify import packet as packets
 from lab.certify.bench import ICMP_ADDRESS, Bench, Side
-from lab.certify.ear import Ear, carried
+from lab.certify.ear import carried
 from lab.certify.packet import (
     ECHO_REPLY,
     ECHO_REQUEST,
@@ -40,10 +40,10 @@ async def echo(bench: Bench) -> tuple[Conflict, ...]:
 
 async def errors(bench: Bench) -> tuple[dict[str, bool], bool | None]:
     """Which errors about a UDP flow pass, by "kind in" and "kind out", and whether the flow goes on after them."""
-    ear = bench.inside(ICMP_ADDRESS)
-    inside: Endpoint = ear.socket.getsockname()
-    outside = await bench.outwards(ear)
-    if outside is None or await bench.inwards(outside, ear) is None:
+    near = bench.inside(ICMP_ADDRESS)
+    inside = near.end
+    outside = await bench.outwards(near)
+    if outside is None or await bench.inwards(outside, near) is None:
         return {}, None
     peer = bench.peers[0]
     sent = packets.datagram(outside, peer, b"as the peer got it")
@@ -58,12 +58,12 @@ async def errors(bench: Bench) -> tuple[dict[str, bool], bool | None]:
         by = peer[0] if way == "in" else inside[0]
         message = Packet(by, to, ICMP, packets.error(kind, code, about, mtu))
         wanted = _is_about(kind, code, *ends)
-        return await carried(lambda: teller.say(message), hearer.icmp, wanted, _TRIES) is not None
+        return await carried(lambda: teller.say(message), hearer.icmp.at((ends[0][0], 0)), wanted, _TRIES) is not None
 
     names = [(name, *each) for name in KINDS for each in tried]
     passed = await asyncio.gather(*(one(*each) for each in names))
     by_name = {f"{name[0]} {name[1]}": answer for name, answer in zip(names, passed, strict=True)}
-    return by_name, await bench.inwards(outside, ear) is not None and await bench.outwards(ear) == outside
+    return by_name, await bench.inwards(outside, near) is not None and await bench.outwards(near) == outside
 
 
 def _is_about(kind: int, code: int, near: Endpoint, far: Endpoint) -> Callable[[Packet], bool]:
@@ -83,9 +83,9 @@ async def _ping(bench: Bench, side: Side, address: str, identifier: int) -> Endp
     """What the observer saw as source and identifier, if its reply came back to who asked."""
     data = b"lab nat ping of %s" % address.encode()
     request = Packet(address, bench.peers[0][0], ICMP, packets.echo(ECHO_REQUEST, identifier, 1, data))
-    observed: Ear[Packet] = bench.observer.icmp
+    observed = bench.observer.icmp.at((request.destination, 0))
     heard = await carried(lambda: side.say(request), observed, lambda each: _is_echo(each, ECHO_REQUEST, data))
-    reply = await side.icmp.hear(lambda each: _is_echo(each, ECHO_REPLY, data), 0.5)
+    reply = await side.icmp.at((address, 0)).hear(lambda each: _is_echo(each, ECHO_REPLY, data), 0.5)
     if heard is None or reply is None or _identifier(reply) != identifier:
         return None
     return heard.source, _identifier(heard)

@@ -64,21 +64,21 @@ async def lifetimes(bench: Bench, timer: str, seconds: Sequence[float]) -> tuple
 
 async def refresh(bench: Bench, direction: str, lifetime: float) -> Refreshed | None:
     """A UDP mapping with a packet `outbound` or `inbound` on the way, asked after more than its lifetime."""
-    ear = bench.inside(IDLE_ADDRESS)
+    near = bench.inside(IDLE_ADDRESS)
     begun = time.monotonic()
-    outside = await bench.outwards(ear)
+    outside = await bench.outwards(near)
     made = time.monotonic()
     if outside is None:
         return None
     await _nothing(bench, lifetime * _BEFORE_REFRESH)
     sent = time.monotonic()
-    passed = await (bench.outwards(ear) if direction == "outbound" else bench.inwards(outside, ear))
+    passed = await (bench.outwards(near) if direction == "outbound" else bench.inwards(outside, near))
     heard = time.monotonic()
     if passed is None:
         return None
     await _nothing(bench, lifetime * _AFTER_REFRESH)
     asked = time.monotonic()
-    answer, answered = await asyncio.gather(bench.inwards(outside, ear, tries=_TRIES), _passed(bench))
+    answer, answered = await asyncio.gather(bench.inwards(outside, near, tries=_TRIES), _passed(bench))
     return Refreshed(round(max(heard - begun, answered - sent), 3), round(asked - made, 3), answer is not None)
 
 
@@ -95,16 +95,17 @@ async def _open_dns(bench: Bench) -> _Opened | None:
 
 
 async def _open_udp(bench: Bench, peer: int = 0) -> _Opened | None:
-    ear = bench.inside(IDLE_ADDRESS)
-    outside = await bench.outwards(ear, peer)
+    near = bench.inside(IDLE_ADDRESS)
+    outside = await bench.outwards(near, peer)
     if outside is None:
         return None
-    sent = time.monotonic()
-    if await bench.inwards(outside, ear, peer) is None:
+    answered = await bench.inwards(outside, near, peer)
+    sent = time.monotonic()  # the last packet goes out: not every NAT counts those that come in
+    if answered is None or await bench.outwards(near, peer) != outside:
         return None
 
     async def knock() -> bool:
-        return await bench.inwards(outside, ear, peer, _TRIES) is not None
+        return await bench.inwards(outside, near, peer, _TRIES) is not None
 
     return _Opened(sent, time.monotonic(), knock)
 
@@ -142,15 +143,20 @@ async def _open_echo(bench: Bench) -> _Opened | None:
     data = b"lab nat %d" % identifier
     request = Packet(address, peer, ICMP, echo(ECHO_REQUEST, identifier, 1, data))
     sent = time.monotonic()
-    heard = await carried(lambda: bench.first.say(request), bench.observer.icmp, _echo_with(ECHO_REQUEST, data))
-    answered = await bench.first.icmp.hear(_echo_with(ECHO_REPLY, data), 0.5)
+    heard = await carried(
+        lambda: bench.first.say(request), bench.observer.icmp.at((peer, 0)), _echo_with(ECHO_REQUEST, data)
+    )
+    answered = await bench.first.icmp.at((address, 0)).hear(_echo_with(ECHO_REPLY, data), 0.5)
     if heard is None or answered is None:
         return None
     late = Packet(peer, heard.source, ICMP, echo(ECHO_REPLY, int.from_bytes(heard.payload[4:6], "big"), 2, data))
 
     async def knock() -> bool:
         wanted = _echo_with(ECHO_REPLY, data, number=2)
-        return await carried(lambda: bench.observer.say(late), bench.first.icmp, wanted, _TRIES) is not None
+        return (
+            await carried(lambda: bench.observer.say(late), bench.first.icmp.at((address, 0)), wanted, _TRIES)
+            is not None
+        )
 
     return _Opened(sent, time.monotonic(), knock)
 

@@ -86,8 +86,8 @@ async def ipv6(bench: Bench) -> dict[str, str]:
     if near is None or far is None:
         return {}
     port = bench.port()
-    inside = bench.udp(bench.first, (near, port))
-    ears = [bench.udp(bench.observer, (address, bench.peers[0][1] + more)) for address in far for more in (0, 1)]
+    inside = bench.udp_socket(bench.first, (near, port))
+    ears = [bench.udp_socket(bench.observer, (address, bench.peers[0][1] + more)) for address in far for more in (0, 1)]
     payload = token()
     first = ears[0].socket.getsockname()[:2]
     heard = await carried(lambda: inside.socket.sendto(payload, first), ears[0], holds(payload))
@@ -107,7 +107,7 @@ async def ipv6(bench: Bench) -> dict[str, str]:
         "endpoint_independent" if is_independent else "address_dependent" if is_by_address else
         "address_and_port_dependent"
     )  # fmt: skip
-    fresh = bench.udp(bench.first, (near, bench.port()))
+    fresh = bench.udp_socket(bench.first, (near, bench.port()))
     stray = token()
     to = (heard.source[0], fresh.socket.getsockname()[1])
     got = await carried(lambda: ears[3].socket.sendto(stray, to), fresh, holds(stray), _TRIES)

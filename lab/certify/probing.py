@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lab.certify import endpoints, icmp, idle, inbound, sampling, tcp
-from lab.certify.bench import RESOLVER_PORT, Bench
+from lab.certify.bench import RESOLVER_PORT, Bench, Side
 from lab.certify.ear import Ear, Heard, udp_ear
 from lab.certify.fragments import fragments
 from lab.certify.seen import Idle, Refreshed, Seen
@@ -36,19 +36,20 @@ def measure(lab: Lab, subjects: Sequence[Subject], patience: float, seed: int) -
     first_pair = chance.randrange(_PEER_PORTS // 2)
     with grow(lab, steps) as nodes:
 
-        async def one(number: int, subject: Subject, resolvers: Mapping[str, Ear[Heard]]) -> Seen:
-            peer_port = _FIRST_PEER_PORT + (first_pair + number) * 2 % _PEER_PORTS
-            resolver = resolvers[who[subject.router].observer]
-            with Bench(subject, who[subject.router], nodes, peer_port, resolver, chance) as bench:
-                return await probe(bench, lab, patience)
-
         async def every() -> list[Seen]:
-            ends = {each.observer: (each.observer_addresses[0], RESOLVER_PORT) for each in who.values()}
+            """Sockets first, for to get one takes a while in which nothing is heard."""
             with ExitStack() as stack:
-                resolvers = {
-                    name: stack.enter_context(closing(udp_ear(nodes[name], end))) for name, end in ends.items()
-                }
-                return await asyncio.gather(*(one(number, each, resolvers) for number, each in enumerate(subjects)))
+                shared: dict[str, tuple[Side, Ear[Heard]]] = {}
+                benches = []
+                for number, subject in enumerate(subjects):
+                    found = who[subject.router]
+                    if found.observer not in shared:
+                        node, end = nodes[found.observer], (found.observer_addresses[0], RESOLVER_PORT)
+                        shared[found.observer] = Side(node, stack), stack.enter_context(closing(udp_ear(node, end)))
+                    peer_port = _FIRST_PEER_PORT + (first_pair + number) * 2 % _PEER_PORTS
+                    bench = Bench(subject, found, nodes, peer_port, *shared[found.observer], chance)
+                    benches.append(stack.enter_context(bench))
+                return await asyncio.gather(*(probe(bench, lab, patience) for bench in benches))
 
         found = asyncio.run(every())
     return {subject.router: seen for subject, seen in zip(subjects, found, strict=True)}

@@ -14,11 +14,13 @@ from lab.plan.step import AddAddress, AddRoute, ConnectToSwitch, LoadRuleset, St
 
 INSIDE_ADDRESSES = 7  # of the first inside host, one for each kind of probe; fewer where the network is small
 _WINDOW, _WINDOWS = INSIDE_ADDRESSES + 1, 30  # addresses of both inside hosts; as many times as fit into a /24
-# The probes speak TCP by hand, and the kernels of their nodes know nothing of those connections.
+# The probes speak TCP and UDP by hand: the kernels of their nodes, which know nothing of that, are not to answer. Their
+# own ICMP errors are of precedence 6 (RFC 1812 section 4.3.2.5), those of the probes are not.
 _SILENCE = """table inet probe {
     chain output {
         type filter hook output priority filter; policy accept;
         tcp flags & rst == rst drop
+        icmp type destination-unreachable ip dscp cs6 drop
     }
 }
 """

@@ -33,7 +33,7 @@ async def filtering(bench: Bench) -> FilteringSeen | None:
         bench.observer.say(Segment(bench.peers[peer], outside, number, 0, SYN).packet())
     spoken_to = await connection.tell_inside()
     passed = [
-        await bench.first.tcp.hear(is_segment(to=connection.inside, sequence=number), 0.03) is not None
+        await bench.first.tcp.at(connection.inside).hear(is_segment(sequence=number), 0.03) is not None
         for _, number in numbers
     ]
     return FilteringSeen(spoken_to, *passed)
@@ -71,18 +71,18 @@ async def hairpin(bench: Bench) -> HairpinSeen | None:
     theirs = Segment((bench.second_address, port), peer, bench.sequence(), 0, SYN)
     heard = await carried(
         lambda: bench.second.say(theirs.packet()),
-        bench.observer.tcp,
-        is_segment(to=peer, sequence=theirs.sequence, flags=SYN),
+        bench.observer.tcp.at(peer),
+        is_segment(sequence=theirs.sequence, flags=SYN),
     )
     seen = packets.segment(heard) if heard else None
     if seen is None or not await sender.knock() or sender.outside is None:
         return None
     number = bench.sequence()
-    wanted = is_segment(to=theirs.source, sequence=number, flags=SYN)
+    wanted = is_segment(sequence=number, flags=SYN)
     for pause in (0.05, 0.1, 0.2):
         bench.second.say(Segment(theirs.source, sender.outside, number + 1, 0, SYN).packet())
         bench.first.say(Segment(sender.inside, seen.source, number, 0, SYN).packet())
-        arrived = await bench.second.tcp.hear(wanted, pause)
+        arrived = await bench.second.tcp.at(theirs.source).hear(wanted, pause)
         found = packets.segment(arrived) if arrived else None
         if found is not None:
             return HairpinSeen(found.source, sender.inside, sender.outside)
@@ -104,8 +104,10 @@ async def _told(bench: Bench, to: Endpoint, seconds: float) -> Silence:
     syn = Segment(here, to, bench.sequence(), 0, SYN)
     began = time.monotonic()
     bench.observer.say(syn.packet())
-    by_tcp = asyncio.ensure_future(bench.observer.tcp.hear(is_segment(to=here), seconds))
-    by_icmp = asyncio.ensure_future(bench.observer.icmp.hear(lambda packet: _quotes(packet, syn), seconds))
+    by_tcp = asyncio.ensure_future(bench.observer.tcp.at(here).hear(is_segment(), seconds))
+    by_icmp = asyncio.ensure_future(
+        bench.observer.icmp.at((here[0], 0)).hear(lambda packet: _quotes(packet, syn), seconds)
+    )
     done, waiting = await asyncio.wait({by_tcp, by_icmp}, return_when=asyncio.FIRST_COMPLETED)
     for task in waiting:
         task.cancel()
