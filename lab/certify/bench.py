@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lab.realise.node import Node
 
 _FIRST_PORT, _FIRST_PORTS = 31_000, 30_000  # inside: where the ports of one measurement may begin
-_PATIENT_TRIES = 3  # of 1.2 s each
+_PATIENT_TRIES = 3  # of 1.5 s each
 RESOLVER, RESOLVER_PORT = 4, 53
 UDP_ADDRESS, SAMPLE_ADDRESS, IDLE_ADDRESS, TCP_ADDRESS, ICMP_ADDRESS, *CAP_ADDRESSES = range(7)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DEFAULT_PATIENCE = 3.0  # seconds
 
 
-def certify(
+def certify_nat(
     lab: Lab, routers: Iterable[str | Subject] = (), *, patience: float = DEFAULT_PATIENCE, seed: int | None = None
 ) -> list[Certificate]:
     """Measure the NAT of routers, all at once.

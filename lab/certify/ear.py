@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _LONGEST = 65535 + 14  # bytes of a packet, in a frame
 _IP_RECVTTL = 12  # linux/in.h
 _ROOM = 1 << 20  # bytes of a receive buffer
-_TRIES = (0.1, 0.2, 0.4, 0.5)  # seconds of waiting after each sending
+_TRIES = (0.1, 0.2, 0.4, 0.8)  # seconds of waiting after each sending
 _MARK = b"lab nat "
 _numbers = itertools.count(1)
 

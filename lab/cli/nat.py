@@ -42,7 +42,7 @@ def run(words: list[str]) -> int:
     parser.add_json()
     options = parser.parse_args(words)
     patience = _patience(parser, options.patience)
-    from lab.certify.certify import certify
+    from lab.certify.certify import certify_nat
     from lab.realise.lab import Lab
 
     lab = Lab(chosen(options.lab))
@@ -51,7 +51,7 @@ def run(words: list[str]) -> int:
         with LiveLine(silent=options.json) as line:
             total = len(options.routers) or sum(1 for node in lab.facts["nodes"] if node["nat"])
             line.show("routers certified", 0, total, "idle mappings to end")
-            found = certify(lab, options.routers, patience=patience)
+            found = certify_nat(lab, options.routers, patience=patience)
     finally:
         lab.close()
     seconds = time.monotonic() - began

@@ -19,6 +19,8 @@ from lab.certify.seen import Seen
 from lab.certify.subject import Subject, subject
 from lab.realise.lab import Lab
 
+pytestmark = pytest.mark.alone
+
 PATIENCE = 2.8  # seconds: twice a timer of 2 s and more
 
 KEEP_OUT = """

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lab.certify.certify import certify
+from lab.certify.certify import certify_nat
 from lab.certify.subject import INSIDE_ADDRESSES, guests, subject, subjects
 from lab.errors import UsageError
 from lab.plan.facts import facts
@@ -114,8 +114,8 @@ def test_two_certifiers_do_not_disturb_each_other(module_up: Callable[..., Lab])
     lab = module_up(TOPOLOGY)
     steps, _ = made(lab.facts, "house")
     with grow(lab, steps), pytest.raises(UsageError, match=r"has a node 'nat\.observer\.access' already"):
-        certify(lab, ["house"], patience=0.1)
-    (again,) = certify(lab, ["house"], patience=0.1)
+        certify_nat(lab, ["house"], patience=0.1)
+    (again,) = certify_nat(lab, ["house"], patience=0.1)
     assert again.row("mapping").measured == "endpoint_independent"
 
 
@@ -124,7 +124,7 @@ def test_a_certificate_leaves_nothing_behind_and_can_be_had_again_at_once(module
     topology = TOPOLOGY.replace("nat: {outside: access}", "nat: {outside: access, sessions: 100}")
     lab = module_up(topology)
     for _ in range(3):
-        (found,) = certify(lab, ["house"], patience=0.2)
+        (found,) = certify_nat(lab, ["house"], patience=0.2)
         assert found.row("sessions of one host").measured == "100"
         assert found.is_as_declared
     assert set(lab.nodes) == set(Lab(lab.name).nodes)

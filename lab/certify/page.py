@@ -1,0 +1,39 @@
+"""Certificates as Markdown, for evidence and reports. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lab.certify.certificate import Certificate, Row, Verdict
+
+
+def to_markdown(certificates: Iterable[Certificate]) -> str:
+    """A line for each router, then all rows of each; what differs stands first."""
+    found = list(certificates)
+    heads = "".join(_line(each) for each in found)
+    parts = ["# NAT, measured\n", "| router | as declared | differs in |\n|---|---|---|\n" + heads]
+    return "\n".join([*parts, *(_section(each) for each in found)])
+
+
+def _line(certificate: Certificate) -> str:
+    differing = [row.topic for row in certificate.rows if row.verdict is Verdict.DIFFERS]
+    return f"| {certificate.router} | {'no' if differing else 'yes'} | {_cell(', '.join(differing))} |\n"
+
+
+def _section(certificate: Certificate) -> str:
+    unmet = f"RFC requirements that are not met: {', '.join(certificate.unmet)}.\n\n" if certificate.unmet else ""
+    failures = "".join(f"Could not be put: {failure}.\n\n" for failure in certificate.failures)
+    rows = sorted(certificate.rows, key=lambda row: row.verdict is not Verdict.DIFFERS)
+    table = "| property | declared | measured | verdict | RFC |\n|---|---|---|---|---|\n" + "".join(map(_row, rows))
+    return f"## {certificate.router}: from {certificate.inside} to {certificate.outside}\n\n{unmet}{failures}{table}"
+
+
+def _row(row: Row) -> str:
+    measured = (row.measured or "") + (f" ({row.why})" if row.why else "")
+    met = {True: " met", False: " **not met**", None: ""}[row.is_met]
+    cells = (row.topic, row.declared or "", measured.strip(), str(row.verdict), row.requirement + met)
+    return f"| {' | '.join(map(_cell, cells))} |\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
