@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from ipaddress import ip_interface
 from typing import Any
 
@@ -127,4 +128,5 @@ def test_a_certificate_leaves_nothing_behind_and_can_be_had_again_at_once(module
         (found,) = certify_nat(lab, ["house"], patience=0.2)
         assert found.row("sessions of one host").measured == "100"
         assert found.is_as_declared
-    assert set(lab.nodes) == set(Lab(lab.name).nodes)
+    with closing(Lab(lab.name)) as again:
+        assert set(lab.nodes) == set(again.nodes)
