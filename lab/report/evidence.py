@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import time
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from ipaddress import ip_interface
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab.certify.certify import certify_nat
+from lab.certify.page import to_markdown as certificates_page
 from lab.errors import LabError
 from lab.plan.build import build
 from lab.plan.render import to_text
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 LONGEST_FILE = 4 * 1024 * 1024  # bytes; of a longer one the end is kept
 _TIME_FOR_ALL = 30.0  # seconds; nodes that are not asked by then are named
+_PATIENCE = 0.5  # seconds that idle mappings are waited for: no test waits long for its evidence
 _AT_ONCE = 8  # nodes
 _LONGEST_FOLDER_NAME = 120
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*(?:(?:/|::)[A-Za-z0-9_][A-Za-z0-9_.]*)*")  # no "-": it stands for "/"
@@ -52,6 +56,7 @@ def write_evidence(lab: Lab, folder: Path, *, title: str = "", failure: str = ""
             nodes = tuple(pool.map(writing.write_node, lab.nodes.values()))
         troubles += [f"{node.name} was not asked: {_TIME_FOR_ALL:g} s had passed" for node in nodes if not node.files]
         services = tuple(_service(writing, lab, state) for state in states)
+        files += _certificates(writing, lab)  # last, for its probes leave traces in what was asked before
     else:
         nodes, services = (), ()
     page = Page(title, failure, lab.name, (*troubles, *notes), services, nodes, tuple(files))
@@ -122,6 +127,22 @@ def _written_plan(writing: _Writing, file: Path, name: str | None) -> list[tuple
         plan = f"There is no plan:\n{error}\n"
     writing.write("plan.txt", plan)
     return [("the topology", "topology.yaml"), ("the plan: every step that made it", "plan.txt")]
+
+
+def _certificates(writing: _Writing, lab: Lab) -> list[tuple[str, str]]:
+    """What the NAT of each router does, measured now."""
+    if time.monotonic() > writing.deadline or not any(node["nat"] for node in lab.facts["nodes"]):
+        return []
+    try:
+        with ThreadPoolExecutor(1) as pool:  # an event loop of its own, whatever runs in this thread
+            found = pool.submit(certify_nat, lab, patience=_PATIENCE).result()
+    except (LabError, OSError) as error:
+        writing.write("nat.md", f"# NAT was not measured\n\n{error}\n")
+    else:
+        writing.write("nat.md", certificates_page(found))
+        writing.write("nat.json", json.dumps([each.plain() for each in found], indent=2))
+        return [("what NAT does, measured", "nat.md"), ("the same as JSON", "nat.json")]
+    return [("what NAT does, measured", "nat.md")]
 
 
 def _states(lab: Lab) -> tuple[list[str], list[dict[str, Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -194,3 +195,12 @@ def test_any_title_makes_a_name_that_stays_in_its_folder(title: str) -> None:
 def test_titles_that_look_alike_have_names_of_their_own() -> None:
     alike = ["t[a/b]", "t[a:b]", "t[a b]", "t" * 200 + "1", "t" * 200 + "2", "a/b::c", "a-b::c", "a/b/c", "a::b::c"]
     assert len({folder_name(title) for title in alike}) == len(alike)
+
+
+def test_what_nat_does_is_measured_and_linked(folder: Path) -> None:
+    page = (folder / "nat.md").read_text()
+    assert "| router | yes |  |\n" in page
+    assert "| mapping | endpoint_independent | endpoint_independent | holds | 4787 REQ-1 met |\n" in page
+    (certificate,) = json.loads((folder / "nat.json").read_text())
+    assert certificate["as_declared"] is True
+    assert "[what NAT does, measured](nat.md)" in (folder / "index.md").read_text()
