@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import socket
 import struct
 
@@ -15,6 +17,7 @@ _DELETE_FLOWS = 1 << 8 | 2  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE; witho
 _REQUEST_AND_ACK = 0x01 | 0x04
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _FAMILY = struct.pack("=BBH", socket.AF_UNSPEC, 0, 0)  # struct nfgenmsg
+_LONGEST_ANSWER = 2.0  # seconds; the whole lab waits for it
 _COUNT = "/proc/sys/net/netfilter/nf_conntrack_count"
 
 
@@ -36,6 +39,29 @@ def forget_flows(place: Place) -> int:
             "it lacks nf_conntrack_netlink: sudo modprobe nf_conntrack_netlink"
         )
     return count
+
+
+def forget_mappings(place: Place, natbox: int, table: str) -> int:
+    """Let a natbox (its process id) forget every mapping; how many there were. `table`: the path of its socket.
+
+    Raises:
+        RealiseError: it does not answer.
+    """
+    try:
+        place.enter()
+        count = len(json.loads(_read(table))["mappings"])
+        os.kill(natbox, signal.SIGHUP)
+        _read(table)  # it answers after it has seen the signal, which came before the question
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RealiseError(f"node {place.name}: natbox does not tell its mappings: {error}") from error
+    return count
+
+
+def _read(path: str) -> bytes:
+    with socket.socket(socket.AF_UNIX) as channel:
+        channel.settimeout(_LONGEST_ANSWER)
+        channel.connect(path)
+        return b"".join(iter(lambda: channel.recv(1 << 16), b""))
 
 
 def destroy_sockets(place: Place) -> None:

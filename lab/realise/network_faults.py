@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lab.errors import UsageError
 from lab.realise.faults import Effect, Faults
-from lab.realise.flows import forget_flows
+from lab.realise.flows import forget_flows, forget_mappings
 from lab.realise.power import load, without_table
+from lab.realise.services import State
 
 if TYPE_CHECKING:
     from lab.realise.links import Links, LiveLink
@@ -146,18 +146,26 @@ class NetworkFaults:
         before = self.topology.now
         awaited = self.topology.change(renumbered(before, self.topology.declared, router, *address))
         try:
-            self._forget(router)
+            self._forget(router, with_natbox=not awaited)  # one that starts anew has none
         except BaseException:
             self.topology.change(before)
             raise
         return awaited
 
-    def _forget(self, router: str) -> int:
-        """The flows of the kernel, and the mappings of natbox if it translates there; how many flows there were."""
-        for running in self.services.of_node(router):
-            if running.step.argv[0] == "natbox" and running.pid is not None:
-                self.services.signal(running.name, signal.SIGHUP)
-        return forget_flows(self.nodes.place(router))
+    def _forget(self, router: str, *, with_natbox: bool = True) -> int:
+        """The flows of the kernel, and the mappings of natbox if it translates there; how many there were."""
+        from lab.plan.nat.natbox import TABLE_SOCKET
+        from lab.topology.nat import NATBOX_SERVICE
+
+        place, count = self.nodes.place(router), 0
+        for running in self.services.of_node(router) if with_natbox else ():
+            if running.step.service == NATBOX_SERVICE and running.pid is not None and running.state is State.READY:
+                try:
+                    table = f"{running.files.folder_in_node}/{TABLE_SOCKET}"
+                    count += forget_mappings(place, running.pid, table)
+                finally:
+                    self.nodes.return_home()
+        return count + forget_flows(place)
 
     def _require_nat(self, router: str) -> None:
         from lab.plan.roaming import router_with_nat
