@@ -21,7 +21,7 @@ TOPOLOGY = """
 #   many -- lan3 -- pooled ----+
 #   lone -- lan4 -- scattered -+
 networks:
-  internet: {prefixes: [198.51.100.0/24]}
+  internet: {prefixes: [198.51.100.0/24, "2001:db8:1::/64"]}
   home: {prefixes: [192.168.1.0/24]}
   lan2: {prefixes: [192.168.2.0/24]}
   lan3: {prefixes: [192.168.3.0/24]}
@@ -246,6 +246,11 @@ def test_icmp_errors_pass_or_do_not(lab: Lab, inside: str, *, passes: bool) -> N
 def test_an_unsolicited_connection_meets_silence_or_a_reset(lab: Lab, address: str, answer: type[OSError]) -> None:
     with pytest.raises(answer):
         lab["server"].connect((address, 9999), timeout=0.5)
+
+
+def test_a_reset_for_tcp_is_one_for_ipv4(lab: Lab) -> None:
+    with pytest.raises(TimeoutError):
+        lab["server"].connect((lab["random"].address("internet", 6), 9999), timeout=0.5)
 
 
 def test_an_unsolicited_datagram_meets_silence_beside_a_reset_for_tcp(lab: Lab) -> None:
