@@ -48,7 +48,7 @@ class Taps:
 
     @contextlib.contextmanager
     def made_for(self, port: ConnectToSwitch, mtu: int) -> Iterator[tuple[int, int]]:
-        """Both TAPs of a port's wire, in their bridges, and the port still in the switch; `move_in` is the last step.
+        """Both TAPs of a port's wire, beside the port that is still in its switch; `move_in` is the last step.
 
         The descriptors are closed in the end: whoever was sent them holds the devices. If the block fails, all is as
         it was before.
@@ -76,25 +76,37 @@ class Taps:
         bridge = _bridge_index(port)
         what = f"wire of {port.node}:{port.network}"
         requests.create_switch(CreateSwitch(what, bridge, mtu, cable=True))
-        for side, switch in (("a", bridge), ("b", port.switch_index)):
-            index = socket.if_nametoindex(f"{port.port}-{side}")
+        for side in ("a", "b"):
+            index = self._index(port, side)
             requests.set_mtu(index, mtu, what)
-            requests.plug(index, switch, what)
             requests.turn_on(index, what)
+        requests.plug(self._index(port, "a"), bridge, what)
         self._send()
 
     def move_in(self, port: ConnectToSwitch) -> None:
-        """Move the port from its switch to the wire's bridge."""
-        self._plug(port, _bridge_index(port))
+        """Put the wire between the port and its switch.
+
+        The far end joins the switch only after the port has left it: were both in, a frame of the node could come back
+        to it by the wire, and the bridges would look for the node at the wrong end.
+        """
+        requests = self.nodes.requests_of(FABRIC)
+        what = f"put a wire into {port.node}:{port.network}"
+        requests.plug(port.port_index, _bridge_index(port), what)
+        requests.plug(self._index(port, "b"), port.switch_index, what)
+        self._send()
 
     def move_out(self, port: ConnectToSwitch) -> None:
-        """Move the port back to its switch."""
-        self._plug(port, port.switch_index)
+        """Move the port back to its switch, once no frame comes there by the wire any more."""
+        requests = self.nodes.requests_of(FABRIC)
+        what = f"take the wire out of {port.node}:{port.network}"
+        with contextlib.suppress(OSError):  # a wire that died has taken its TAPs along
+            requests.turn_off(self._index(port, "b"), what)
+        requests.plug(port.port_index, port.switch_index, what)
+        self._send()
 
     def replug(self, port: ConnectToSwitch) -> None:
         """Move the wire's far end to the switch that the port names: the node has moved and takes its wire along."""
-        self.nodes.fabric.enter_network()
-        near, far = (socket.if_nametoindex(f"{port.port}-{side}") for side in ("a", "b"))
+        near, far = self._index(port, "a"), self._index(port, "b")
         requests = self.nodes.requests_of(FABRIC)
         what = f"plug the wire of {port.node} into {port.network}"
         for index in (_bridge_index(port), near, far):
@@ -110,9 +122,9 @@ class Taps:
             self.nodes.requests_of(FABRIC).delete_link(_bridge_index(port), f"remove the wire of {port.node}")
             self._send()
 
-    def _plug(self, port: ConnectToSwitch, switch_index: int) -> None:
-        self.nodes.requests_of(FABRIC).plug(port.port_index, switch_index, f"plug {port.node} into {port.network}")
-        self._send()
+    def _index(self, port: ConnectToSwitch, side: str) -> int:
+        self.nodes.fabric.enter_network()
+        return socket.if_nametoindex(f"{port.port}-{side}")
 
     def _send(self) -> None:
         try:

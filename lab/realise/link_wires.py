@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import os
+import select
 import signal
 import socket
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from lab.realise.process import Command, start
 
 _ANSWER_TIMEOUT = 2.0  # seconds; answers come at once, and the whole lab waits for this one
 _LONGEST_ANSWER = 1 << 20  # bytes
+_LAST_BREATH = 0.2  # seconds from the end of its socket to its own
 _NO_REPLY = "it does not answer"
 
 
@@ -93,7 +95,7 @@ class LinkWires:
         self.loop.on_exit(pid, lambda code: self._told_of_end(pid, code))
 
     def _told_of_end(self, pid: int, code: int) -> None:
-        self._gone(pid, f"it was killed by signal {-code}" if code < 0 else f"it ended with exit code {code}")
+        self._gone(pid, _how(code))
 
     def _ask(self, message: dict[str, Any], descriptors: tuple[int, ...] = ()) -> dict[str, Any]:
         if self._channel is None:
@@ -105,7 +107,7 @@ class LinkWires:
             self._channel.sendmsg([packet], rights, socket.MSG_NOSIGNAL)
             answer = _answer(self._channel, number)
         except (OSError, ValueError) as error:
-            why = _NO_REPLY if isinstance(error, TimeoutError) else str(error)
+            why = _NO_REPLY if isinstance(error, TimeoutError) else _end_of(self._pid) or str(error)
             why = self._gone(self._pid, why)
             raise RealiseError(f"{why}; the links that it carried are cut") from error
         if "error" in answer:
@@ -137,3 +139,22 @@ def _answer(channel: socket.socket, number: int) -> dict[str, Any]:
 
 def _directions(pair: Pair, mtu: int) -> dict[str, Any]:
     return {"a_to_b": wire_form(pair[0], mtu), "b_to_a": wire_form(pair[1], mtu)}
+
+
+def _end_of(pid: int) -> str:
+    """How a process that has closed its socket ended, which is heard of a moment later; "" if it has not."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        poll.poll(_LAST_BREATH * 1000)
+        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # the loop collects it
+    finally:
+        os.close(descriptor)
+    if ended is None:
+        return ""
+    return _how(ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status)
+
+
+def _how(code: int) -> str:
+    return f"it was killed by signal {-code}" if code < 0 else f"it ended with exit code {code}"

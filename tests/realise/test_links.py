@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -29,6 +30,8 @@ nodes:
   nas: {links: {home: auto}}
   tv: {links: {home: auto}}
 """
+
+PACKET_OUTGOING = 4  # linux/if_packet.h
 
 
 @pytest.fixture(scope="module")
@@ -276,6 +279,34 @@ def test_both_versions_of_ip_and_broadcasts_pass_a_wire(lab: Lab) -> None:
         with lab["tv"].udp(7001) as receiver:
             sender.sendto(b"all", ("192.0.2.255", 7001))
             assert receiver.recv(100) == b"all"
+
+
+def test_no_frame_comes_back_to_its_sender_while_a_wire_is_put_in(lab: Lab) -> None:
+    """Else the bridges would take the wire's other end for the node's, and nothing would reach it until it sends."""
+    link, done = lab.link("nas:home"), threading.Event()
+    link.clear()
+    with (
+        lab["nas"].packet("home", timeout=0.2) as seen,
+        lab["nas"].socket(
+            socket.AF_INET, socket.SOCK_DGRAM, options=[(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)]
+        ) as sender,
+    ):
+
+        def shout() -> None:
+            while not done.is_set():
+                sender.sendto(b"shout", ("192.0.2.255", 7002))
+
+        shouting = threading.Thread(target=shout)
+        shouting.start()
+        link.impair(delay="50ms")
+        done.set()
+        shouting.join()
+        echoes = 0
+        with contextlib.suppress(TimeoutError):
+            while True:
+                frame, (_, _, kind, _, _) = seen.recvfrom(2000)
+                echoes += kind != PACKET_OUTGOING and b"shout" in frame
+    assert echoes == 0
 
 
 def test_segments_of_tcp_pass_a_wire_whole(lab: Lab) -> None:
