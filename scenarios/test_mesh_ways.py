@@ -25,7 +25,7 @@ def test_a_way_is_made_when_it_is_needed(lab: Lab) -> None:
 
 def test_at_home_the_lan_is_the_way(lab: Lab) -> None:
     pair = talk_until(lab, "nas", "pi", Way.LAN)
-    assert [view.endpoint for view in pair.views if view] == ["192.168.1.11:4242", "192.168.1.10:4242"]
+    assert [view.endpoint for view in pair.views if view] == ["192.168.1.11:4442", "192.168.1.10:4342"]
     before = received(lab, "home-router", "home")
     talk(lab, "nas", "pi", 300)
     assert received(lab, "home-router", "home") - before < 150

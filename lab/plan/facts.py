@@ -63,6 +63,7 @@ def facts(topology: Topology) -> dict[str, Any]:
                     {
                         "node": member.node,
                         "address": str(member.address),
+                        "port": member.port,
                         "lighthouse": member.is_lighthouse,
                         "relay": member.is_relay,
                     }

@@ -215,7 +215,7 @@ class CreateMeshKeys:
 
     mesh: str  # also the name of the service in each member
     driver: str
-    port: int  # UDP, of every member; of nebula also TCP on loopback, for questions
+    port: int  # of nebula TCP, where each member is asked on loopback
     members: tuple[MeshEnd, ...]
 
     def describe(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import TYPE_CHECKING
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from lab.topology.mesh_paths import Paths
     from lab.topology.model import Prefix
     from lab.topology.source import At
+
+_STEP = 100  # between the ports of two members, which leaves room for other meshes
+_LAST_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +58,17 @@ def resolve_meshes(directory: Directory, paths: Paths, faults: list[Fault]) -> t
         for seat in seats:
             _check_free(name, seat, faults)
         driver = MeshDriver(written.driver)
+        port = DRIVERS[driver].port + number
         relays = _relays(written, at, seats, faults)
         mesh = Mesh(
             name=name,
             driver=driver,
             prefix=written.prefix,
             domain=_domain(name, written, at, meshes, faults),
-            port=DRIVERS[driver].port + number,
+            port=port,
             members=tuple(
-                MeshMember(seat.node.name, address, seat.is_lighthouse, seat.node.name in relays)
-                for seat, address in _addressed(written.prefix, at, seats, faults)
+                MeshMember(seat.node.name, address, own_port, seat.is_lighthouse, seat.node.name in relays)
+                for (seat, address), own_port in _with_ports(port, _addressed(written.prefix, at, seats, faults))
             ),
         )
         meshes.append(mesh)
@@ -134,6 +139,18 @@ def _addressed(prefix: Prefix, at: At, seats: list[_Seat], faults: list[Fault]) 
         for seat in seats
         if seat.node.name in address_of
     ]
+
+
+def _with_ports(
+    first: int, addressed: list[tuple[_Seat, IPv4Interface]]
+) -> list[tuple[tuple[_Seat, IPv4Interface], int]]:
+    """Lighthouses have the mesh's port; the others have one each, as long as there are some.
+
+    Two behind one NAT that send from the same port contend for it outside: the second may get another outside port for
+    each peer, so that nobody knows the one to punch a hole to.
+    """
+    ports = itertools.cycle(range(first + _STEP, _LAST_PORT, _STEP))
+    return [((seat, address), first if seat.is_lighthouse else next(ports)) for seat, address in addressed]
 
 
 def _given(seat: _Seat, prefix: IPv4Network, faults: list[Fault]) -> IPv4Address | None:

@@ -216,6 +216,7 @@ class MeshMember:
 
     node: str
     address: IPv4Interface  # in the mesh, with the length of its prefix
+    port: int  # UDP, where it listens
     is_lighthouse: bool  # the others know its addresses beforehand
     is_relay: bool  # passes on what two members cannot send each other
 
@@ -228,7 +229,7 @@ class Mesh:
     driver: MeshDriver
     prefix: IPv4Network
     domain: str  # nas.DOMAIN is the member nas
-    port: int  # UDP, of every member
+    port: int  # UDP, of its lighthouses
     members: tuple[MeshMember, ...]
 
 

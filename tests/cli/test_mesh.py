@@ -45,7 +45,7 @@ def test_each_pair_has_its_way(lab: Any, meshed: Lab) -> None:
     assert "no tunnel: nas - pi\n" in text
     meshed["nas"].run(["ping", "-c", "1", "pi.net"], check=True)
     text = lab("mesh", "net", "--lab", meshed.name, code=0).stdout
-    assert re.search(r"^nas - pi +LAN +192\.168\.1\.11:4242 192\.168\.1\.10:4242 +\d\d:\d\d:\d\d$", text, re.MULTILINE)
+    assert re.search(r"^nas - pi +LAN +192\.168\.1\.11:4442 192\.168\.1\.10:4342 +\d\d:\d\d:\d\d$", text, re.MULTILINE)
     assert "no tunnel" not in text
 
 

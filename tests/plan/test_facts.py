@@ -38,8 +38,8 @@ def test_the_facts_of_a_mesh(tmp_path: Path) -> None:
             "domain": "net.example",
             "port": 51820,
             "members": [
-                {"node": "gate", "address": "10.9.0.1/24", "lighthouse": True, "relay": True},
-                {"node": "nas", "address": "10.9.0.2/24", "lighthouse": False, "relay": False},
+                {"node": "gate", "address": "10.9.0.1/24", "port": 51820, "lighthouse": True, "relay": True},
+                {"node": "nas", "address": "10.9.0.2/24", "port": 51920, "lighthouse": False, "relay": False},
             ],
         }
     ]

@@ -64,7 +64,7 @@ def configuration(setting: MeshSetting) -> dict[str, Any]:
     return {
         "pki": {"ca": "ca.crt", "cert": "host.crt", "key": "host.key"},
         "static_host_map": {
-            str(seen.member.address.ip): [_endpoint(address, mesh.port) for address in seen.addresses]
+            str(seen.member.address.ip): [_endpoint(address, seen.member.port) for address in seen.addresses]
             for seen in setting.others
             if seen.addresses
         },
@@ -77,7 +77,7 @@ def configuration(setting: MeshSetting) -> dict[str, Any]:
             "remote_allow_list": {"0.0.0.0/0": True, "::/0": True}
             | {str(other.prefix): False for other in setting.meshes},
         },
-        "listen": {"host": "::", "port": mesh.port},
+        "listen": {"host": "::", "port": member.port},
         "punchy": {"punch": True, "respond": True, "delay": _PUNCH_DELAY},
         "preferred_ranges": [
             str(prefix) for network in setting.networks if not network.internet for prefix in network.prefixes

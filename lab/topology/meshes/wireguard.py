@@ -29,7 +29,7 @@ def service(setting: MeshSetting) -> Service:
     return Service(
         name=mesh.name,
         argv=(
-            *("python3", "-m", "lab.mesh.wireguard_end", mesh.name, str(member.address), str(mesh.port)),
+            *("python3", "-m", "lab.mesh.wireguard_end", mesh.name, str(member.address), str(member.port)),
             *forwards,
             *awaited,
         ),
@@ -61,7 +61,7 @@ def peers(setting: MeshSetting) -> list[dict[str, Any]]:
         {
             "node": seen.member.node,
             "allowed": [str(setting.mesh.prefix)] if seen is hub else [f"{seen.member.address.ip}/32"],
-            "endpoint": _endpoint(seen, setting.mesh.port),
+            "endpoint": _endpoint(seen),
             "keepalive": KEEPALIVE if seen.addresses else None,
         }
         for seen in wanted
@@ -72,11 +72,11 @@ def _hub(setting: MeshSetting) -> Seen | None:
     return next((seen for seen in setting.others if seen.member.is_lighthouse and seen.addresses), None)
 
 
-def _endpoint(seen: Seen, port: int) -> str | None:
+def _endpoint(seen: Seen) -> str | None:
     if not seen.addresses:
         return None
     address = min(seen.addresses, key=lambda each: each.version)
-    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+    return f"[{address}]:{seen.member.port}" if address.version == 6 else f"{address}:{seen.member.port}"
 
 
 KNOWN = KnownDriver(PORT, service)

@@ -33,12 +33,20 @@ def test_members_know_lighthouses_and_neighbours_beforehand(topology: Topology) 
     assert configuration(topology, "nas")["static_host_map"] == {
         "10.144.0.2": ["198.51.100.10:4242"],
         "10.144.0.1": ["198.51.100.20:4242"],
-        "10.144.0.4": ["192.168.1.2:4242"],
-        "10.144.0.5": ["192.168.1.3:4242"],
+        "10.144.0.4": ["192.168.1.2:4442"],
+        "10.144.0.5": ["192.168.1.3:4542"],
     }
     assert configuration(topology, "vps-a")["static_host_map"] == {
         "10.144.0.1": ["198.51.100.20:4242", "[2001:db8:1::20]:4242"]
     }
+
+
+def test_members_listen_at_ports_of_their_own(topology: Topology) -> None:
+    """Two behind one NAT would contend for the same port outside."""
+    nodes = ("vps-a", "vps-b", "nas", "guest-1", "guest-2")
+    assert [configuration(topology, node)["listen"]["port"] for node in nodes] == [4242, 4242, 4342, 4442, 4542]
+    assert service_of(topology, "nas", "spare").argv[5] == "51921"
+    assert service_of(topology, "vps-a", "spare").argv[5] == "51821"
 
 
 def test_lighthouses_are_asked_and_do_not_ask(topology: Topology) -> None:
@@ -80,7 +88,7 @@ def test_wireguard_has_a_hub_and_neighbours(topology: Topology) -> None:
         "endpoint": "198.51.100.10:51821",
         "keepalive": 5,
     }
-    assert peers["guest-1"]["endpoint"] == "192.168.1.2:51821"
+    assert peers["guest-1"]["endpoint"] == "192.168.1.2:52021"
     hub = {peer["node"]: peer for peer in configuration(topology, "vps-a", "spare")}
     assert (hub["nas"]["allowed"], hub["nas"]["endpoint"]) == (["10.145.0.6/32"], None)
     assert "--forward" in service_of(topology, "vps-a", "spare").argv
