@@ -13,17 +13,22 @@ def talk(lab: Lab, first: str, second: str, packets: int = ENOUGH) -> None:
 
     A few, for a way may change while they are sent.
     """
-    words = ["ping", "-q", "-f", "-c", str(packets), "-W", "2", f"{second}.tailnet"]
+    arrived = answered(lab, first, second, packets)
+    assert arrived > 0.95 * packets, f"{arrived} of {packets} from {first} to {second} and back"
+
+
+def answered(lab: Lab, first: str, second: str, packets: int) -> int:
+    """How many of so many packets the other member answers, within some seconds."""
+    words = ["ping", "-q", "-f", "-c", str(packets), "-w", "5", f"{second}.tailnet"]
     said = lab[first].run(words).stdout
-    arrived = int(said.partition(" packets transmitted, ")[2].split()[0])
-    assert arrived > 0.95 * packets, said
+    return int(said.partition(" packets transmitted, ")[2].split()[0])
 
 
 def talk_until(lab: Lab, first: str, second: str, way: Way) -> Pair:
     """Let two members talk until both ends name that way."""
 
     def is_taken() -> bool:
-        talk(lab, first, second)
+        answered(lab, first, second, ENOUGH)  # a way that has gone is found out by its silence
         return mesh_paths(lab).between(first, second).way is way
 
     wait_until(is_taken, PATIENCE, f"the way of {first} and {second} is {way}")

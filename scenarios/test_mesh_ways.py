@@ -31,11 +31,13 @@ def test_at_home_the_lan_is_the_way(lab: Lab) -> None:
     assert received(lab, "home-router", "home") - before < 150
 
 
-def test_from_a_cafe_the_way_is_direct_through_both_nats(lab: Lab) -> None:
-    pair = talk_until(lab, "phone", "nas", Way.DIRECT)
+@pytest.mark.parametrize("member", ["nas", "pi", "laptop"])
+def test_from_a_cafe_the_way_is_direct_through_both_nats(lab: Lab, member: str) -> None:
+    """To each of those who share one NAT."""
+    pair = talk_until(lab, "phone", member, Way.DIRECT)
     assert [view.owner for view in pair.views if view] == ["home-router", "cafe"]
     before = received(lab, "vps-a", "internet") + received(lab, "vps-b", "internet")
-    talk(lab, "phone", "nas", 300)
+    talk(lab, "phone", member, 300)
     assert received(lab, "vps-a", "internet") + received(lab, "vps-b", "internet") - before < 150
 
 
@@ -45,6 +47,20 @@ def test_since_is_the_time_of_the_present_way(lab: Lab) -> None:
     assert lab.facts["started"] < since
     lab.signal_service("pi", "tailnet", signal.SIGKILL)  # it is started again, and must be found anew
     wait_until(lambda: (talk_until(lab, "nas", "pi", Way.LAN).since or 0) > since, 30, "the way is a new one")
+
+
+def test_a_home_that_gets_another_address_is_found_again(lab: Lab) -> None:
+    """What a provider does at night: the router has a new address, and every flow through it is gone."""
+    talk_until(lab, "phone", "nas", Way.DIRECT)
+    before = lab["home-router"].address("internet")
+    with lab.fault.change_address("home-router"):
+        answers = ["ping", "-c", "1", "-W", "1", "nas.tailnet"]
+        wait_until(lambda: lab["phone"].run(answers).returncode == 0, 60, "nas answers from its new address")
+        there, _ = talk_until(lab, "phone", "nas", Way.DIRECT).views
+        assert there is not None
+        assert there.endpoint is not None
+        assert there.owner == "home-router"
+        assert not there.endpoint.startswith(f"{before}:")
 
 
 def test_neighbours_find_each_other_with_the_internet_cut(lab: Lab) -> None:
