@@ -40,6 +40,7 @@ VARIANTS = {
     "exclusive": ["port overloading", "refresh"],
     "black-hole": ["ICMP errors inwards", "ICMP errors outwards"],
     "rejecting": ["SYN that nobody waits for"],
+    "prefix": ["IPv6 address outside"],
     "symmetric": ["mapping", "port allocation", "sessions of one host"],
     "rfc": ["port parity", "hairpin"],
 }

@@ -20,7 +20,7 @@ def judge(subject: Subject, seen: Seen) -> Certificate:
         *tcp_rows(declared, seen),
         *timer_rows(declared, seen),
         *icmp_rows(declared, seen),
-        *passage_rows(seen),
+        *passage_rows(declared, seen),
     )
     engine, preset = declared.get("engine"), declared.get("preset")
     return Certificate(subject.router, subject.inside, subject.outside, engine, preset, rows, seen.failures)

@@ -6,18 +6,24 @@ from collections.abc import Iterable
 
 from lab.certify.certificate import Certificate, Row, Verdict
 
+_HEADS = ("mapping", "filtering", "port allocation", "hairpin")
+
 
 def to_markdown(certificates: Iterable[Certificate]) -> str:
     """A line for each router, then all rows of each; what differs stands first."""
     found = list(certificates)
     heads = "".join(_line(each) for each in found)
-    parts = ["# NAT, measured\n", "| router | as declared | differs in |\n|---|---|---|\n" + heads]
+    titles = ("router", *_HEADS, "as declared", "differs in")
+    parts = ["# NAT, measured\n", f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}\n{heads}"]
     return "\n".join([*parts, *(_section(each) for each in found)])
 
 
 def _line(certificate: Certificate) -> str:
     differing = [row.topic for row in certificate.rows if row.verdict is Verdict.DIFFERS]
-    return f"| {certificate.router} | {'no' if differing else 'yes'} | {_cell(', '.join(differing))} |\n"
+    measured = {row.topic: row.measured or "" for row in certificate.rows}
+    words = (measured.get(topic, "") for topic in _HEADS)
+    cells = (certificate.router, *words, "no" if differing else "yes", ", ".join(differing))
+    return f"| {' | '.join(map(_cell, cells))} |\n"
 
 
 def _section(certificate: Certificate) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import IPv6Address, IPv6Network
 
 from lab.certify import classify
+from lab.certify import packet as packets
 from lab.certify.certificate import Row
 from lab.certify.comparing import Declared, compared
 from lab.certify.icmp import KINDS
@@ -25,7 +27,7 @@ def icmp_rows(declared: Declared, seen: Seen) -> Iterator[Row]:
     yield compared("mapping after ICMP errors", None, word, "4787 REQ-12", is_met=lives)
 
 
-def passage_rows(seen: Seen) -> Iterator[Row]:
+def passage_rows(declared: Declared, seen: Seen) -> Iterator[Row]:
     for order in ("in order", "out of order"):
         ways = [seen.fragments.get(f"{way} {order}") for way in ("out", "in")]
         passed = None if None in ways else all(ways)
@@ -36,17 +38,27 @@ def passage_rows(seen: Seen) -> Iterator[Row]:
     for forward in seen.forwards:
         text = None if forward.detail else "leads there" if forward.arrived else "leads nowhere"
         yield compared(f"forward {forward.name}", "leads there", text, why=forward.detail)
-    yield from _ipv6(seen)
+    yield from _ipv6(declared, seen)
 
 
-def _ipv6(seen: Seen) -> Iterator[Row]:
+def _ipv6(declared: Declared, seen: Seen) -> Iterator[Row]:
     words = seen.ipv6
     if not words:
         return
     yield compared("IPv6 from inside", None, words["outbound"])
     if "address" not in words:
         return
-    same = words["address"] == words["inside"]
-    yield compared("IPv6 address outside", None, "the same" if same else words["address"])
+    yield _ipv6_address(declared, IPv6Address(words["inside"]), IPv6Address(words["address"]))
     yield compared("IPv6 filtering", None, words["filtering"], "6092 3.2.3")
     yield compared("IPv6 that nobody asked for", None, words["unsolicited"], "6092 3.2.3")
+
+
+def _ipv6_address(declared: Declared, inside: IPv6Address, outside: IPv6Address) -> Row:
+    """The same, or under another prefix with the same checksum, so that none of TCP or UDP changes (RFC 6296)."""
+    topic, translation = "IPv6 address outside", declared.get("ipv6_prefix")
+    measured = "the same" if inside == outside else str(outside)
+    if not translation:
+        return compared(topic, "the same" if declared else None, measured)
+    is_neutral = packets.checksum(inside.packed) == packets.checksum(outside.packed)
+    agrees = outside in IPv6Network(translation["outside"]) and is_neutral
+    return compared(topic, f"in {translation['outside']}", measured, "6296", is_met=is_neutral, agrees=agrees)

@@ -152,3 +152,21 @@ def test_equality_of_words_decides_unless_told() -> None:
     assert compared("t", "1-9", "2-3", agrees=True).verdict is Verdict.HOLDS
     assert compared("t", None, "a").verdict is Verdict.SEEN
     assert compared("t", "a", None, is_met=True).is_met is None
+
+
+@pytest.mark.parametrize(
+    ("outside", "verdict", "is_met"),
+    [
+        ("2001:db8:25:0:cf47::9", Verdict.HOLDS, True),  # what the prefix adds to the checksum, the next word takes
+        ("2001:db8:25::9", Verdict.DIFFERS, False),
+        ("2001:db8:26:0:cf46::9", Verdict.DIFFERS, True),
+        ("fd00:25::9", Verdict.DIFFERS, True),
+    ],
+)
+def test_a_translated_prefix_keeps_the_checksum(outside: str, verdict: Verdict, *, is_met: bool) -> None:
+    words = {"outbound": "passes", "inside": "fd00:25::9", "address": outside, "filtering": "x", "unsolicited": "x"}
+    prefixes = {"inside": "fd00:25::/64", "outside": "2001:db8:25::/64"}
+    row = certificate(Seen(ipv6=words), ipv6_prefix=prefixes).row("IPv6 address outside")
+    assert (row.verdict, row.is_met) == (verdict, is_met)
+    untranslated = certificate(Seen(ipv6=words | {"address": "fd00:25::9"}), ipv6_prefix=None)
+    assert untranslated.row("IPv6 address outside").verdict is Verdict.HOLDS

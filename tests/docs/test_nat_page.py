@@ -12,7 +12,12 @@ from tests.docs.test_pytest_page import run_pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "nat.md").read_text()
-DECLARED = {"ports": {"first": 1, "last": 2, "allocation": "preserve", "parity": True}, "sessions": 9, "port_block": 9}
+DECLARED = {
+    "ipv6_prefix": {"inside": "::/64", "outside": "::/64"},
+    "ports": {"first": 1, "last": 2, "allocation": "preserve", "parity": True},
+    "sessions": 9,
+    "port_block": 9,
+}
 
 
 def rows() -> dict[str, set[str]]:
