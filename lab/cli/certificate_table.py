@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
+
 from lab.certify.certificate import Certificate, Row, Verdict
 from lab.cli.style import Style
 from lab.cli.table import table
@@ -24,7 +26,7 @@ def certificate_table(certificate: Certificate, style: Style) -> str:
     titles = ["PROPERTY", "DECLARED", "MEASURED", "VERDICT", "RFC"]
     shown = table(titles, rows, style, lambda column, word: _COLOURS.get(word, "") if column > 2 else "")
     failures = "".join(f"could not be put: {failure}\n" for failure in certificate.failures)
-    return f"{head}{shown}\n{failures}{_summary(certificate)}\n"
+    return f"{head}{shown}\n{failures}{_summary(certificate, style.width)}\n"
 
 
 def overview(certificates: list[Certificate], style: Style) -> str:
@@ -37,12 +39,17 @@ def overview(certificates: list[Certificate], style: Style) -> str:
                 for topic in ("mapping", "filtering", "port allocation", "hairpin")
             ),
             "holds" if each.is_as_declared else "differs",
-            _counts(each),
+            _tally(each),
         ]
         for each in certificates
     ]
-    titles = ["ROUTER", "MAPPING", "FILTERING", "PORTS", "HAIRPIN", "DECLARED", "ROWS"]
+    titles = ["ROUTER", "MAPPING", "FILTERING", "PORTS", "HAIRPIN", "DECLARED", "HOLD/DIFFER/OPEN"]
     return table(titles, rows, style, lambda column, word: _COLOURS.get(word, "") if column == 5 else "") + "\n"
+
+
+def _tally(certificate: Certificate) -> str:
+    verdicts = (Verdict.HOLDS, Verdict.DIFFERS, Verdict.NOT_MEASURED)
+    return "/".join(str(certificate.count(verdict)) for verdict in verdicts)
 
 
 _ENGINES = {"kernel": "the kernel", "natbox": "natbox"}
@@ -72,6 +79,7 @@ def _counts(certificate: Certificate) -> str:
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
 
 
-def _summary(certificate: Certificate) -> str:
-    unmet = ", ".join(certificate.unmet)
-    return _counts(certificate) + (f"; RFC requirements unmet: {unmet}" if unmet else "")
+def _summary(certificate: Certificate, width: int) -> str:
+    unmet = ", ".join(requirement.replace(" ", "\N{NO-BREAK SPACE}") for requirement in certificate.unmet)
+    text = _counts(certificate) + (f"; RFC requirements unmet: {unmet}" if unmet else "")
+    return "\n".join(wrap(text, width, break_on_hyphens=False)).replace("\N{NO-BREAK SPACE}", " ")

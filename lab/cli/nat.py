@@ -39,7 +39,9 @@ def run(words: list[str]) -> int:
         "--patience", metavar="TIME", default="3s", help="longest wait for an idle mapping; default: 3s"
     )
     parser.add_argument("routers", metavar="ROUTER", nargs="*")
-    parser.add_json()
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="the same as JSON, for programs")
+    form.add_argument("--markdown", action="store_true", help="all rows of all as a page, for reports")
     options = parser.parse_args(words)
     patience = _patience(parser, options.patience)
     from lab.certify.certify import certify_nat
@@ -48,7 +50,7 @@ def run(words: list[str]) -> int:
     lab = Lab(chosen(options.lab))
     began = time.monotonic()
     try:
-        with LiveLine(silent=options.json) as line:
+        with LiveLine(silent=options.json or options.markdown) as line:
             total = len(options.routers) or sum(1 for node in lab.facts["nodes"] if node["nat"])
             line.show("routers certified", 0, total, "idle mappings to end")
             found = certify_nat(lab, options.routers, patience=patience)
@@ -58,6 +60,10 @@ def run(words: list[str]) -> int:
     if options.json:
         plain = {"lab": lab.name, "patience": patience, "seconds": round(seconds, 3)}
         print(json.dumps(plain | {"certificates": [each.plain() for each in found]}, indent=2))
+    elif options.markdown:
+        from lab.certify.page import to_markdown
+
+        print(to_markdown(found), end="")
     else:
         print(_text(found, seconds, in_full=bool(options.routers)))
     return ExitCode.OK if all(each.is_as_declared for each in found) else ExitCode.FAILED

@@ -50,7 +50,7 @@ def test_a_certificate_row_by_row(lab: Any, running: str) -> None:
 
 def test_all_routers_a_line_each(lab: Any, running: str) -> None:
     text = lab("nat", "--lab", running, "--patience", "100ms", code=0).stdout.splitlines()
-    assert text[0].split() == ["ROUTER", "MAPPING", "FILTERING", "PORTS", "HAIRPIN", "DECLARED", "ROWS"]
+    assert text[0].split() == ["ROUTER", "MAPPING", "FILTERING", "PORTS", "HAIRPIN", "DECLARED", "HOLD/DIFFER/OPEN"]
     assert text[1].startswith("router  endpoint independent  address and port dependent  preserve  none ")
     assert " holds " in text[1]
 
@@ -71,6 +71,14 @@ def test_as_json(lab: Any, running: str) -> None:
         "is_met": True,
         "why": "",
     }
+
+
+def test_as_a_page(lab: Any, running: str) -> None:
+    page = lab("nat", "--markdown", "--lab", running, "--patience", "100ms", code=0).stdout
+    line = "| router | endpoint_independent | address_and_port_dependent | preserve | none | yes |  |\n"
+    assert page.startswith("# NAT, measured\n\n| router | mapping | ")
+    assert line in page
+    assert "\n## router: from home to internet\n" in page
 
 
 def test_a_nat_that_is_not_as_declared_fails(lab: Any, up: Any) -> None:
@@ -127,6 +135,6 @@ def test_it_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> No
     certificate = Certificate("home-router", "home", "internet", "natbox", None, rows, ("echo: no",))
     style = Style(Paper())  # type: ignore[arg-type]
     text = certificate_table(certificate, style) + overview([certificate], style)
-    table = [line for line in text.splitlines() if not line.startswith("home-router: ")]
+    table = [line for line in text.splitlines() if "NAT from" not in line]
     assert max(map(len, table)) <= width
     assert "could not be put: echo: no" in text

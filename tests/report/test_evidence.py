@@ -199,7 +199,7 @@ def test_titles_that_look_alike_have_names_of_their_own() -> None:
 
 def test_what_nat_does_is_measured_and_linked(folder: Path) -> None:
     page = (folder / "nat.md").read_text()
-    assert "| router | yes |  |\n" in page
+    assert "| router | endpoint_independent | address_and_port_dependent | preserve | none | yes |  |\n" in page
     assert "| mapping | endpoint_independent | endpoint_independent | holds | 4787 REQ-1 met |\n" in page
     (certificate,) = json.loads((folder / "nat.json").read_text())
     assert certificate["as_declared"] is True
