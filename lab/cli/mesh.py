@@ -48,18 +48,19 @@ def run(words: list[str]) -> int:
     lab = Lab(chosen(options.lab))
     try:
         paths = mesh_paths(lab, options.name)
-        print(json.dumps(_plain(paths), indent=2) if options.json else _text(paths, Style(sys.stdout)), flush=True)
+        print(json.dumps(_plain(paths), indent=2) if options.json else text_of(paths, Style(sys.stdout)), flush=True)
         while options.watch:
             select.select([], [], [], WATCH_INTERVAL)
             before, paths = paths, mesh_paths(lab, options.name)
             if [pair.views for pair in paths.pairs] != [pair.views for pair in before.pairs]:
-                print(f"\n{time.strftime('%H:%M:%S')}\n{_text(paths, Style(sys.stdout))}", flush=True)
+                print(f"\n{time.strftime('%H:%M:%S')}\n{text_of(paths, Style(sys.stdout))}", flush=True)
     finally:
         lab.close()
     return ExitCode.FAILED if paths.silent else ExitCode.OK
 
 
-def _text(paths: MeshPaths, style: Style) -> str:
+def text_of(paths: MeshPaths, style: Style) -> str:
+    """All ways as a table; what is quiet or wrong below it."""
     quiet = [pair for pair in paths.pairs if pair.way == "none"]
     rows = [row for pair in paths.pairs if pair not in quiet for row in _rows(pair)]
     differing = {row[0] for pair in paths.pairs if not pair.agrees for row in _rows(pair)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,3 +121,7 @@ def test_a_host_without_the_tunnel_device_is_told_how_to_mend_it(tmp_path: Path)
     require_mesh(topology)
     with pytest.raises(HostError, match="sudo modprobe tun"):
         require_mesh(topology, str(tmp_path / "tun"))
+    (tmp_path / "shut").touch(mode=0)
+    if os.geteuid() != 0:  # root may open anything
+        with pytest.raises(HostError, match="sudo chmod 0666"):
+            require_mesh(topology, str(tmp_path / "shut"))

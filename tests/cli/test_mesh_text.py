@@ -1,0 +1,56 @@
+"""What `lab mesh` prints where the ends of a pair differ: a row for each, and a red line."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from lab.cli.mesh import text_of
+from lab.cli.style import Style
+from lab.mesh.paths import MeshPaths, Pair, View, Way
+
+RED = "\033[31m"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def style(monkeypatch: pytest.MonkeyPatch) -> Style:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    return Style(Terminal())
+
+
+def paths(*views: View | None, silent: tuple[tuple[str, str], ...] = ()) -> MeshPaths:
+    there, back = views
+    return MeshPaths("lab", "net", "nebula", ("nas", "phone"), (Pair("nas", "phone", (there, back)),), silent)
+
+
+def test_ends_that_agree_have_one_row_and_nothing_is_red(style: Style) -> None:
+    text = text_of(paths(View("nas", "phone", Way.LAN, "a:1"), View("phone", "nas", Way.LAN, "b:1")), style)
+    assert "nas - phone" in text
+    assert RED not in text
+
+
+def test_ends_that_differ_have_a_row_each_and_a_red_line(style: Style) -> None:
+    views = (View("nas", "phone", Way.DIRECT, "198.51.100.80:4242", "cafe"), View("phone", "nas", Way.NONE))
+    text = text_of(paths(*views), style)
+    assert "nas - phone" not in text
+    assert "198.51.100.80:4242 (cafe)" in text
+    assert f"{RED}the ends differ: nas -> phone, phone -> nas\033[0m" in text
+
+
+def test_relays_that_differ_at_both_ends_are_both_named(style: Style) -> None:
+    views = (View("nas", "phone", Way.RELAYED, relays=("a",)), View("phone", "nas", Way.RELAYED, relays=("b",)))
+    assert "a b" in text_of(paths(*views), style)
+
+
+def test_who_could_not_be_asked_is_red(style: Style) -> None:
+    text = text_of(paths(None, View("phone", "nas", Way.NONE), silent=(("nas", "no answer"),)), style)
+    assert f"{RED}nas could not be asked: no answer\033[0m" in text
+    assert "not asked" in text
