@@ -122,6 +122,9 @@ class Links:
         """
         if link.is_up == up:
             return
+        if link.port.node in self._nodes.switched_off:  # it finds the link so when it boots
+            link.is_up = up
+            return
         requests = self._nodes.requests_of(FABRIC)
         turn = requests.turn_on if up else requests.turn_off
         turn(link.port.port_index, f"turn link {link.name} {'on' if up else 'off'}")

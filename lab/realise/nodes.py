@@ -37,6 +37,7 @@ class Nodes:
     places: dict[str, Place] = field(default_factory=dict)
     sysctls_of_every_node: tuple[tuple[str, str], ...] = ()
     out_of_order: dict[str, str] = field(default_factory=dict)  # node: why no program can be started in it
+    switched_off: set[str] = field(default_factory=set)  # nodes without a carrier, whatever their links are
     fabric: Place = field(init=False)
     _requests: dict[str, Requests] = field(default_factory=dict)
 

@@ -50,6 +50,7 @@ class Power:
         place = self.nodes.place(node)
         ports = [link.port for link in self._links(node) if link.is_up]
         self.nodes.out_of_order[node] = "is switched off (`lab fault kill`)"
+        self.nodes.switched_off.add(node)
         try:
             for running in self.services.of_node(node):
                 self.services.hold(running.name, holder)
@@ -68,6 +69,7 @@ class Power:
         """Boot it: flows forgotten, links up, then its services in order."""
         self._forget_flows(node)
         self.nodes.out_of_order.pop(node, None)
+        self.nodes.switched_off.discard(node)
         for port in [link.port for link in self._links(node) if link.is_up]:
             self.nodes.requests_of(FABRIC).turn_on(port.port_index, f"plug {port.node} into {port.network}")
         self.nodes.send_requests()

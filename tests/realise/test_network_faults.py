@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from lab.errors import HostError, UsageError
+from lab.errors import HostError, RealiseError, UsageError
 from lab.realise.asking import wait_until
 from lab.realise.lab import Lab
 from lab.realise.node import Node
@@ -315,6 +315,28 @@ def test_an_address_changes_once_until_healed(lab: Lab) -> None:
         lab.fault.change_address("router", "100.64.0.5")
     with pytest.raises(UsageError, match="nas has no NAT"):
         lab.fault.flush_nat("nas")
+
+
+def test_a_change_that_the_kernel_refuses_half_way_is_taken_back(lab: Lab) -> None:
+    """The new address is there already, by hand, when the old one has gone; the router was told to keep it."""
+    router, rules = lab["router"], ["nft", "list", "ruleset"]
+    promote = "/proc/sys/net/ipv4/conf/all/promote_secondaries"
+    router.run(["sh", "-c", f"echo 1 > {promote}; ip address add 100.64.0.6/29 dev access"], check=True)
+    try:
+        before = router.run(rules, check=True).stdout
+        with pytest.raises(RealiseError, match=r"address router:access 100\.64\.0\.6/29: .*exists"):
+            lab.fault.change_address("router", "100.64.0.6")
+        assert sorted(outside(lab)) == ["100.64.0.2/29", "100.64.0.6/29"]
+        assert "default via 100.64.0.1 dev access" in routes(lab)
+        assert router.run(rules, check=True).stdout == before
+        lab.refresh()
+        assert router.address("access") == "100.64.0.2"
+        assert b"100.64.0.2 router" in lab["isp"].read("/etc/hosts")
+        assert lab.fault.in_force() == []
+    finally:
+        router.run(["ip", "address", "del", "100.64.0.6/29", "dev", "access"], check=True)
+        router.run(["sh", "-c", f"echo 0 > {promote}"], check=True)
+    assert pings(lab["nas"], SERVER)
 
 
 def test_a_partition_holds_for_the_address_that_a_router_gets_later(lab: Lab) -> None:

@@ -190,6 +190,21 @@ def test_a_link_that_is_cut_stays_cut_whoever_moves_or_boots(lab: Lab) -> None:
     assert pings(lab, "laptop", "10.0.0.2")
 
 
+def test_a_node_that_is_off_has_no_carrier_whatever_becomes_of_its_link(lab: Lab) -> None:
+    link, carrier = lab.link("laptop:home"), "/sys/class/net/home/carrier"
+    with lab.fault.kill("laptop"):
+        link.down()
+        link.up()
+        assert lab["laptop"].read(carrier) == b"0\n"
+        link.down()
+    assert lab["laptop"].read(carrier) == b"0\n"
+    with lab.fault.kill("laptop"):
+        link.up()
+        assert lab["laptop"].read(carrier) == b"0\n"
+    assert lab["laptop"].read(carrier) == b"1\n"
+    assert pings(lab, "laptop", "192.168.1.10")
+
+
 def test_an_impaired_link_goes_with_who_moves(lab: Lab) -> None:
     lab.link("laptop:home").impair(delay="30ms")
     lab.move("laptop", "cafe-lan")
