@@ -284,6 +284,14 @@ def test_connections_of_the_old_address_die(lab: Lab) -> None:
         assert is_silent(far)
 
 
+def test_connections_of_a_forward_at_the_old_address_are_forgotten(lab: Lab) -> None:
+    with connection(lab["nas"], lab["server"], 443, to="100.64.0.2"):
+        known = ["conntrack", "-L", "-p", "tcp", "--orig-dst", "100.64.0.2"]
+        assert "dport=443" in lab["router"].run(known, check=True).stdout
+        with lab.fault.change_address("router"):
+            assert "dport=443" not in lab["router"].run(known, check=True).stdout
+
+
 def test_the_new_address_may_be_given_and_may_last_a_while(lab: Lab) -> None:
     lab.fault.change_address("router", "100.64.0.6", seconds=0.3)
     assert outside(lab) == ["100.64.0.6/29"]
