@@ -11,7 +11,7 @@ import fcntl
 import os
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lab.errors import HostError, LabError
@@ -25,6 +25,7 @@ TUN_DEVICE = "/dev/net/tun"
 _TUNSETIFF = 0x400454CA  # linux/if_tun.h
 _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 _FIRST_BRIDGE_INDEX = 700_000_000  # names of at most 15 bytes; above all ports of nodes, below those of guests
+_GROUP_OF_ALL = _FIRST_BRIDGE_INDEX  # each wire has the index of its bridge for a group
 _MENDS = {
     errno.EACCES: f"sudo chmod 0666 {TUN_DEVICE}",
     errno.EPERM: f"sudo chmod 0666 {TUN_DEVICE}",
@@ -33,10 +34,19 @@ _MENDS = {
 
 
 @dataclass(slots=True)
+class _Made:
+    """Both TAPs of a wire: a's, then b's."""
+
+    descriptors: list[int] = field(default_factory=list)
+    indices: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Taps:
     """Makes room for wires in the fabric, and takes it away."""
 
     nodes: Nodes
+    _made: dict[int, _Made] = field(default_factory=dict)  # by the index of the port
 
     def missing(self) -> str:
         """Why this host has no TAP devices, and how to mend it; "" if it has."""
@@ -50,37 +60,36 @@ class Taps:
     def made_for(self, port: ConnectToSwitch, mtu: int) -> Iterator[tuple[int, int]]:
         """Both TAPs of a port's wire, beside the port that is still in its switch; `move_in` is the last step.
 
-        The descriptors are closed in the end: whoever was sent them holds the devices. If the block fails, all is as
-        it was before.
+        The descriptors stay open here until `remove`, so that linkwire never waits for the end of a device. If the
+        block fails, all is as it was before.
 
         Raises:
             HostError: this host gives no TAP.
             RealiseError: the kernel refused a part of it.
         """
         self.nodes.fabric.enter_network()
-        descriptors: list[int] = []
+        made = self._made[port.port_index] = _Made()
         try:
-            descriptors.append(_make_tap(f"{port.port}-a"))
-            descriptors.append(_make_tap(f"{port.port}-b"))
-            self._connect(port, mtu)
-            yield descriptors[0], descriptors[1]
+            for name in (f"{port.port}-a", f"{port.port}-b"):
+                made.descriptors.append(_make_tap(name))
+                made.indices.append(socket.if_nametoindex(name))
+            self._connect(port, made.indices, mtu)
+            yield made.descriptors[0], made.descriptors[1]
         except BaseException:
             self.remove(port, quietly=True)
             raise
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
 
-    def _connect(self, port: ConnectToSwitch, mtu: int) -> None:
+    def _connect(self, port: ConnectToSwitch, taps: list[int], mtu: int) -> None:
         requests = self.nodes.requests_of(FABRIC)
         bridge = _bridge_index(port)
         what = f"wire of {port.node}:{port.network}"
         requests.create_switch(CreateSwitch(what, bridge, mtu, cable=True))
-        for side in ("a", "b"):
-            index = self._index(port, side)
+        for index in (bridge, *taps):  # before all that can fail: by the group they are removed
+            requests.set_group(index, bridge, what)
+        for index in taps:
             requests.set_mtu(index, mtu, what)
             requests.turn_on(index, what)
-        requests.plug(self._index(port, "a"), bridge, what)
+        requests.plug(taps[0], bridge, what)
         self._send()
 
     def move_in(self, port: ConnectToSwitch) -> None:
@@ -92,21 +101,21 @@ class Taps:
         requests = self.nodes.requests_of(FABRIC)
         what = f"put a wire into {port.node}:{port.network}"
         requests.plug(port.port_index, _bridge_index(port), what)
-        requests.plug(self._index(port, "b"), port.switch_index, what)
+        requests.plug(self._made[port.port_index].indices[1], port.switch_index, what)
         self._send()
 
     def move_out(self, port: ConnectToSwitch) -> None:
         """Move the port back to its switch, once no frame comes there by the wire any more."""
         requests = self.nodes.requests_of(FABRIC)
         what = f"take the wire out of {port.node}:{port.network}"
-        with contextlib.suppress(OSError):  # a wire that died has taken its TAPs along
-            requests.turn_off(self._index(port, "b"), what)
+        if len(self._made[port.port_index].indices) == 2:
+            requests.turn_off(self._made[port.port_index].indices[1], what)
         requests.plug(port.port_index, port.switch_index, what)
         self._send()
 
     def replug(self, port: ConnectToSwitch) -> None:
         """Move the wire's far end to the switch that the port names: the node has moved and takes its wire along."""
-        near, far = self._index(port, "a"), self._index(port, "b")
+        near, far = self._made[port.port_index].indices
         requests = self.nodes.requests_of(FABRIC)
         what = f"plug the wire of {port.node} into {port.network}"
         for index in (_bridge_index(port), near, far):
@@ -115,16 +124,30 @@ class Taps:
         self._send()
 
     def remove(self, port: ConnectToSwitch, *, quietly: bool = False) -> None:
-        """Move the port back and delete its bridge; the TAPs go with their descriptors."""
-        with contextlib.suppress(*((LabError,) if quietly else ())):
+        """Move the port back, and delete its bridge and both TAPs."""
+        suppressed = contextlib.suppress(*((LabError,) if quietly else ()))
+        with suppressed:
             self.move_out(port)
-        with contextlib.suppress(*((LabError,) if quietly else ())):
-            self.nodes.requests_of(FABRIC).delete_link(_bridge_index(port), f"remove the wire of {port.node}")
+        with suppressed:
+            what = f"remove the wire of {port.node}:{port.network}"
+            self.nodes.requests_of(FABRIC).delete_group(_bridge_index(port), what)
             self._send()
+        self._close(port.port_index)
 
-    def _index(self, port: ConnectToSwitch, side: str) -> int:
-        self.nodes.fabric.enter_network()
-        return socket.if_nametoindex(f"{port.port}-{side}")
+    def remove_all(self) -> None:
+        """Delete every wire's bridge and TAPs at once, as a lab ends: the kernel by itself takes them one by one."""
+        if not self._made:
+            return
+        requests = self.nodes.requests_of(FABRIC)
+        for port_index, made in self._made.items():
+            for index in (_FIRST_BRIDGE_INDEX + port_index, *made.indices):
+                requests.set_group(index, _GROUP_OF_ALL, "remove all wires")
+        requests.delete_group(_GROUP_OF_ALL, "remove all wires")
+        self._send()
+
+    def _close(self, port_index: int) -> None:
+        for descriptor in self._made.pop(port_index, _Made()).descriptors:
+            os.close(descriptor)
 
     def _send(self) -> None:
         try:

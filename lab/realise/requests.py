@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, NoReturn
 
 from lab.errors import LabError, RealiseError, UsageError
 from lab.realise.bound_ports import is_bound
@@ -59,6 +59,7 @@ class Requests:
     clients: set[Client] = field(default_factory=set)
     _handlers: dict[str, Handler] = field(default_factory=dict)
     _tellers: list[Callable[[], Message]] = field(default_factory=list)
+    _endings: list[Callable[[], None]] = field(default_factory=list)
 
     def serve(self, handlers: dict[str, Handler]) -> None:
         """Answer these requests too, each by the word after "ask"."""
@@ -67,6 +68,10 @@ class Requests:
     def tell(self, teller: Callable[[], Message]) -> None:
         """Have this too in what the lab says of itself (`inspect`)."""
         self._tellers.append(teller)
+
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Make the call before a lab that was asked to end does; one that is killed does not wait for it."""
+        self._endings.append(call)
 
     def accept_from(self, door: socket.socket) -> Callable[[], None]:
         """The call to make when someone knocks."""
@@ -150,11 +155,18 @@ class Requests:
                 return {}, []
             case "down":
                 send(client.channel, {"down": True, "number": message.get("number")})
-                os._exit(0)
+                return self._end()
             case other if other in self._handlers:
                 return self._handlers[other](client, message, descriptors)
             case other:
                 raise UsageError(f"no request is called {other!r}; this lab was started by another version of lab?")
+
+    def _end(self) -> NoReturn:
+        try:
+            for call in self._endings:
+                call()
+        finally:
+            os._exit(0)
 
     def _inspect(self) -> Message:
         told = {**self.facts, "started": self.started, "states": self.services.states()}
@@ -229,7 +241,7 @@ class Requests:
 
     def _leave(self, client: Client) -> None:
         if client.holds_lab:
-            os._exit(0)
+            self._end()
         self.loop.forget(client.channel)
         client.channel.close()
         self.clients.discard(client)

@@ -140,6 +140,7 @@ class Lab:
         self._requests = Requests(self._loop, nodes, services, self._order["facts"])
         self._requests.serve(Extension(nodes).handlers() | self._link_requests.handlers())
         self._requests.tell(links.troubles)
+        self._requests.at_end(links.end)
         faults = Faults(self._loop, services)
         outages = Outages(self._loop, nodes, services, Power(nodes, services, self._plan, links), faults)
         topology = LiveTopology(nodes, services, self._requests, links, self._order["topology"])
