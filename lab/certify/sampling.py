@@ -17,6 +17,7 @@ _AT_ONCE = 64  # datagrams before the first is waited for
 _ROUNDS = 3
 _PAUSE = 0.15  # seconds
 MOST_SESSIONS = 4096  # a larger cap is not tried
+FIRST_OF_CAP = 2048  # inside port; the others follow, each in its turn
 _MORE_THAN_CAP = 16
 
 
@@ -57,7 +58,7 @@ async def caps(bench: Bench, most: int) -> tuple[Sample, ...]:
     """More sessions of inside addresses than one may have; none of addresses that have sessions of other probes."""
     if most > MOST_SESSIONS:
         return ()
-    ports = range(2048, 2048 + most + _MORE_THAN_CAP)
+    ports = range(FIRST_OF_CAP, FIRST_OF_CAP + most + _MORE_THAN_CAP)
     own = [bench.address(role) for role in CAP_ADDRESSES if bench.has_own(role)]
     return tuple([await _burst(bench, bench.first, address, ports) for address in own])
 

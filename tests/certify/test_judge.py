@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 import pytest
 
 from lab.certify.certificate import Certificate, Verdict
 from lab.certify.comparing import compared
 from lab.certify.judge import judge
+from lab.certify.sampling import FIRST_OF_CAP
 from lab.certify.seen import HairpinSeen, Idle, MappingSeen, Refreshed, Sample, Seen, Silence
 from lab.certify.subject import Subject
 
@@ -108,9 +110,22 @@ def test_refresh(outbound: Refreshed | None, inbound: Refreshed | None, measured
     ],
 )
 def test_a_cap_is_that_of_an_address_without_other_sessions(counts: tuple[int, ...], verdict: Verdict) -> None:
-    end = ("198.51.100.1", 1)
-    caps = tuple(Sample(((("192.168.1.9", 1), end),) * count, 116) for count in counts)
+    caps = tuple(sessions(range(count)) for count in counts)
     assert certificate(Seen(caps=caps)).row("sessions of one host").verdict is verdict
+
+
+def sessions(places: Iterable[int]) -> Sample:
+    """Those at these places of 116 got through."""
+    pairs = (((("192.168.1.9", FIRST_OF_CAP + place), ("198.51.100.1", 4000 + place))) for place in places)
+    return Sample(tuple(pairs), 116)
+
+
+def test_a_cap_does_not_look_smaller_for_what_the_way_has_lost() -> None:
+    lossy = sessions(place for place in range(100) if place not in (7, 50))
+    row = certificate(Seen(caps=(lossy,))).row("sessions of one host")
+    assert (row.verdict, row.measured, row.why) == (Verdict.HOLDS, "100", "2 of them lost on the way")
+    smaller = sessions(place for place in range(98) if place not in (7, 50))
+    assert certificate(Seen(caps=(smaller,))).row("sessions of one host").verdict is Verdict.DIFFERS
 
 
 def test_silence_is_met_only_after_the_six_seconds_of_the_rfc() -> None:
