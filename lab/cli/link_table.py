@@ -90,6 +90,9 @@ def _measured(measured: dict[str, Any]) -> str:
             words.append(f"{count} {text} ({count / frames:.2%})" if frames else f"{count} {text}")
     if measured["delay_mean_ms"] is not None:
         words.append(f"delay {measured['delay_mean_ms']:g} ms on average")
+    if measured.get("delay_p50_ms") is not None:
+        least, half, most = (measured[f"delay_{which}_ms"] for which in ("min", "p50", "p99"))
+        words.append(f"from {least:g} ms, half within {half:g} ms, 99% within {most:g} ms")
     return ", ".join(words)
 
 

@@ -25,7 +25,7 @@ _OF_WIRE = {
     "corrupted": "corrupted",
     "reordered": "reordered",
 }
-DROPS = ("lost", "queue_full", "memory_full", "no_room", "end_down", "refused")
+_QUANTILES = ("min_ns", "p50_ns", "p99_ns", "max_ns")
 
 
 def of_wire(reading: Mapping[str, Any]) -> Counters:
@@ -34,7 +34,9 @@ def of_wire(reading: Mapping[str, Any]) -> Counters:
     for name, way in zip(BOTH, ("a_to_b", "b_to_a"), strict=True):
         told = reading[way]
         counters[name] = {shown: told[key] for shown, key in _OF_WIRE.items()}
-        counters[name] |= {"delayed": told["delay"]["frames"], "delay_sum_ns": told["delay"]["sum_ns"]}
+        delay = told["delay"]
+        counters[name] |= {"delayed": delay["frames"], "delay_sum_ns": delay["sum_ns"]}
+        counters[name] |= {f"delay_{which}": delay[which] or 0 for which in _QUANTILES}
     return counters
 
 
@@ -52,13 +54,22 @@ def of_ports(text: str) -> dict[str, Counters]:
 
 
 def since(now: Counters, before: Counters) -> dict[str, dict[str, Any]]:
-    """The difference, with the mean delay where delays are measured; a counter that began anew counts from there."""
-    difference: dict[str, dict[str, Any]] = {}
-    for name in BOTH:
-        old = before.get(name, {})
-        counts = {key: value - old.get(key, 0) for key, value in now[name].items()}
-        if any(count < 0 for count in counts.values()):
-            counts = dict(now[name])
-        delayed, total = counts.pop("delayed", 0), counts.pop("delay_sum_ns", 0)
-        difference[name] = {**counts, "delay_mean_ms": round(total / delayed / 1e6, 3) if delayed else None}
-    return difference
+    """The difference; a counter that began anew counts from there.
+
+    Where delays are measured, with their mean, and with their quantiles if all are of frames since `before`.
+    """
+    return {name: _since(now[name], before.get(name, {})) for name in BOTH}
+
+
+def _since(now: dict[str, int], before: dict[str, int]) -> dict[str, Any]:
+    quantiles = {key: now[key] for key in map("delay_{}".format, _QUANTILES) if key in now}
+    counted = {key: value for key, value in now.items() if key not in quantiles}
+    if any(value < before.get(key, 0) for key, value in counted.items()):
+        before = {}
+    counts = {key: value - before.get(key, 0) for key, value in counted.items()}
+    delayed, total = counts.pop("delayed", 0), counts.pop("delay_sum_ns", 0)
+    measured: dict[str, Any] = {**counts, "delay_mean_ms": round(total / delayed / 1e6, 3) if delayed else None}
+    for key, value in quantiles.items():
+        is_of_these = delayed and not before.get("delayed")
+        measured[f"{key.removesuffix('_ns')}_ms"] = round(value / 1e6, 3) if is_of_these else None
+    return measured

@@ -237,6 +237,16 @@ def test_the_counters_agree_with_the_receiver(measured: Measured) -> None:
     assert measured.counted("rate")["queue_full"] > 0.3 * FLOOD.count
     delay = measured.links["delay"]["measured"]["egress"]["delay_mean_ms"]
     assert abs(delay - statistics.mean(measured.of("delay").delays)) < 3
+    spread = measured.links["uniform"]["measured"]["egress"]
+    assert (
+        39
+        < spread["delay_min_ms"]
+        < 45
+        < spread["delay_p50_ms"]
+        < 56
+        < spread["delay_p99_ms"]
+        <= spread["delay_max_ms"]
+    )
     assert measured.counted("reorder")["reordered"] > 0.18 * MANY.count
 
 
