@@ -197,7 +197,9 @@ def test_nobody_on_the_internets_side_has_a_route_to_what_nat_hides(written: dic
             continue
         own = {a.ip for i in router.interfaces for a in i.addresses if a.version == 4}
         open_sides = {outside_network(router), *uplinks(topology, router)}
-        inside = set(attached_networks(router, 4)) - open_sides
+        around = reach(topology, [(near, far) for other, near, far in passages(topology, 4) if other is not router])
+        seen = {network for side in open_sides for network in around.get(side or "", ())}  # by a way around the router
+        inside = set(attached_networks(router, 4)) - open_sides - seen
         hidden = {prefix for network in inside for prefix in prefixes[network]}
         for node in topology.nodes:
             for route in node.routes:
@@ -213,22 +215,29 @@ def test_a_nat_router_leaves_by_its_outside_where_that_leads_to_the_internet(wri
     for router in topology.nodes:
         default = next((r for r in router.routes if str(r.destination) == "0.0.0.0/0"), None)
         outside = outside_network(router)
-        if default is not None and outside is not None and internet in ways(topology, 4)[outside]:
+        if default is not None and outside is not None and internet in ways_beside(topology, router)[outside]:
             assert router.nat is not None
             assert default.interface == router.nat.outside, router.name
 
 
 def ways(topology: Topology, family: int) -> dict[str, set[str]]:
     """Which networks can be reached from each: a router joins its networks, but NAT only its inside to its outside."""
+    return reach(topology, steps(topology, family))
+
+
+def steps(topology: Topology, family: int) -> list[tuple[str, str]]:
     kept_apart = {n.name: uplinks(topology, n) if family == 4 and n.nat is not None else set() for n in topology.nodes}
-    return reach(
-        topology,
-        [
-            (near, far)
-            for router, near, far in passages(topology, family)
-            if far == outside_network(router) or not {near, far} & kept_apart[router.name]
-        ],
-    )
+    return [
+        (near, far)
+        for router, near, far in passages(topology, family)
+        if far == outside_network(router) or not {near, far} & kept_apart[router.name]
+    ]
+
+
+def ways_beside(topology: Topology, router: Node) -> dict[str, set[str]]:
+    """Those of IPv4 that lead through no other network of the router: by its own inside it has no use for NAT."""
+    own = set(attached_networks(router, 4)) - {outside_network(router)}
+    return reach(topology, [step for step in steps(topology, 4) if not own & set(step)])
 
 
 def uplinks(topology: Topology, router: Node) -> set[str]:
