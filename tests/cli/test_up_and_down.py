@@ -69,7 +69,8 @@ def test_up_as_json_has_the_documented_keys(lab: Any, name: str, tmp_path: Path)
     found = json.loads(lab("up", "--json", "--name", name, file, code=0).stdout)
     try:
         assert found.keys() == {
-            "name", "file", "ready_ms", "supervisor", "networks", "nodes", "meshes", "states", "started"
+            "name", "file", "ready_ms", "supervisor", "networks", "nodes", "meshes", "states", "started",
+            "link_troubles",
         }  # fmt: skip
         assert (found["name"], found["file"]) == (name, str(file))
         assert 0 < found["ready_ms"] < 60_000
