@@ -22,7 +22,8 @@ def run(words: list[str]) -> int:
         notes="--json: as `lab up --json` (name, file, started, supervisor, networks, nodes, meshes, states,\n"
         "link_troubles);\n"
         "with NODE: name, role, interfaces (name, network, mac, addresses), services (name, ports, ready_check),\n"
-        "forwards (protocol, port, to, addresses), nat (every knob, or null), states.\nProcess ids count within the lab.",
+        "forwards (protocol, port, to, addresses), nat (every knob, or null), states.\n"
+        "Process ids count within the lab.",
         example="lab inspect nas",
     )
     parser.add_argument("node", metavar="NODE", nargs="?", help="only this one, with more detail")
