@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from lab.certify.judge import judge
 from lab.certify.probing import measure
-from lab.certify.subject import Subject, subjects
+from lab.certify.seen import Seen
+from lab.certify.subject import Subject, lack_of_room, subjects
 
 if TYPE_CHECKING:
     from lab.certify.certificate import Certificate
@@ -24,7 +25,8 @@ def certify_nat(
 
     Args:
         lab: a running lab.
-        routers: names of routers with NAT, or subjects that say what is to be judged; default: all with NAT.
+        routers: names of routers with NAT, or subjects that say what is to be judged; default: all with NAT, where a
+            router without room for the probes gets a certificate with nothing measured and the reason in `failures`.
         patience: the most seconds that an idle mapping is waited for: timers that are longer are not measured.
         seed: of the ports and addresses that are tried; another each second by default, for NAT remembers them.
 
@@ -33,10 +35,12 @@ def certify_nat(
         LabError: the probes could not be made.
     """
     wanted = list(routers)
+    seed = int(monotonic()) if seed is None else seed
     names = [each for each in wanted if isinstance(each, str)]
     found = subjects(lab.facts, names) if names or not wanted else []
     every = [*found, *(each for each in wanted if isinstance(each, Subject))]
-    if not every:
-        return []
-    seen = measure(lab, every, patience, int(monotonic()) if seed is None else seed)
+    refused = {} if wanted else {each.router: why for each in every if (why := lack_of_room(lab.facts, each, seed))}
+    measured = [each for each in every if each.router not in refused]
+    seen = measure(lab, measured, patience, seed) if measured else {}
+    seen |= {router: Seen(failures=(why,)) for router, why in refused.items()}
     return [judge(each, seen[each.router]) for each in every]

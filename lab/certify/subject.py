@@ -143,6 +143,15 @@ def guests(facts: Mapping[str, Any], wanted: Iterable[Subject], seed: int) -> tu
     return steps, found
 
 
+def lack_of_room(facts: Mapping[str, Any], each: Subject, seed: int) -> str:
+    """Why the temporary nodes of a subject find no place, "" if they do."""
+    try:
+        guests(facts, [each], seed)
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
 def _host(
     facts: Mapping[str, Any],
     name: str,
@@ -153,16 +162,18 @@ def _host(
     seed: int,
 ) -> list[Step]:
     """A guest with as many addresses as there are free, of the counts that would do, best first."""
-    failure: UsageError | None = None
     for count, skipped in itertools.product(counts, (_highest(facts, network, seed % _WINDOWS * _WINDOW), ())):
         try:
             steps = guest(facts, name, network, addresses=count, via=via, taken=taken.union(skipped))
-        except UsageError as error:
-            failure = error
+        except UsageError:
             continue
         taken |= {str(ip_interface(step.address).ip) for step in steps if isinstance(step, AddAddress)}
         return [*steps, LoadRuleset(name, _SILENCE)]
-    raise failure or UsageError(f"no addresses for {name}")
+    prefixes = next(each["prefixes"] for each in facts["networks"] if each["name"] == network)
+    raise UsageError(
+        f"no room for the probes: network {network} ({', '.join(prefixes)}) has too few free addresses; "
+        "they need two on the router's inside and two on its outside"
+    )
 
 
 def _highest(facts: Mapping[str, Any], network: str, count: int) -> list[str]:

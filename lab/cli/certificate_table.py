@@ -38,13 +38,21 @@ def overview(certificates: list[Certificate], style: Style) -> str:
                 _words(each.row(topic).measured or "-")
                 for topic in ("mapping", "filtering", "port allocation", "hairpin")
             ),
-            "holds" if each.is_as_declared else "differs",
+            _declared_or_not(each),
             _tally(each),
         ]
         for each in certificates
     ]
     titles = ["ROUTER", "MAPPING", "FILTERING", "PORTS", "HAIRPIN", "DECLARED", "HOLD/DIFFER/OPEN"]
-    return table(titles, rows, style, lambda column, word: _COLOURS.get(word, "") if column == 5 else "") + "\n"
+    text = table(titles, rows, style, lambda column, word: _COLOURS.get(word, "") if column == 5 else "")
+    failures = "".join(f"{each.router}: {failure}\n" for each in certificates for failure in each.failures)
+    return f"{text}\n{failures}"
+
+
+def _declared_or_not(certificate: Certificate) -> str:
+    if not certificate.is_as_declared:
+        return "differs"
+    return "holds" if certificate.count(Verdict.HOLDS) else "unmeasured"
 
 
 def _tally(certificate: Certificate) -> str:

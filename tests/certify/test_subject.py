@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import closing
 from ipaddress import ip_interface
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lab.certify.certificate import Verdict
 from lab.certify.certify import certify_nat
 from lab.certify.subject import INSIDE_ADDRESSES, guests, subject, subjects
 from lab.errors import UsageError
@@ -35,6 +37,10 @@ nodes:
   plain: {role: router, links: {internet: auto, dual: auto}}
   pc: {links: {tight: 10.0.0.2}}
 """
+NO_ROOM = (
+    "no room for the probes: network tight (10.0.0.0/30) has too few free addresses; "
+    "they need two on the router's inside and two on its outside"
+)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +107,7 @@ def test_the_probes_go_out_by_the_router(known: dict[str, Any]) -> None:
 def test_a_small_network_takes_fewer_addresses_and_a_full_one_is_refused(known: dict[str, Any]) -> None:
     assert len(made(known, "isp")[1]["isp"].first_addresses) == INSIDE_ADDRESSES
     assert len(made(known, "small")[1]["small"].first_addresses) == 3
-    with pytest.raises(UsageError, match=r"network tight has no 1 free addresses left in 10\.0\.0\.0/30"):
+    with pytest.raises(UsageError, match=re.escape(NO_ROOM)):
         made(known, "wired")
 
 
@@ -118,6 +124,19 @@ def test_two_certifiers_do_not_disturb_each_other(module_up: Callable[..., Lab])
         certify_nat(lab, ["house"], patience=0.1)
     (again,) = certify_nat(lab, ["house"], patience=0.1)
     assert again.row("mapping").measured == "endpoint_independent"
+
+
+def test_a_router_without_room_keeps_no_other_from_its_certificate(module_up: Callable[..., Lab]) -> None:
+    lab = module_up(TOPOLOGY)
+    found = {each.router: each for each in certify_nat(lab, patience=0.1)}
+    assert list(found) == ["isp", "house", "small", "modern", "wired"]
+    assert found["wired"].failures == (NO_ROOM,)
+    assert {row.verdict for row in found["wired"].rows} == {Verdict.NOT_MEASURED}
+    for router in ("isp", "house", "small", "modern"):
+        assert found[router].failures == ()
+        assert found[router].row("mapping").verdict is Verdict.HOLDS
+    with pytest.raises(UsageError, match=re.escape(NO_ROOM)):
+        certify_nat(lab, ["wired"], patience=0.1)
 
 
 def test_a_certificate_leaves_nothing_behind_and_can_be_had_again_at_once(module_up: Callable[..., Lab]) -> None:
