@@ -108,15 +108,19 @@ class Taps:
         """Move the port back to its switch, once no frame comes there by the wire any more."""
         requests = self.nodes.requests_of(FABRIC)
         what = f"take the wire out of {port.node}:{port.network}"
-        if len(self._made[port.port_index].indices) == 2:
-            requests.turn_off(self._made[port.port_index].indices[1], what)
+        for far in self._made[port.port_index].indices[1:]:
+            requests.turn_off(far, what)
         requests.plug(port.port_index, port.switch_index, what)
         self._send()
 
     def replug(self, port: ConnectToSwitch) -> None:
-        """Move the wire's far end to the switch that the port names: the node has moved and takes its wire along."""
-        near, far = self._made[port.port_index].indices
+        """Plug a port into the switch that it names: the node has moved. It takes its wire along, if there is one."""
         requests = self.nodes.requests_of(FABRIC)
+        if port.port_index not in self._made:
+            requests.plug(port.port_index, port.switch_index, f"plug {port.node} into {port.network}")
+            self._send()
+            return
+        near, far = self._made[port.port_index].indices
         what = f"plug the wire of {port.node} into {port.network}"
         for index in (_bridge_index(port), near, far):
             requests.set_mtu(index, port.mtu, what)

@@ -143,10 +143,7 @@ class Links:
             RealiseError: the kernel refused.
         """
         link = next(link for link in self.by_end.values() if link.port.port_index == port.port_index)
-        if link.backend is Backend.LINKWIRE and not link.is_cut:
-            self._taps.replug(port)
-        else:
-            self._taps.move_out(port)
+        self._taps.replug(port)
         link.port = port
         self.by_end = {each.end: each for each in self.by_end.values()}
 

@@ -33,6 +33,25 @@ def test_the_death_of_linkwire_is_told_and_mended_by_the_next_change(up: Up) -> 
     assert lab.ask({"ask": "inspect"})[0]["link_troubles"] == []
 
 
+def test_a_link_whose_wire_is_dead_stays_cut_whoever_moves(up: Up) -> None:
+    lab = up(
+        """
+networks: {home: {prefixes: [192.168.1.0/24]}, cafe: {prefixes: [10.0.0.0/24]}}
+nodes:
+  nas: {links: {home: auto}}
+  laptop: {links: {home: {delay: 10ms}}}
+  phone: {links: {cafe: auto}}
+"""
+    )
+    kill_linkwire(lab)
+    wait_until(lambda: lab.link("laptop:home").show()[0]["state"] == "cut", 5, "the link is told to be cut")
+    lab.move("laptop", "cafe")
+    assert lab.link("laptop:cafe").show()[0]["state"] == "cut"
+    assert not is_reachable(lab, "laptop", "cafe")
+    lab.link("laptop:cafe").clear()
+    assert is_reachable(lab, "laptop", "cafe")
+
+
 def test_many_links_are_impaired_by_one_linkwire(up: Up) -> None:
     lab = up(
         """
