@@ -90,6 +90,7 @@ impl Subscribers {
         let all = per_address * u32::try_from(settings.addresses.len()).ok()?;
         let number = match self.known.get(&inside).and_then(|subscriber| subscriber.block) {
             Some(number) => number,
+            None if u32::try_from(self.holders.len()).map_or(true, |held| held >= all) => return None,
             None => {
                 let wanted = u32::from(inside).checked_rem(all)?;
                 (wanted..all).chain(0..wanted).find(|number| !self.holders.contains_key(number))?

@@ -2,6 +2,7 @@
 
 use super::*;
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 const BEHAVIOURS: [&str; 3] = ["endpoint_independent", "address_dependent", "address_and_port_dependent"];
 
@@ -123,6 +124,23 @@ fn a_block_without_a_free_port_is_given_back() {
     assert_eq!(nat.out(ALICE, EAST), "no_port");
     assert!(nat.table.is_clean());
     assert_eq!(nat.pass(Passage::Outbound, tcp(BOB, EAST, "S")), "198.51.100.1:2000");
+}
+
+/// A flood of hosts that get no block must not cost a walk over all blocks for each packet.
+#[test]
+fn where_all_blocks_are_held_that_is_found_at_once() {
+    let mut nat = nat(r#""block_size": 1, "ports": {"first": 1}"#);
+    let host = |number: u32| format!("{}:4000", std::net::Ipv4Addr::from(0x0a00_0000 + number));
+    let begun = Instant::now();
+    for number in 0..65_535 {
+        assert_ne!(nat.out(&host(number), EAST), "no_port");
+    }
+    let to_take_all = begun.elapsed();
+    let begun = Instant::now();
+    for number in 0..2000 {
+        assert_eq!(nat.out(&host(200_000 + number), EAST), "no_port");
+    }
+    assert!(begun.elapsed() < to_take_all, "{:?} to refuse 2000, {to_take_all:?} to give 65535", begun.elapsed());
 }
 
 #[test]
