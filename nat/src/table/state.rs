@@ -185,7 +185,7 @@ impl Table {
     pub(super) fn mapped(&mut self, flow: &Flow) -> Result<SocketAddrV4, Drop> {
         let inside = flow.source;
         if let Some(port) = self.forwarded.get(&(flow.protocol, inside)).copied() {
-            let address = self.subscribers.addresses_for(*inside.ip(), &self.settings).first().copied();
+            let address = self.subscribers.address_of_forward(*inside.ip(), &self.settings);
             return address.map(|address| SocketAddrV4::new(address, port)).ok_or(Drop::NoPort);
         }
         let key = FlowKey::of(flow).reduced(self.settings.mapping);

@@ -67,19 +67,22 @@ impl Subscribers {
     /// The outside addresses that a new mapping may have, the preferred one first. Paired: always the same single one,
     /// computed from the inside address.
     pub(crate) fn addresses_for(&mut self, inside: Ipv4Addr, settings: &Settings) -> Vec<Ipv4Addr> {
-        let mut addresses = settings.addresses.clone();
-        let count = addresses.len().max(1);
         match settings.pooling {
-            Pooling::Paired => {
-                addresses.rotate_left(number_of(inside) % count);
-                addresses.truncate(1);
-            }
+            Pooling::Paired => paired(inside, &settings.addresses).into_iter().collect(),
             Pooling::Arbitrary => {
+                let mut addresses = settings.addresses.clone();
+                let count = addresses.len().max(1);
                 addresses.rotate_left(self.turn % count);
                 self.turn = self.turn.wrapping_add(1);
+                addresses
             }
         }
-        addresses
+    }
+
+    /// The outside address of an inside one's forwards: always the same, with blocks that of its block.
+    pub(crate) fn address_of_forward(&mut self, inside: Ipv4Addr, settings: &Settings) -> Option<Ipv4Addr> {
+        let block = settings.block_size.and_then(|size| self.block_of(inside, size, settings));
+        block.map(|block| block.address).or_else(|| paired(inside, &settings.addresses))
     }
 
     /// The block of an inside address. Its number is computed from the address (RFC 7422); where another holds that,
@@ -105,6 +108,7 @@ impl Subscribers {
     }
 }
 
-fn number_of(address: Ipv4Addr) -> usize {
-    usize::try_from(u32::from(address)).unwrap_or(0)
+fn paired(inside: Ipv4Addr, addresses: &[Ipv4Addr]) -> Option<Ipv4Addr> {
+    let number = usize::try_from(u32::from(inside)).ok()?;
+    addresses.get(number.checked_rem(addresses.len())?).copied()
 }

@@ -152,6 +152,27 @@ fn blocks_spread_over_the_outside_addresses() {
     assert_eq!(hosts.iter().filter(|end| end.starts_with("198.51.100.2:")).count(), 2);
 }
 
+/// RFC 4787 REQ-1: what a forward leads to has one outside endpoint too, however addresses are chosen for others.
+#[test]
+fn a_forwarded_endpoint_leaves_by_one_address() {
+    let forward = r#""forwards": [{"protocol": "udp", "port": 4000, "to": "192.168.1.10"}]"#;
+    let mut nat = nat_at(r#"["198.51.100.1", "198.51.100.2"]"#, &format!(r#""pooling": "arbitrary", {forward}"#));
+    let first = nat.out(ALICE, EAST);
+    assert_eq!([nat.out(ALICE, EAST_OTHER_PORT), nat.out(ALICE, WEST)], [first.clone(), first]);
+}
+
+/// RFC 4787 REQ-2: with blocks each host is paired with the address of its block.
+#[test]
+fn a_forwarded_endpoint_leaves_by_the_address_of_its_hosts_block() {
+    let forward = r#""forwards": [{"protocol": "udp", "port": 4000, "to": "192.168.1.20"}]"#;
+    let keys = format!(r#""block_size": 10, "ports": {{"first": 2000, "last": 2039}}, {forward}"#);
+    let mut nat = nat_at(r#"["198.51.100.1", "198.51.100.2"]"#, &keys);
+    assert_eq!(nat.out(BOB, EAST), "198.51.100.2:4000");
+    assert_eq!(nat.out("192.168.1.20:2021", EAST), "198.51.100.2:2000");
+    nat.after(300.0).table.expire(Duration::from_secs(300));
+    assert!(nat.table.is_clean());
+}
+
 #[test]
 fn pooling_is_paired_or_arbitrary() {
     for (pooling, expected) in [("paired", 1), ("arbitrary", 2)] {
