@@ -194,6 +194,9 @@ impl Table {
                 return Err(Refusal::Filtered);
             }
             self.check_room(*inside.ip()).map_err(Refusal::Full)?;
+            if !self.has_room_for_unasked() {
+                return Err(Refusal::Full(Drop::TableFull));
+            }
             self.begin(key, Owner::Inside(inside));
             self.grant_rest_of_mapping(now, key);
         }

@@ -25,7 +25,7 @@ impl Table {
         let owner = self.sessions.get(&key).map(|session| session.owner);
         if owner.is_none() {
             let is_shared = self.settings.is_outside(*flow.source.ip());
-            if begins_none || !is_shared || flow.source.port() == 0 || self.sessions.len() >= self.most_sessions {
+            if begins_none || !is_shared || flow.source.port() == 0 || !self.has_room_for_unasked() {
                 return;
             }
             self.begin(key, Owner::Router);

@@ -84,6 +84,8 @@ pub struct Table {
     subscribers: Subscribers,
     deadlines: BinaryHeap<Reverse<(Duration, SessionKey)>>,
     pub(super) most_sessions: usize,
+    /// Sessions in which no inside host has spoken: those that strangers began, and the router's own.
+    unasked: usize,
     /// The router's addresses on the outside; those of the NAT are of them.
     pub(super) own: Vec<Ipv4Addr>,
     seed: u64,
@@ -108,6 +110,7 @@ impl Table {
             subscribers: Subscribers::new(),
             deadlines: BinaryHeap::new(),
             most_sessions: MOST_SESSIONS,
+            unasked: 0,
             own: Vec::new(),
             seed,
         };
@@ -181,6 +184,12 @@ impl Table {
         }
     }
 
+    /// Whether a session may begin in which no inside host has spoken yet. Such take half of the room at most: anybody
+    /// outside can begin them, without end.
+    pub(super) fn has_room_for_unasked(&self) -> bool {
+        self.sessions.len() < self.most_sessions && self.unasked < self.most_sessions / 2
+    }
+
     /// The outside endpoint of an inside one towards a far one: a forward's, a mapping's, or a new one.
     pub(super) fn mapped(&mut self, flow: &Flow) -> Result<SocketAddrV4, Drop> {
         let inside = flow.source;
@@ -218,6 +227,7 @@ impl Table {
                 self.ports.set(key.protocol, key.outside, true);
             }
         }
+        self.unasked += 1;
         self.sessions.insert(key, Session::new(owner));
     }
 
@@ -233,6 +243,7 @@ impl Table {
         }
         if direction == Direction::Outbound && !session.has_sent && session.owner != Owner::Router {
             session.has_sent = true;
+            self.unasked = self.unasked.saturating_sub(1);
             *self.contacts.entry((outside, *key.remote.ip())).or_default() += 1;
         }
         if self.settings.refresh == Refresh::Outbound {
@@ -272,7 +283,8 @@ impl Table {
     /// Whether nothing is left of any session.
     #[cfg(test)]
     pub(super) fn is_clean(&self) -> bool {
-        self.dynamic.is_empty() && self.routers.is_empty() && self.deadlines.is_empty() && self.subscribers.is_empty()
+        let is_empty = self.dynamic.is_empty() && self.routers.is_empty() && self.deadlines.is_empty();
+        is_empty && self.subscribers.is_empty() && self.unasked == 0
     }
 
     #[cfg(test)]
@@ -311,6 +323,8 @@ impl Table {
         let outside = OutsideKey::of(key.protocol, key.outside);
         if session.has_sent {
             decrement(&mut self.contacts, &(outside, *key.remote.ip()));
+        } else {
+            self.unasked = self.unasked.saturating_sub(1);
         }
         match session.owner {
             Owner::Router => {

@@ -6,6 +6,8 @@ use std::time::Instant;
 
 const BEHAVIOURS: [&str; 3] = ["endpoint_independent", "address_dependent", "address_and_port_dependent"];
 
+const FORWARD_TO_ALICE: &str = r#""forwards": [{"protocol": "udp", "port": 4000, "to": "192.168.1.10"}]"#;
+
 #[test]
 fn mapping_depends_on_what_it_says() {
     for (mapping, expected) in BEHAVIOURS.into_iter().zip([[true, true], [true, false], [false, false]]) {
@@ -204,6 +206,39 @@ fn all_sessions_together_have_a_limit() {
     nat.table = nat.table.with_most_sessions(2);
     assert_eq!([EAST, WEST, EAST_OTHER_PORT].map(|far| nat.out(ALICE, far)), [OUTSIDE, OUTSIDE, "table_full"]);
     assert_eq!(nat.table.counters().dropped[&crate::table::Drop::TableFull], 1);
+}
+
+/// A flood from outside, from any number of senders, must not keep the inside from talking.
+#[test]
+fn strangers_take_half_of_the_room_at_most() {
+    let stranger = |number: u8| format!("203.0.113.{number}:9");
+    for mapped in [r#""filtering": "endpoint_independent""#, FORWARD_TO_ALICE] {
+        let mut nat = nat(mapped);
+        nat.table = nat.table.with_most_sessions(20);
+        nat.out(ALICE, EAST);
+        let let_in = (1..=40).filter(|number| nat.back(&stranger(*number), OUTSIDE) == ALICE).count();
+        assert_eq!(let_in, 10);
+        assert_eq!(nat.table.counters().dropped[&crate::table::Drop::TableFull], 30);
+        // Whom the inside answers is no stranger and makes room for one; so does one who stays away.
+        assert_eq!(nat.out(ALICE, &stranger(1)), OUTSIDE);
+        assert_eq!(nat.back(&stranger(100), OUTSIDE), ALICE);
+        assert_ne!(nat.out(BOB, EAST), "table_full");
+        nat.after(300.0);
+        assert_eq!(nat.out(ALICE, EAST), OUTSIDE);
+        assert_eq!((1..=40).filter(|number| nat.back(&stranger(*number), OUTSIDE) == ALICE).count(), 10);
+    }
+}
+
+/// So must what the router itself answers to each of many senders.
+#[test]
+fn the_routers_own_take_half_of_the_room_at_most() {
+    let mut nat = nat("");
+    nat.table = nat.table.with_most_sessions(20);
+    for number in 1..=40 {
+        assert_eq!(nat.out(OUTSIDE, &format!("203.0.113.{number}:9")), "pass");
+    }
+    assert_eq!(nat.table.sessions.len(), 10);
+    assert_ne!(nat.out(ALICE, EAST), "table_full");
 }
 
 #[test]
