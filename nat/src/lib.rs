@@ -12,6 +12,7 @@
 //! first, because a queue that changes a packet gives it back as one whole packet. [`rules`] has the rules that do it, and
 //! says why they stand where they stand. [`table`] decides; it sees neither clock nor descriptor.
 
+mod answers;
 mod arguments;
 mod checksum;
 pub mod config;

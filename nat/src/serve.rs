@@ -1,11 +1,8 @@
 //! The running NAT: packets from the queues to the table, its fates back as verdicts; signals and questions in between.
 
-use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -17,6 +14,7 @@ use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use crate::answers::Answers;
 use crate::kernel::{give_up_privileges, Inbox, Queues, RawSocket};
 use crate::netlink::{self, Message, Queued};
 use crate::packet::{self, Packet};
@@ -34,8 +32,6 @@ const ANSWERS_PER_QUEUE: u32 = 2;
 const LONGEST_QUEUE: u32 = 2048;
 /// Bytes of verdicts sent at once. With a longest packet more it still fits the socket's send buffer of 208 KiB.
 const BATCH_BYTES: usize = 64 * 1024;
-/// How long a program that asked for the table may take to read what does not fit a socket's buffer.
-const READER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a NAT cannot run, or cannot go on.
 #[derive(Debug)]
@@ -62,7 +58,8 @@ pub(crate) fn until_signal(
     let outside = if_nametoindex(settings.interface.as_str())
         .map_err(|_| ServeError::NoInterface { name: settings.interface.clone() })?;
     let own = addresses_of(&settings.interface).map_err(|errno| host("addresses of the interface")(errno.into()))?;
-    let listener = socket.map(listen).transpose()?;
+    let asked_at = |path: &Path| Answers::listen(path).map_err(host(&path.display().to_string()));
+    let mut answers = socket.map(asked_at).transpose()?;
     let signals = signals().map_err(|errno| host("signalfd")(errno.into()))?;
     let resets = match settings.tcp_unsolicited {
         TcpUnsolicited::Reset => Some(RawSocket::open().map_err(host("a raw socket, for resets"))?),
@@ -82,20 +79,26 @@ pub(crate) fn until_signal(
     give_up_privileges().map_err(host("giving up privileges"))?;
     ready().map_err(|cause| ServeError::Failed { what: "stdout", cause })?;
     loop {
-        let woken = Woken::wait(&nat.queues, &signals, listener.as_ref())
+        let woken = Woken::wait(&nat.queues, &signals, answers.as_ref())
             .map_err(|errno| ServeError::Failed { what: "poll", cause: errno.into() })?;
         if woken.by_packets {
             nat.carry(&mut inbox, |_| Ok(()))?;
         }
-        if woken.by_signal {
+        // Whoever asks after a signal is answered after it too, though poll may have seen the question alone.
+        if woken.by_signal || woken.by_question {
             match signals.read_signal() {
                 Ok(Some(info)) if info.ssi_signo == libc::SIGHUP.unsigned_abs() => nat.table.flush(),
                 Ok(Some(_)) => return Ok(()),
                 Ok(None) | Err(_) => {}
             }
         }
-        if let (true, Some(listener)) = (woken.by_question, &listener) {
-            nat.answer(listener);
+        if let Some(answers) = &mut answers {
+            if woken.by_question {
+                answers.begin(|| report::json_line(&mut nat.table, nat.start.elapsed()));
+            }
+            if woken.by_reader {
+                answers.go_on();
+            }
         }
     }
 }
@@ -166,14 +169,6 @@ impl Nat {
         }
         Ok(())
     }
-
-    /// Writes the table to whoever connected.
-    fn answer(&mut self, listener: &UnixListener) {
-        let Ok((mut stream, _)) = listener.accept() else { return };
-        let line = report::json_line(&mut self.table, self.start.elapsed());
-        // A reader that goes away or stands still is answered no further.
-        let _ = stream.set_write_timeout(Some(READER_PATIENCE)).and_then(|()| stream.write_all(line.as_bytes()));
-    }
 }
 
 fn passage_of(queued: &Queued<'_>, outside: u32) -> Passage {
@@ -238,18 +233,6 @@ fn bound(queue: u16, error: i32) -> Result<(), ServeError> {
     Err(ServeError::Host { what, cause: io::Error::from_raw_os_error(error) })
 }
 
-/// A socket that only its owner can ask. One that an ended natbox left is replaced.
-fn listen(path: &Path) -> Result<UnixListener, ServeError> {
-    let refused = |cause| ServeError::Host { what: path.display().to_string(), cause };
-    if matches!(UnixStream::connect(path), Err(error) if error.kind() == io::ErrorKind::ConnectionRefused) {
-        fs::remove_file(path).map_err(refused)?;
-    }
-    let listener = UnixListener::bind(path).map_err(refused)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(refused)?;
-    listener.set_nonblocking(true).map_err(refused)?;
-    Ok(listener)
-}
-
 /// The IPv4 addresses of an interface.
 fn addresses_of(interface: &str) -> Result<Vec<Ipv4Addr>, Errno> {
     let of_interface = getifaddrs()?.filter(|found| found.interface_name == interface);
@@ -270,18 +253,23 @@ struct Woken {
     by_packets: bool,
     by_signal: bool,
     by_question: bool,
+    by_reader: bool,
 }
 
 impl Woken {
-    fn wait(queues: &Queues, signals: &SignalFd, listener: Option<&UnixListener>) -> Result<Self, Errno> {
+    fn wait(queues: &Queues, signals: &SignalFd, answers: Option<&Answers>) -> Result<Self, Errno> {
         let mut watched =
             vec![PollFd::new(queues.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-        watched.extend(listener.map(|listener| PollFd::new(listener.as_fd(), PollFlags::POLLIN)));
+        if let Some(answers) = answers {
+            watched.push(PollFd::new(answers.questions(), PollFlags::POLLIN));
+            watched.extend(answers.readers().map(|reader| PollFd::new(reader, PollFlags::POLLOUT)));
+        }
         match poll(&mut watched, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
         }
         let is_ready = |index: usize| watched.get(index).and_then(|fd| fd.any()).unwrap_or(false);
-        Ok(Self { by_packets: is_ready(0), by_signal: is_ready(1), by_question: is_ready(2) })
+        let by_reader = (3..watched.len()).any(is_ready);
+        Ok(Self { by_packets: is_ready(0), by_signal: is_ready(1), by_question: is_ready(2), by_reader })
     }
 }

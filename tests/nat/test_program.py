@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,15 @@ nodes:
   east: {{links: {{internet: {EAST}}}}}
   router: {{role: router, links: {{internet: {OUTSIDE}, home: auto}}, nat: {{outside: internet, preset: full_cone}}}}
   alice: {{links: {{home: auto}}}}
+"""
+# Asks, and then reads no further.
+STANDING_READER = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as asked:
+    asked.connect(sys.argv[1])
+    asked.recv(1)
+    print("asked", flush=True)
+    input()
 """
 
 pytestmark = pytest.mark.essential
@@ -128,3 +139,22 @@ def test_a_question_that_nobody_answers(lab: Lab) -> None:
     asked = lab["router"].run(["natbox", "table", "/run/nobody.sock"])
     assert asked.returncode == 1
     assert "/run/nobody.sock" in asked.stderr
+
+
+def test_who_asks_for_the_table_and_does_not_read_it_holds_nobody_up(lab: Lab, natbox: Translate) -> None:
+    with natbox(filtering="endpoint_independent") as nat:
+        with lab["alice"].udp(4000) as client:
+            for port in range(10_000, 14_000):
+                client.sendto(b"?", (EAST, port))
+        sessions = nat.table()["mappings"][0]["sessions"]
+        assert len(sessions) > 2500  # longer than a socket's buffer
+        with contextlib.ExitStack() as readers:
+            for _ in range(6):
+                argv = ["python3", "-c", STANDING_READER, SOCKET]
+                reader = readers.enter_context(lab["router"].start(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+                assert reader.stdout is not None
+                assert reader.stdout.readline() == "asked\n"
+                begun = time.monotonic()
+                ask_server(lab)
+                assert time.monotonic() - begun < 0.5
+            assert nat.table()["mappings"]  # and others have their answers
