@@ -187,7 +187,8 @@ impl Table {
         }
         if !is_known {
             let can_begin = match signal {
-                Signal::Segment(flags) => flags.is_opening(),
+                // A forward leads inside whoever sends, so it takes up connections that a restart made it forget.
+                Signal::Segment(flags) => flags.is_opening() || (is_forward && !flags.rst),
                 Signal::Datagram | Signal::Query | Signal::Answer => true,
             };
             if !can_begin {

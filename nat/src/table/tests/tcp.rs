@@ -52,3 +52,13 @@ fn a_connection_met_halfway_is_taken_up_from_inside() {
     assert_eq!(nat.pass(Passage::Inbound, tcp(EAST, OUTSIDE, "A")), ALICE);
     assert_eq!(nat.table.entries(nat.now)[0].sessions[0].state, "established");
 }
+
+/// And by a forward from outside: it leads inside whoever sends, and the host there knows its own connections.
+#[test]
+fn a_connection_met_halfway_at_a_forward_is_taken_up_from_outside() {
+    let mut nat = nat(r#""forwards": [{"protocol": "tcp", "port": 4000, "to": "192.168.1.10"}]"#);
+    assert_eq!(nat.pass(Passage::Inbound, tcp(EAST, OUTSIDE, "RA")), "filtered");
+    assert_eq!(nat.pass(Passage::Inbound, tcp(EAST, OUTSIDE, "A")), ALICE);
+    assert_eq!(nat.pass(Passage::Outbound, tcp(ALICE, EAST, "A")), OUTSIDE);
+    assert_eq!(nat.table.entries(nat.now)[0].sessions[0].state, "established");
+}
