@@ -110,15 +110,18 @@ def test_a_forward_leads_inside_and_keeps_the_clients_address(lab: Lab, natbox: 
 
 
 def test_a_connection_by_a_forward_goes_on_whoever_speaks_first_after_a_flush(lab: Lab, natbox: Translate) -> None:
-    with natbox(forwards=[FORWARD]) as nat, lab["alice"].listen(8080) as listener:
-        with lab["east"].connect((OUTSIDE, 443)) as client:
-            server, _ = listener.accept()
-            with server:
-                server.settimeout(5)
-                nat.process.send_signal(signal.SIGHUP)
-                wait_until(lambda: not nat.table()["mappings"][0]["sessions"], 5, "forgetting")
-                client.sendall(b"still there?")
-                assert server.recv(100) == b"still there?"
+    with (
+        natbox(forwards=[FORWARD]) as nat,
+        lab["alice"].listen(8080) as listener,
+        lab["east"].connect((OUTSIDE, 443)) as client,
+    ):
+        server, _ = listener.accept()
+        with server:
+            server.settimeout(5)
+            nat.process.send_signal(signal.SIGHUP)
+            wait_until(lambda: not nat.table()["mappings"][0]["sessions"], 5, "forgetting")
+            client.sendall(b"still there?")
+            assert server.recv(100) == b"still there?"
 
 
 def test_several_outside_addresses_are_all_used(lab: Lab, natbox: Translate) -> None:
