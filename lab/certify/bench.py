@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import socket
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
@@ -106,6 +107,7 @@ class Bench:
                 resolver,
             )
             self.control = self.inside()  # for packets that only tell that others have passed
+            self.round_trip = 0.0  # seconds out and back in, once the path is known
         except BaseException:
             self._stack.close()
             raise
@@ -148,12 +150,23 @@ class Bench:
         """One of the second inside host."""
         return InsideEnd(self.second, (self.second_address, port or self.port()))
 
-    async def wait_for_path(self) -> None:
-        """Until both inside hosts reach the observer, or too long for it to be a matter of ARP and of new links."""
-        for near in (self.inside(), self.neighbour()):
-            for _ in range(_PATIENT_TRIES):
-                if await self.outwards(near) is not None:
+    async def wait_for_path(self) -> bool:
+        """Until both inside hosts reach the observer and are answered; False: not even after some seconds."""
+        for near in (self.control, self.neighbour()):
+            for _ in range(_PATIENT_TRIES):  # the first may be a matter of ARP and of new links
+                if await self.passes(near):
                     break
+            else:
+                return False
+        began = time.monotonic()
+        await self.passes(self.control)
+        self.round_trip = time.monotonic() - began
+        return True
+
+    async def passes(self, near: InsideEnd) -> bool:
+        """Whether the observer hears an inside endpoint, and it the answer."""
+        outside = await self.outwards(near)
+        return outside is not None and await self.inwards(outside, near) is not None
 
     async def outwards(self, near: InsideEnd, peer: int = 0) -> Endpoint | None:
         """Send from an inside endpoint to a peer: the source that the peer sees, None if nothing arrives."""

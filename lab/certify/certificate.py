@@ -43,9 +43,14 @@ class Certificate:
     failures: tuple[str, ...] = ()  # probes that could not be put
 
     @property
+    def is_measured(self) -> bool:
+        """False: nothing passed, and nothing is known."""
+        return any(row.measured is not None for row in self.rows)
+
+    @property
     def is_as_declared(self) -> bool:
-        """Whether nothing measured differs from what is declared."""
-        return all(row.verdict is not Verdict.DIFFERS for row in self.rows)
+        """Whether something was measured, and nothing of that differs from what is declared."""
+        return self.is_measured and all(row.verdict is not Verdict.DIFFERS for row in self.rows)
 
     def row(self, topic: str) -> Row:
         """The row of a topic.

@@ -22,8 +22,7 @@ def _line(certificate: Certificate) -> str:
     differing = [row.topic for row in certificate.rows if row.verdict is Verdict.DIFFERS]
     measured = {row.topic: row.measured or "" for row in certificate.rows}
     words = (measured.get(topic, "") for topic in _HEADS)
-    is_measured = any(row.measured is not None for row in certificate.rows)
-    answer = "no" if differing else "yes" if is_measured else "not measured"
+    answer = "no" if differing else "yes" if certificate.is_measured else "not measured"
     cells = (certificate.router, *words, answer, ", ".join(differing))
     return f"| {' | '.join(map(_cell, cells))} |\n"
 

@@ -12,6 +12,7 @@ from lab.certify import endpoints, icmp, idle, inbound, sampling, tcp
 from lab.certify.bench import RESOLVER_PORT, Bench, Side
 from lab.certify.ear import Ear, Heard, udp_ear
 from lab.certify.fragments import fragments
+from lab.certify.path import while_passing
 from lab.certify.seen import Idle, Refreshed, Seen
 from lab.certify.subject import Subject, guests
 from lab.realise.growth import grow
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _FIRST_PEER_PORT, _PEER_PORTS = 20_000, 40_000  # of observers: two for each router
+_SESSIONS = 128  # of one address, at least, for all probes
 _LISTENED = 1.0  # seconds, at least, that silence is listened to; so no certificate takes less than a seed lasts
 
 
@@ -56,7 +58,27 @@ def measure(lab: Lab, subjects: Sequence[Subject], patience: float, seed: int) -
 
 
 async def probe(bench: Bench, lab: Lab, patience: float) -> Seen:
-    """Everything of one router. `patience`: the most seconds that an idle timer is waited for."""
+    """Everything of one router, as long as packets pass it at all. `patience`: the most seconds of an idle timer."""
+    ends = f"between {bench.subject.inside} and {bench.subject.outside}"
+    if not await bench.wait_for_path():
+        return _unseen(bench, f"no packet passes {ends}")
+    most = (bench.subject.declared or {}).get("sessions")
+    probing = _everything(bench, lab, patience) if most is None or most >= _SESSIONS else _only_caps(bench, most)
+    return await while_passing(bench, probing) or _unseen(bench, f"what passed {ends} ended")
+
+
+def _unseen(bench: Bench, why: str) -> Seen:
+    return Seen(outside_addresses=bench.subject.outside_addresses, failures=(f"all probes: {why}",))
+
+
+async def _only_caps(bench: Bench, most: int) -> Seen:
+    """What more sessions would tell would be of the cap, not of what they ask."""
+    caps = await sampling.caps(bench, most)
+    failure = f"all probes but one: {most} sessions of one host are fewer than the {_SESSIONS} that they take"
+    return Seen(outside_addresses=bench.subject.outside_addresses, caps=caps, failures=(failure,))
+
+
+async def _everything(bench: Bench, lab: Lab, patience: float) -> Seen:
     declared: Mapping[str, Any] = bench.subject.declared or {}
     timers: Mapping[str, float | None] = declared.get("timers", {})
     failures: list[str] = []
@@ -68,7 +90,6 @@ async def probe(bench: Bench, lab: Lab, patience: float) -> Seen:
             failures.append(f"{name}: {error.strerror or error}")
             return None
 
-    await bench.wait_for_path()
     # Ports one after the other, before anything else takes some.
     spread = await sampling.spread(bench)
     near = await sampling.near(bench, spread)
@@ -115,10 +136,10 @@ async def probe(bench: Bench, lab: Lab, patience: float) -> Seen:
         attempt("IPv6", inbound.ipv6(bench)),
         attempt("caps", sampling.caps(bench, most or sampling.MOST_SESSIONS + 1)),
     )
-    (lifetimes, refreshes, unsolicited, unmapped) = await slow
-    (mapping, filtering, conflicts, hairpin, hops) = await quick
-    (mapping_tcp, filtering_tcp, handshake, simultaneous, hairpin_tcp) = await by_tcp
-    (errors, echo, pieces, forwarded, ipv6, caps) = await rest
+    found = await asyncio.gather(slow, quick, by_tcp, rest)
+    (lifetimes, refreshes, unsolicited, unmapped), (mapping, filtering, conflicts, hairpin, hops) = found[:2]
+    (mapping_tcp, filtering_tcp, handshake, simultaneous, hairpin_tcp) = found[2]
+    (errors, echo, pieces, forwarded, ipv6, caps) = found[3]
     same, other, under = conflicts or ((), (), ())
     return Seen(
         outside_addresses=bench.subject.outside_addresses,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 
 from lab.certify.bench import CAP_ADDRESSES, SAMPLE_ADDRESS, Bench, Side
@@ -55,12 +57,22 @@ async def neighbour(bench: Bench, found: Sample) -> Sample:
 
 
 async def caps(bench: Bench, most: int) -> tuple[Sample, ...]:
-    """More sessions of inside addresses than one may have; none of addresses that have sessions of other probes."""
+    """More sessions of inside addresses than one may have; none of addresses that have sessions of other probes.
+
+    Nothing where the first would have ended before the last was tried.
+    """
     if most > MOST_SESSIONS:
         return ()
     ports = range(FIRST_OF_CAP, FIRST_OF_CAP + most + _MORE_THAN_CAP)
     own = [bench.address(role) for role in CAP_ADDRESSES if bench.has_own(role)]
-    return tuple([await _burst(bench, bench.first, address, ports) for address in own])
+    lifetime = (bench.subject.declared or {}).get("timers", {}).get("udp", math.inf)
+    found = []
+    for address in own:
+        began = time.monotonic()
+        sample = await _burst(bench, bench.first, address, ports)
+        if time.monotonic() - began < lifetime:
+            found.append(sample)
+    return tuple(found)
 
 
 async def _burst(bench: Bench, side: Side, address: str, ports: Sequence[int]) -> Sample:
@@ -73,7 +85,7 @@ async def _burst(bench: Bench, side: Side, address: str, ports: Sequence[int]) -
             part = missing[start : start + _AT_ONCE]
             for port in part:
                 side.say(datagram((address, port), peer, payloads[port]))
-            await ear.hear(holds(payloads[part[-1]]), _PAUSE)
+            await ear.hear(holds(payloads[part[-1]]), _PAUSE + bench.round_trip)
         heard = {each.data: each.source for each in ear.heard}
         missing = [port for port in missing if payloads[port] not in heard]
         if not missing:

@@ -50,7 +50,7 @@ def overview(certificates: list[Certificate], style: Style) -> str:
 
 
 def _declared_or_not(certificate: Certificate) -> str:
-    if not certificate.is_as_declared:
+    if certificate.count(Verdict.DIFFERS):
         return "differs"
     return "holds" if certificate.count(Verdict.HOLDS) else "unmeasured"
 

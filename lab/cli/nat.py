@@ -31,7 +31,7 @@ def run(words: list[str]) -> int:
         "--json: lab, patience, seconds, certificates (each: router, inside, outside, engine, preset, as_declared,\n"
         "unmet, failures, rows (each: topic, declared, measured, verdict, requirement, is_met, why)). Verdicts:\n"
         "holds, differs, not measured, seen (nothing declared).\n"
-        "Exit code 0 if all that was measured is as declared, 1 if anything differs.",
+        "Exit code 0 if all that was measured is as declared, 1 if anything differs or nothing passes that could tell.",
         example="lab nat home-router --patience 10s",
     )
     parser.add_lab()

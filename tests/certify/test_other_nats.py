@@ -87,13 +87,13 @@ RULES = {
         type filter hook forward priority filter; policy accept;
         icmp type { destination-unreachable, time-exceeded } drop
         icmp type echo-reply drop
-        oifname "internet" ct state new add @sessions { ip saddr ct count over 60 } drop
+        oifname "internet" ct state new add @sessions { ip saddr ct count over 160 } drop
     }
     chain early { type filter hook prerouting priority -450; ip frag-off & 0x1fff != 0 drop; }
     chain ageing { type filter hook postrouting priority mangle; oifname "internet" ip ttl set 60; }
     """,
 }
-SESSIONS = 60
+SESSIONS = 160
 UNDECLARED: dict[str, Any] = {"hostile": {"sessions": SESSIONS}, "forgetful": {"timers": {"udp": 2.0}}}
 
 
