@@ -13,7 +13,7 @@ from lab.topology.nat_behaviour import Allocation, Dependence, Hairpin, Pooling
 VARIES = "varies"
 _LONGEST_STEP = 4  # ports: with a fixed parity, and while others take some too
 _MOST_STEPS = 0.75  # of all: that so many of 31 random ports follow their predecessor has a probability below 1e-80
-_ENOUGH = 20  # endpoints: 2^-20 is below 1e-6
+ENOUGH = 20  # endpoints: 2^-20 is below 1e-6
 _FEWEST_SHARED = 2  # of 8 pairs; among random ports two are shared with a probability below 1e-6
 _FIRST_UNPRIVILEGED = 1024
 _DEGREES = tuple(Dependence)
@@ -51,7 +51,7 @@ def _admits(seen: FilteringSeen) -> str:
 
 def allocation(spread: Sample, near: Sample | None) -> Allocation | None:
     """How outside ports follow from inside ones; a NAT may keep only those within its range."""
-    if len(spread.pairs) < _ENOUGH:
+    if len(spread.pairs) < ENOUGH:
         return None
     if _is_kept(spread) or (near is not None and len(near.pairs) > 0 and _is_kept(near)):
         return Allocation.PRESERVE
@@ -71,9 +71,9 @@ def port_span(samples: Sequence[Sample | None]) -> tuple[int, int] | None:
 
 
 def keeps_parity(samples: Sequence[Sample | None]) -> bool | None:
-    """Whether even ports stay even and odd ones odd."""
-    pairs = [pair for sample in samples if sample for pair in sample.pairs]
-    if len(pairs) < _ENOUGH:
+    """Whether even ports stay even and odd ones odd: of those that became others, as what is kept says nothing."""
+    pairs = [pair for sample in samples if sample for pair in sample.pairs if pair[0][1] != pair[1][1]]
+    if len(pairs) < ENOUGH:
         return None
     return all(inside[1] % 2 == outside[1] % 2 for inside, outside in pairs)
 
@@ -85,9 +85,11 @@ def keeps_contiguity(spread: Sample) -> bool | None:
     return all(two == (one[0], one[1] + 1) for one, two in pairs) if len(pairs) > 1 else None
 
 
-def keeps_privilege(privileged: Sample) -> bool | None:
-    """Whether ports below 1024 stay below."""
-    return all(o[1] < _FIRST_UNPRIVILEGED for _, o in privileged.pairs) if privileged.pairs else None
+def keeps_privilege(privileged: Sample, spread: Sample) -> bool | None:
+    """Whether ports below 1024 stay below, and the others do not come there."""
+    pairs = [*privileged.pairs, *spread.pairs]
+    same = all((i[1] < _FIRST_UNPRIVILEGED) is (o[1] < _FIRST_UNPRIVILEGED) for i, o in pairs)
+    return same if privileged.pairs and spread.pairs else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +117,15 @@ def fits_block(span: tuple[int, int], first: int, size: int) -> bool:
 
 def pooling(sample: Sample) -> Pooling | None:
     """Whether the endpoints of one inside address got one outside address; asked where there are several."""
-    if len(sample.pairs) < _ENOUGH:
+    if len(sample.pairs) < ENOUGH:
         return None
     return Pooling.PAIRED if len({outside[0] for _, outside in sample.pairs}) == 1 else Pooling.ARBITRARY
 
 
-def is_overloaded(other_peer: Sequence[Conflict]) -> bool | None:
-    """Whether two hosts share an outside endpoint as long as their peers differ."""
+def is_overloaded(same_peer: Sequence[Conflict], other_peer: Sequence[Conflict]) -> bool | None:
+    """Whether two hosts share an outside endpoint, be it as long as their peers differ."""
+    if any(each.first == each.second for each in same_peer if each.first):
+        return True
     met = [each for each in other_peer if each.first and each.second]
     return sum(1 for each in met if each.first == each.second) >= _FEWEST_SHARED if met else None
 

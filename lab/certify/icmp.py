@@ -57,7 +57,12 @@ async def errors(bench: Bench) -> tuple[dict[str, bool], bool | None]:
         kind, code, mtu = KINDS[name]
         by = peer[0] if way == "in" else inside[0]
         message = Packet(by, to, ICMP, packets.error(kind, code, about, mtu))
-        wanted = _is_about(kind, code, *ends)
+        is_about = _is_about(kind, code, *ends)
+        senders = (by,) if way == "in" else bench.subject.outside_addresses  # not an inside address (5508 REQ-5)
+
+        def wanted(packet: Packet) -> bool:
+            return packet.source in senders and is_about(packet)
+
         return await carried(lambda: teller.say(message), hearer.icmp.at((ends[0][0], 0)), wanted, _TRIES) is not None
 
     names = [(name, *each) for name in KINDS for each in tried]

@@ -8,11 +8,12 @@ from contextlib import closing
 from ipaddress import ip_interface
 from typing import TYPE_CHECKING, Any
 
+from lab.certify import classify
 from lab.certify import packet as packets
 from lab.certify.bench import UDP_ADDRESS, Bench
 from lab.certify.ear import carried, frame_ear, holds, token
 from lab.certify.packet import SYN, TCP, Endpoint, Packet, Segment
-from lab.certify.seen import ForwardSeen
+from lab.certify.seen import FilteringSeen, ForwardSeen
 
 if TYPE_CHECKING:
     from lab.realise.lab import Lab
@@ -101,15 +102,14 @@ async def ipv6(bench: Bench) -> dict[str, str]:
         return await carried(send, inside, holds(answers[place]), _TRIES) is not None
 
     answered, other_port, other_address, both = await asyncio.gather(*(arrives(place) for place in range(4)))
-    words["answer"] = "passes" if answered else "nothing passes"
-    is_independent, is_by_address = other_address and both, other_port
-    words["filtering"] = (
-        "endpoint_independent" if is_independent else "address_dependent" if is_by_address else
-        "address_and_port_dependent"
-    )  # fmt: skip
+    if not answered:  # so that silence says nothing of others
+        return words
+    words["filtering"] = classify.filtering([FilteringSeen(answered, other_port, other_address, both)]) or ""
     fresh = bench.udp_socket(bench.first, (near, bench.port()))
     stray = token()
     to = (heard.source[0], fresh.socket.getsockname()[1])
     got = await carried(lambda: ears[3].socket.sendto(stray, to), fresh, holds(stray), _TRIES)
-    words["unsolicited"] = "passes" if got else "nothing passes"
+    answers[0] = token()
+    if got or await arrives(0):
+        words["unsolicited"] = "passes" if got else "nothing passes"
     return words

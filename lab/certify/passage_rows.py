@@ -49,8 +49,8 @@ def _ipv6(declared: Declared, seen: Seen) -> Iterator[Row]:
     if "address" not in words:
         return
     yield _ipv6_address(declared, IPv6Address(words["inside"]), IPv6Address(words["address"]))
-    yield compared("IPv6 filtering", None, words["filtering"], "6092 3.2.3")
-    yield compared("IPv6 that nobody asked for", None, words["unsolicited"], "6092 3.2.3")
+    yield compared("IPv6 filtering", None, words.get("filtering"), "6092 3.2.3")
+    yield compared("IPv6 that nobody asked for", None, words.get("unsolicited"), "6092 3.2.3")
 
 
 def _ipv6_address(declared: Declared, inside: IPv6Address, outside: IPv6Address) -> Row:

@@ -12,6 +12,7 @@ from lab.certify.seen import Sample, Seen
 from lab.topology.nat_behaviour import Allocation, Pooling
 
 _TOO_FEW = "too few mappings were made"
+_NO_CAP = "no inside address is free for it, or sessions end before all are tried"
 _EMPTY = Sample((), 0)
 
 
@@ -22,12 +23,12 @@ def port_rows(declared: Declared, seen: Seen) -> Iterator[Row]:
     word = classify.allocation(spread, seen.near)
     yield compared("port allocation", ports.get("allocation"), word, "", why=_TOO_FEW if word is None else "")
     yield _range(declared, seen)
-    kept = classify.keeps_privilege(seen.privileged or _EMPTY)
-    yield compared("ports below 1024 stay below", None, kept, "4787 REQ-3a", is_met=kept)
+    kept = classify.keeps_privilege(seen.privileged or _EMPTY, spread)
+    yield compared("ports below 1024 stay below, others above", None, kept, "4787 REQ-3a", is_met=kept)
     yield _parity(declared, seen, word)
     follows = classify.keeps_contiguity(spread)
     yield compared("next port stays next", None, follows, why=_TOO_FEW if follows is None else "")
-    yield from _block(declared, spread, seen.neighbour or _EMPTY)
+    yield from _block(declared, spread, seen.neighbour or _EMPTY, word)
     yield _overloading(declared, seen, word)
     yield from _cap(declared, seen)
 
@@ -55,22 +56,14 @@ def _range(declared: Declared, seen: Seen) -> Row:
 
 def _parity(declared: Declared, seen: Seen, word: Allocation | None) -> Row:
     """Kept by no effort of its own where ports are; so ports that cannot be kept, for another has them, decide."""
-    moved = [sample for sample in (seen.neighbour, seen.spread) if sample and _is_moved(sample)]
-    kept = classify.keeps_parity(moved)
+    kept = classify.keeps_parity([seen.neighbour, seen.spread])
+    why = "ports were kept, and with them their parity" if word is Allocation.PRESERVE else _TOO_FEW
     wanted = declared.get("ports", {}).get("parity")
-    if kept is None:
-        kept = classify.keeps_parity([seen.spread])
-        if wanted is not None and word is Allocation.PRESERVE:
-            why = "every port was kept, and with it its parity"
-            return compared("port parity", wanted, None, "4787 REQ-4", why=why)
-    return compared("port parity", wanted, kept, "4787 REQ-4", is_met=kept, why=_why(kept))
+    return compared("port parity", wanted, kept, "4787 REQ-4", is_met=kept, why=why if kept is None else "")
 
 
-def _is_moved(sample: Sample) -> bool:
-    return any(inside[1] != outside[1] for inside, outside in sample.pairs)
-
-
-def _block(declared: Declared, first: Sample, second: Sample) -> Iterator[Row]:
+def _block(declared: Declared, first: Sample, second: Sample, word: Allocation | None) -> Iterator[Row]:
+    """One block each; of random ports some lie in either half, so that a smaller block is seen as well."""
     size = declared.get("port_block")
     found = classify.blocks(first, second)
     if size is None:
@@ -79,13 +72,16 @@ def _block(declared: Declared, first: Sample, second: Sample) -> Iterator[Row]:
         yield compared("port block", size, None, "7422", why=_TOO_FEW)
         return
     start = declared["ports"]["first"]
-    fits = all(classify.fits_block(span, start, size) for span in (found.first, found.second))
+    spans = found.first, found.second
+    fits = all(classify.fits_block(span, start, size) for span in spans)
+    if word is Allocation.RANDOM and len(first.pairs) >= classify.ENOUGH <= len(second.pairs):
+        fits = fits and all(high - low >= size // 2 for low, high in spans)
     text = " and ".join(f"{low}-{high}" for low, high in (found.first, found.second))
     yield compared("port block", size, text, "7422", is_met=fits and found.apart, agrees=fits and found.apart)
 
 
 def _overloading(declared: Declared, seen: Seen, word: Allocation | None) -> Row:
-    shared = classify.is_overloaded(seen.other_peer)
+    shared = classify.is_overloaded(seen.same_peer, seen.other_peer)
     wanted = declared.get("overloading")
     can_be_provoked = word is Allocation.PRESERVE and len(seen.outside_addresses) == 1 and _keeps(seen)
     if shared is False and not can_be_provoked:
@@ -105,7 +101,7 @@ def _cap(declared: Declared, seen: Seen) -> Iterator[Row]:
     if most is None:
         return
     if not seen.caps:
-        why = f"more than {MOST_SESSIONS} are not tried" if most > MOST_SESSIONS else "too few free inside addresses"
+        why = f"more than {MOST_SESSIONS} are not tried" if most > MOST_SESSIONS else _NO_CAP
         yield compared("sessions of one host", most, None, "6888 REQ-4", why=why)
         return
     counts = {len(each.pairs) for each in seen.caps}

@@ -83,7 +83,7 @@ class Timers:
     udp_dns: float | None = None  # to port 53 (REQ-5a); None: as `udp`
     tcp_established: float = 7440.0  # RFC 5382 REQ-5: at least 2 h 4 min
     tcp_transitory: float = 120.0  # opening and closing; RFC 5382 REQ-5: at least 240
-    icmp: float = 30.0  # echo; RFC 5508 REQ-1: at least 60
+    icmp: float = 30.0  # echo; RFC 5508 REQ-2: at least 60
 
 
 _ANY_PORT = Ports()

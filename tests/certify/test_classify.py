@@ -100,9 +100,11 @@ def test_parity_contiguity_and_privilege() -> None:
     odd = sample([(port, port + 1) for port in range(2000, 2032)])
     assert classify.keeps_parity([odd]) is False
     assert classify.keeps_contiguity(odd) is True
-    assert classify.keeps_privilege(sample([(500, 700), (1000, 1023)])) is True
-    assert classify.keeps_privilege(sample([(500, 700), (1000, 1024)])) is False
-    assert classify.keeps_privilege(Sample((), 6)) is None
+    above, below = sample([(5000, 1024)]), sample([(5000, 1023)])
+    assert classify.keeps_privilege(sample([(500, 700), (1000, 1023)]), above) is True
+    assert classify.keeps_privilege(sample([(500, 700), (1000, 1024)]), above) is False
+    assert classify.keeps_privilege(sample([(500, 700)]), below) is False
+    assert classify.keeps_privilege(Sample((), 6), above) is None
 
 
 @pytest.mark.parametrize(
@@ -133,9 +135,10 @@ def test_a_block_begins_where_blocks_begin(span: tuple[int, int], *, fits: bool)
 
 def test_sharing_must_be_seen_twice() -> None:
     shared, apart = Conflict(A, A, answers_apart=True), Conflict(A, B, answers_apart=True)
-    assert classify.is_overloaded([shared, shared, apart]) is True
-    assert classify.is_overloaded([shared, apart, apart]) is False
-    assert classify.is_overloaded([Conflict(A, None, answers_apart=False)]) is None
+    assert classify.is_overloaded([], [shared, shared, apart]) is True
+    assert classify.is_overloaded([apart], [shared, apart, apart]) is False
+    assert classify.is_overloaded([shared, apart], [apart]) is True  # whoever answers cannot tell the hosts apart
+    assert classify.is_overloaded([], [Conflict(A, None, answers_apart=False)]) is None
 
 
 def test_both_work_only_if_the_peer_can_tell_them_apart() -> None:
