@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _FIRST_PEER_PORT, _PEER_PORTS = 20_000, 40_000  # of observers: two for each router
-_SESSIONS = 128  # of one address, at least, for all probes
+_SESSIONS = 96  # of one host, at least, for all probes: the second has about 70
 _LISTENED = 1.0  # seconds, at least, that silence is listened to; so no certificate takes less than a seed lasts
 
 
