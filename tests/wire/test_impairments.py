@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.wire.crossing import HEADER_LEN, cross, numbered_frame
+from tests.wire.crossing import ETH_P_TEST, HEADER_LEN, cross, numbered_frame
 from tests.wire.master import Impairment, Master, ServedWire, attach, served_wire
 from tests.wire.wire_bench import ADDRESSES, DEADLINE_S, Namespace, wait_until
 
@@ -215,6 +215,22 @@ def test_the_queue_before_the_line_has_its_length_and_drops_the_rest(wire: Serve
     assert [arrival.number for arrival in arrived[:8]] == list(range(8))
     assert counted["dropped_queue"] >= 100 - len(arrived)
     assert max(arrival.delay_s for arrival in arrived) < 0.1
+
+
+def test_what_waits_for_a_slow_line_goes_on_at_the_new_rate(wire: ServedWire) -> None:
+    wire.impair({"rate_bps": 1, "delay_ns": 1_000_000})
+    with wire.a.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+        sender.bind(("tap-a", ETH_P_TEST))
+        for number in range(3):
+            sender.send(numbered_frame(number, 1000))
+
+    def queued() -> int:
+        return int(wire.master.counters()["a_to_b"]["queued_frames"])
+
+    wait_until(lambda: queued() >= 3, "three frames in the queue")
+    wire.impair({"rate_bps": 1_000_000, "delay_ns": 1_000_000})
+    wait_until(lambda: queued() == 0, "the queue to be empty")
+    assert len(cross(wire, 5)) == 5
 
 
 def test_segments_are_cut_while_single_frames_matter_and_whole_again_after(wire: ServedWire) -> None:

@@ -7,13 +7,14 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::mem;
 
 use crate::buffers::{Buffer, Buffers};
 use crate::chance::Stream;
 use crate::counters::{Counters, Delivery, Reading};
 use crate::delays::Delays;
 use crate::frame::{self, Frame};
-use crate::impairment::{Impairment, Loss};
+use crate::impairment::{Impairment, Loss, Rate};
 use crate::line::Line;
 
 #[cfg(test)]
@@ -70,6 +71,8 @@ struct Waiting {
     departure_ns: u64,
     sequence: u64,
     arrival_ns: u64,
+    /// When the line has sent it.
+    sent_ns: u64,
     buffer: Buffer,
 }
 
@@ -113,11 +116,12 @@ impl Direction {
         }
     }
 
-    /// What it does to frames that come from now on; those within keep their departure.
-    pub fn change(&mut self, impairment: Impairment) {
+    /// What it does to frames that come from now on. Those within keep their departure, but for those that the line has
+    /// not sent: it sends them at its new rate.
+    pub fn change(&mut self, now_ns: u64, impairment: Impairment) {
         let impairment = impairment.simplest();
         if impairment.rate != self.impairment.rate {
-            self.line.change();
+            self.send_anew(now_ns, impairment.rate);
         }
         if !matches!(impairment.loss, Loss::GilbertElliott(_)) {
             self.is_bad = false;
@@ -249,7 +253,33 @@ impl Direction {
         let departure_ns = self.departure_ns(sent_ns, number);
         self.sequence += 1;
         self.queued_bytes += occupied;
-        self.queue.push(Reverse(Waiting { departure_ns, sequence: self.sequence, arrival_ns: now_ns, buffer }));
+        let sequence = self.sequence;
+        self.queue.push(Reverse(Waiting { departure_ns, sequence, arrival_ns: now_ns, sent_ns, buffer }));
+    }
+
+    /// The line is another: what it has not sent by now keeps its order and its delay. The frame that is being sent is
+    /// sent no later for it.
+    fn send_anew(&mut self, now_ns: u64, rate: Option<Rate>) {
+        self.line = Line::default();
+        let mut frames: Vec<Waiting> = mem::take(&mut self.queue).into_iter().map(|Reverse(frame)| frame).collect();
+        frames.sort_unstable_by_key(|frame| frame.sequence);
+        let keeps_order = self.impairment.reorder == 0.0;
+        let (mut in_sending, mut latest_ns) = (true, 0);
+        for frame in &mut frames {
+            if frame.sent_ns > now_ns {
+                let delay_ns = frame.departure_ns.saturating_sub(frame.sent_ns);
+                let at_latest_ns = if mem::take(&mut in_sending) { frame.sent_ns } else { u64::MAX };
+                let bytes = Frame::new(&frame.buffer).map_or(0, Frame::wire_len) as u64;
+                frame.sent_ns = rate.map_or(now_ns, |rate| self.line.put(now_ns, bytes, rate, at_latest_ns));
+                frame.departure_ns = frame.sent_ns.saturating_add(delay_ns);
+                if keeps_order {
+                    frame.departure_ns = frame.departure_ns.max(latest_ns);
+                }
+            }
+            latest_ns = latest_ns.max(frame.departure_ns);
+        }
+        self.latest_departure_ns = latest_ns;
+        self.queue = frames.into_iter().map(Reverse).collect();
     }
 
     /// When the line has sent the frame; None if its queue is full.

@@ -143,7 +143,10 @@ impl Exchange {
         match self.wires.get_mut(&number) {
             Some(State::Carrying(wire)) => {
                 let values = to(wire.impairments());
-                wire.change(values).map_err(|error| format!("wire {name}: {error}"))
+                let changed = wire.change((self.bench.clock)(), values);
+                // Frames may leave sooner than was noted.
+                [Way::AToB, Way::BToA].into_iter().for_each(|way| self.note(key(number, way)));
+                changed.map_err(|error| format!("wire {name}: {error}"))
             }
             Some(State::Ended { why, .. }) => Err(format!("wire {name} has ended: {why}; attach it anew")),
             None => Err(self.no_wire(name)),

@@ -24,20 +24,23 @@ impl Line {
         if self.waiting_bytes + bytes > rate.queue_bytes {
             return None;
         }
+        Some(self.put(now_ns, bytes, rate, u64::MAX))
+    }
+
+    /// The same for a frame that has its place already, and is sent at `latest_ns` at the latest.
+    pub(crate) fn put(&mut self, now_ns: u64, bytes: u64, rate: Rate, latest_ns: u64) -> u64 {
         if self.free_at_ns <= now_ns {
             (self.free_at_ns, self.remainder) = (now_ns, 0);
         }
         let parts = bytes * 8 * NS_PER_SECOND + self.remainder;
         self.remainder = parts % rate.bits_per_second;
-        self.free_at_ns += parts / rate.bits_per_second;
+        self.free_at_ns = self.free_at_ns.saturating_add(parts / rate.bits_per_second);
+        if self.free_at_ns > latest_ns {
+            (self.free_at_ns, self.remainder) = (latest_ns, 0);
+        }
         self.waiting.push_back((self.free_at_ns, bytes));
         self.waiting_bytes += bytes;
-        Some(self.free_at_ns)
-    }
-
-    /// The rate is another from here on: frames in the queue keep their times, and the next one starts after them.
-    pub(crate) fn change(&mut self) {
-        self.remainder = 0;
+        self.free_at_ns
     }
 
     fn forget_sent(&mut self, now_ns: u64) {

@@ -72,16 +72,16 @@ impl Wire {
         })
     }
 
-    /// Frames that come from now on meet the new values. On an error both directions are as before.
-    pub(crate) fn change(&mut self, to: Impairments) -> Result<(), TapError> {
+    /// Frames that come from `now_ns` on meet the new values. On an error both directions are as before.
+    pub(crate) fn change(&mut self, now_ns: u64, to: Impairments) -> Result<(), TapError> {
         let before = self.a.offloads();
         self.a.allow_offloads(to.a_to_b.offloads())?;
         if let Err(error) = self.b.allow_offloads(to.b_to_a.offloads()) {
             self.a.allow_offloads(before)?;
             return Err(error);
         }
-        self.a_to_b.change(to.a_to_b);
-        self.b_to_a.change(to.b_to_a);
+        self.a_to_b.change(now_ns, to.a_to_b);
+        self.b_to_a.change(now_ns, to.b_to_a);
         Ok(())
     }
 

@@ -74,7 +74,7 @@ fn play(case: u64, impairment: Impairment, change: Option<Impairment>) -> Played
     let (mut left, mut lengths, mut now_ns) = (Vec::new(), Vec::new(), 0);
     for number in 0..FRAMES {
         if let Some(change) = change.filter(|_| number == FRAMES / 2) {
-            direction.change(change);
+            direction.change(now_ns, change);
         }
         now_ns += dice.below(2000);
         drain(&mut direction, now_ns, &mut buffers, &mut left);
@@ -204,13 +204,45 @@ fn a_change_rules_what_comes_and_leaves_alone_what_has_come() {
         assert!(direction.arrive(number, Frame::new(&bytes).unwrap(), &mut buffers).is_none());
     };
     send(&mut direction, 0);
-    direction.change(delayed(1000));
+    direction.change(0, delayed(1000));
     send(&mut direction, 1);
-    direction.change(delayed(10));
+    direction.change(1, delayed(10));
     send(&mut direction, 2);
     drain(&mut direction, u64::MAX, &mut Buffers::default(), &mut left);
     let seen: Vec<(u64, u64)> = left.iter().map(|(at_ns, bytes)| (number_of(bytes), *at_ns)).collect();
     assert_eq!(seen, [(0, 100), (1, 1001), (2, 1001)]);
+}
+
+/// Three frames at a moment, the rate changed at another, and a frame that comes then: when each leaves.
+fn left_around_a_change_of_rate(before: u64, after: Option<u64>, at_ns: u64) -> Vec<(u64, u64)> {
+    let (mut buffers, mut left) = (Buffers::default(), Vec::new());
+    let line = |bits_per_second| Rate { bits_per_second, queue_bytes: 10_000 };
+    let values = |rate: Option<u64>| Impairment { delay_ns: 5000, rate: rate.map(line), ..Impairment::default() };
+    let mut direction = Direction::new(1, Way::AToB, values(Some(before)));
+    for (number, now_ns) in [(0, 0), (1, 0), (2, 0), (3, at_ns)] {
+        if number == 3 {
+            drain(&mut direction, now_ns, &mut buffers, &mut left);
+            direction.change(now_ns, values(after));
+        }
+        let bytes = numbered(number, 125);
+        assert!(direction.arrive(now_ns, Frame::new(&bytes).unwrap(), &mut buffers).is_none());
+    }
+    drain(&mut direction, u64::MAX, &mut buffers, &mut left);
+    assert_eq!(direction.queued_bytes, 0);
+    left.iter().map(|(at_ns, bytes)| (number_of(bytes), *at_ns)).collect()
+}
+
+#[test]
+fn what_waits_for_the_line_is_sent_at_its_new_rate() {
+    const MS: u64 = 1_000_000;
+    const NOW: u64 = 1000 * MS;
+    let faster = left_around_a_change_of_rate(1, Some(1_000_000), NOW);
+    assert_eq!(faster, [1, 2, 3, 4].map(|nth| (nth - 1, NOW + nth * MS + 5000)));
+    let endless = left_around_a_change_of_rate(1, None, NOW);
+    assert_eq!(endless, [0, 1, 2, 3].map(|number| (number, NOW + 5000)));
+    // The first has left, the second is being sent and is sent as it began.
+    let slower = left_around_a_change_of_rate(1_000_000, Some(1000), MS + MS / 2);
+    assert_eq!(slower, [(0, MS), (1, 2 * MS), (2, 1002 * MS), (3, 2002 * MS)].map(|(number, at)| (number, at + 5000)));
 }
 
 #[test]
