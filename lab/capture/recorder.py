@@ -20,6 +20,7 @@ from lab.capture.ring import RETIRE, Ring, Seen
 _HOLD = 5 * RETIRE  # seconds that a frame is held back for frames of other interfaces that came before it
 _DRAIN = 3 * RETIRE  # seconds after which the kernel has surely handed over what had arrived
 _LOOK = 0.005  # seconds between two looks while draining
+_LOOK_AGAIN = 0.2  # seconds between two looks whether an interface that went down is gone: that is not told
 
 # epb_flags by sockaddr_ll.sll_pkttype: to us, broadcast, multicast, to another host, outgoing (packet(7)).
 _FLAGS = {
@@ -95,17 +96,21 @@ class Recorder:
         watched = {channel.ring.socket.fileno(): channel for channel in self.channels}
         for descriptor in watched:
             poll.register(descriptor, select.POLLIN)
+        fallen: set[int] = set()
         deadline = time.monotonic() + self._bounds.seconds if self._bounds.seconds else None
         ending = None
         while ending is None:
-            for descriptor, event in poll.poll(self._pause(deadline)):
+            for descriptor, event in poll.poll(self._pause(deadline, looks_again=bool(fallen))):
                 if descriptor == stop:
                     ending = Ending.ASKED
                 elif descriptor == reader:
                     raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
-                elif event & select.POLLERR and watched[descriptor].ring.is_gone():
-                    poll.unregister(descriptor)
-                    del watched[descriptor]
+                elif event & select.POLLERR:
+                    fallen.add(descriptor)
+            for descriptor in [each for each in fallen if watched[each].ring.is_gone()]:
+                poll.unregister(descriptor)
+                fallen.remove(descriptor)
+                del watched[descriptor]
             if ending is None and deadline is not None and time.monotonic() >= deadline:
                 ending = Ending.TIME
             if not watched:
@@ -119,9 +124,10 @@ class Recorder:
         progress(self._written, self._bytes)
         return ending
 
-    def _pause(self, deadline: float | None) -> float | None:
+    def _pause(self, deadline: float | None, *, looks_again: bool) -> float | None:
         """Milliseconds to wait at most."""
         left = [_HOLD] if self._pending else []
+        left += [_LOOK_AGAIN] if looks_again else []
         left += [max(0.0, deadline - time.monotonic())] if deadline is not None else []
         return min(left) * 1000 if left else None
 

@@ -102,7 +102,10 @@ class Ring:
         return not status & _USER and count == 0
 
     def is_gone(self) -> bool:
-        """Whether the interface exists no more, after the socket has reported an error; clears the error."""
+        """Whether the interface exists no more, once the socket has reported an error; clears the error.
+
+        The kernel reports that an interface goes down, as it does before its end, and says no more of the end itself.
+        """
         self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         name: str = self.socket.getsockname()[0]
         return not name

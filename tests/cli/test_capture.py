@@ -156,6 +156,24 @@ def test_when_the_lab_ends_so_does_the_capture(lab: Any, up: Callable[..., str],
     types(file)
 
 
+def test_an_interface_that_goes_down_first_and_then_away_is_gone(
+    lab: Any, name: str, labelled: Lab, tmp_path: Path
+) -> None:
+    def link(words: str) -> None:
+        labelled["a"].run(["ip", "link", *words.split()], check=True)
+
+    link("add t0 type veth peer name t1")
+    link("set t0 up")
+    with lab.start("capture", "--lab", name, "a:t0", "-w", tmp_path / "a") as process:
+        begun(tmp_path / "a")
+        link("set t0 down")
+        link("set t0 up")
+        link("set t0 down")
+        link("delete t0")
+        _, complaints = process.communicate(timeout=20)
+    assert (process.returncode, complaints) == (0, "lab: note: the interfaces are gone; the lab has ended?\n")
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
