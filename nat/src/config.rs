@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -14,8 +15,8 @@ use crate::settings::{
 
 /// The longest name of an interface, in bytes (IFNAMSIZ less its final zero).
 const LONGEST_NAME: usize = 15;
-/// The longest timer, in seconds: a year.
-const LONGEST_TIMER: f64 = 31_536_000.0;
+/// What a timer may be, in seconds: with less, what was sent is forgotten before its answer can come; a year at most.
+const TIMERS: RangeInclusive<f64> = 0.001..=31_536_000.0;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -280,8 +281,8 @@ impl PortsFile {
 impl TimersFile {
     fn as_meant(&self, faults: &mut Faults) -> Timers {
         let mut timer = |name: &str, seconds: f64| {
-            let is_allowed = seconds > 0.0 && seconds <= LONGEST_TIMER;
-            let rule = "it is a number of seconds above 0, at most 31536000 (a year)";
+            let is_allowed = TIMERS.contains(&seconds);
+            let rule = "it is a number of seconds from 0.001 to 31536000 (a year)";
             faults.unless(is_allowed, &format!("timers.{name}"), seconds, rule);
             Duration::try_from_secs_f64(seconds).unwrap_or_default()
         };
@@ -362,6 +363,7 @@ mod tests {
             (r#""block_size": 100, "pooling": "arbitrary""#, "so it is paired"),
             (r#""sessions_per_subscriber": 0"#, "sessions_per_subscriber: 0"),
             (r#""timers": {"udp": 0}"#, "timers.udp: 0"),
+            (r#""timers": {"udp": 1e-10}"#, "timers.udp: 0.0000000001"),
             (r#""timers": {"icmp": -1}"#, "timers.icmp: -1"),
             (r#""timers": {"udp_dns": 1e99}"#, "timers.udp_dns"),
             (r#""forwards": [{"protocol": "tcp", "port": 0, "to": "10.0.0.1"}]"#, "forwards[0]: port 0"),
