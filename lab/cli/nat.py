@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lab.cli.live_line import LiveLine
@@ -14,6 +16,7 @@ from lab.errors import ExitCode
 
 if TYPE_CHECKING:
     from lab.certify.certificate import Certificate
+    from lab.realise.lab import Lab
 
 LONGEST_PATIENCE = 600.0  # seconds
 
@@ -50,7 +53,7 @@ def run(words: list[str]) -> int:
     lab = Lab(chosen(options.lab))
     began = time.monotonic()
     try:
-        with LiveLine(silent=options.json or options.markdown) as line:
+        with _answers_of_a_running(lab), LiveLine(silent=options.json or options.markdown) as line:
             total = len(options.routers) or sum(1 for node in lab.facts["nodes"] if node["nat"])
             line.show("routers certified", 0, total, "idle mappings to end")
             found = certify_nat(lab, options.routers, patience=patience)
@@ -67,6 +70,17 @@ def run(words: list[str]) -> int:
     else:
         print(_text(found, seconds, in_full=bool(options.routers)))
     return ExitCode.OK if all(each.is_as_declared for each in found) else ExitCode.FAILED
+
+
+@contextlib.contextmanager
+def _answers_of_a_running(lab: Lab) -> Iterator[None]:
+    """If the lab has ended meanwhile, that is the error: what was measured of it, or failed, tells nothing."""
+    try:
+        yield
+    except OSError:
+        lab.refresh()
+        raise
+    lab.refresh()
 
 
 def _patience(parser: Parser, text: str) -> float:

@@ -62,6 +62,7 @@ def run(words: list[str]) -> int:
             progress=lambda done, total: line.show("asked", done, total, ""),
         )
     seconds = time.monotonic() - began
+    lab.refresh()  # the silence of a lab that has ended meanwhile tells nothing
     lab.close()
     if options.json:
         print(json.dumps(_plain(measured, seconds), indent=2))

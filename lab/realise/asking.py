@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from lab import errors
 from lab.errors import RealiseError
@@ -14,16 +15,26 @@ from lab.realise.message import Message, receive, send
 
 _numbers = itertools.count()
 _LONGEST_PAUSE = 0.05  # seconds between two looks
+_ENDED = "the lab has ended"
 
 
 def ask(channel: socket.socket, message: Message, descriptors: tuple[int, ...] = ()) -> tuple[Message, list[int]]:
     """One request and its answer over a connection.
 
     Requests are numbered: one that was interrupted while it waited leaves its answer behind, which is not the next's.
+
+    Raises:
+        LabError, OSError: as the lab answers.
+        RealiseError: the lab has ended.
     """
     number = next(_numbers)
-    send(channel, message | {"number": number}, descriptors)
-    while (received := receive(channel)) is not None:
+    with _end_told():
+        send(channel, message | {"number": number}, descriptors)
+    while True:
+        with _end_told():
+            received = receive(channel)
+        if received is None:
+            raise RealiseError(_ENDED)
         answer, answered = received
         if answer.pop("number", None) != number:
             for descriptor in answered:
@@ -32,7 +43,15 @@ def ask(channel: socket.socket, message: Message, descriptors: tuple[int, ...] =
             raise _error(answer)
         else:
             return answer, answered
-    raise RealiseError("the lab has ended")
+
+
+@contextlib.contextmanager
+def _end_told() -> Iterator[None]:
+    """Whatever the kernel calls it, nobody is at the other end any more."""
+    try:
+        yield
+    except (BrokenPipeError, ConnectionResetError) as error:
+        raise RealiseError(_ENDED) from error
 
 
 def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:

@@ -170,6 +170,18 @@ def test_a_lab_that_is_not_up_is_named_with_those_that_are(up: Callable[..., Lab
 
 @pytest.mark.essential
 @pytest.mark.single_id
+def test_whoever_asks_a_lab_that_has_ended_is_told_so(up: Callable[..., Lab]) -> None:
+    lab = up(marked("1000"))
+    other = Lab(lab.name)
+    lab.down()
+    for _ in range(2):  # at first there is an end to read, then nobody to send to
+        with pytest.raises(RealiseError, match="the lab has ended"):
+            other.ask({"ask": "inspect"})
+    other.close()
+
+
+@pytest.mark.essential
+@pytest.mark.single_id
 def test_a_faulty_topology_starts_nothing(up: Callable[..., Lab], name: str) -> None:
     with pytest.raises(TopologyError, match="nodes"):
         up("nodes: {a: {links: {nowhere: auto}}}", name=name)
