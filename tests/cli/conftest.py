@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import pytest
@@ -17,6 +18,17 @@ NUMBERS = itertools.count(1)
 
 Result = subprocess.CompletedProcess[str]
 Up = Callable[..., str]
+
+
+class Started(subprocess.Popen[str]):
+    """A command that runs beside a test, and ends with it if that fails."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, value, traceback)
 
 
 class LabCommand:
@@ -30,9 +42,9 @@ class LabCommand:
         ignored = {"HOMELAB_LAB", "HOMELAB_LAB_DEBUG", "NO_COLOR", "COLUMNS"}
         return {name: value for name, value in os.environ.items() if name not in ignored} | more
 
-    def start(self, *words: str | Path, env: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
+    def start(self, *words: str | Path, env: dict[str, str] | None = None, **options: Any) -> Started:
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(self.argv(*words), env=self.environment(**env or {}), **(streams | options))
+        return Started(self.argv(*words), env=self.environment(**env or {}), **(streams | options))
 
     def __call__(
         self,
