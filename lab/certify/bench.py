@@ -15,12 +15,14 @@ from lab.certify import packet as packets
 from lab.certify.ear import Ear, Heard, PacketEar, carried, holds, token, udp_ear
 from lab.certify.packet import ICMP, TCP, UDP, Endpoint, Packet
 from lab.certify.subject import Guests, Subject
+from lab.topology.nat_behaviour import LAST_PORT
 
 if TYPE_CHECKING:
     from lab.realise.node import Node
 
 _FIRST_PORT, _FIRST_PORTS = 31_000, 30_000  # inside: where the ports of one measurement may begin
 _PATIENT_TRIES = 3  # of 1.5 s each
+PORTS = 512  # of the outside, more than all probes take, but for those that count sessions
 RESOLVER, RESOLVER_PORT = 4, 53
 UDP_ADDRESS, SAMPLE_ADDRESS, IDLE_ADDRESS, TCP_ADDRESS, ICMP_ADDRESS, *CAP_ADDRESSES = range(7)
 
@@ -119,6 +121,13 @@ class Bench:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    @property
+    def room(self) -> int:
+        """How many outside ports there are, as far as that is declared."""
+        ports = (self.subject.declared or {}).get("ports", {})
+        each: int = ports.get("last", LAST_PORT) - ports.get("first", 1) + 1
+        return each * len(self.subject.outside_addresses)
 
     def address(self, role: int) -> str:
         """The inside address for a kind of probe; where there are few, kinds share one."""

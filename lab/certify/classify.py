@@ -14,6 +14,7 @@ VARIES = "varies"
 _LONGEST_STEP = 4  # ports: with a fixed parity, and while others take some too
 _MOST_STEPS = 0.75  # of all: that so many of 31 random ports follow their predecessor has a probability below 1e-80
 ENOUGH = 20  # endpoints: 2^-20 is below 1e-6
+_ENOUGH_NEAR = 4  # endpoints within a range that was seen: no chance keeps the ports of four
 _FEWEST_SHARED = 2  # of 8 pairs; among random ports two are shared with a probability below 1e-6
 _FIRST_UNPRIVILEGED = 1024
 _DEGREES = tuple(Dependence)
@@ -53,7 +54,11 @@ def allocation(spread: Sample, near: Sample | None) -> Allocation | None:
     """How outside ports follow from inside ones; a NAT may keep only those within its range."""
     if len(spread.pairs) < ENOUGH:
         return None
-    if _is_kept(spread) or (near is not None and len(near.pairs) > 0 and _is_kept(near)):
+    if _is_kept(spread):
+        return Allocation.PRESERVE
+    if near is None or len(near.pairs) < _ENOUGH_NEAR:  # so it may be one that keeps ports within its range
+        return None
+    if _is_kept(near):
         return Allocation.PRESERVE
     steps = [after[1][1] - before[1][1] for before, after in pairwise(spread.pairs)]
     followers = sum(1 for step in steps if 0 < step <= _LONGEST_STEP)

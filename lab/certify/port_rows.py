@@ -12,7 +12,7 @@ from lab.certify.seen import Sample, Seen
 from lab.topology.nat_behaviour import Allocation, Pooling
 
 _TOO_FEW = "too few mappings were made"
-_NO_CAP = "no inside address is free for it, or sessions end before all are tried"
+_NO_CAP = "no inside address or too few outside ports are free for it, or sessions end before all are tried"
 _EMPTY = Sample((), 0)
 
 
@@ -104,6 +104,7 @@ def _cap(declared: Declared, seen: Seen) -> Iterator[Row]:
         why = f"more than {MOST_SESSIONS} are not tried" if most > MOST_SESSIONS else _NO_CAP
         yield compared("sessions of one host", most, None, "6888 REQ-4", why=why)
         return
+    most = min(most, declared.get("port_block") or most)  # those that are counted are of UDP alone
     counts = {len(each.pairs) for each in seen.caps}
     got = max(counts)
     if got < most and most in (reached := [_place_of_last(each) for each in seen.caps]):

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lab.certify import endpoints, icmp, idle, inbound, sampling, tcp
-from lab.certify.bench import RESOLVER_PORT, Bench, Side
+from lab.certify.bench import PORTS, RESOLVER_PORT, Bench, Side
 from lab.certify.ear import Ear, Heard, udp_ear
 from lab.certify.fragments import fragments
 from lab.certify.path import while_passing
@@ -62,8 +62,11 @@ async def probe(bench: Bench, lab: Lab, patience: float) -> Seen:
     ends = f"between {bench.subject.inside} and {bench.subject.outside}"
     if not await bench.wait_for_path():
         return _unseen(bench, f"no packet passes {ends}")
-    most = (bench.subject.declared or {}).get("sessions")
-    probing = _everything(bench, lab, patience) if most is None or most >= _SESSIONS else _only_caps(bench, most)
+    declared = bench.subject.declared or {}
+    if bench.room < PORTS:
+        return _unseen(bench, f"{bench.room} outside ports are fewer than the {PORTS} that they take")
+    most = min((each for key in ("sessions", "port_block") if (each := declared.get(key))), default=_SESSIONS)
+    probing = _everything(bench, lab, patience) if most >= _SESSIONS else _only_caps(bench, most)
     return await while_passing(bench, probing) or _unseen(bench, f"what passed {ends} ended")
 
 
@@ -73,8 +76,8 @@ def _unseen(bench: Bench, why: str) -> Seen:
 
 async def _only_caps(bench: Bench, most: int) -> Seen:
     """What more sessions would tell would be of the cap, not of what they ask."""
-    caps = await sampling.caps(bench, most)
-    failure = f"all probes but one: {most} sessions of one host are fewer than the {_SESSIONS} that they take"
+    caps = await sampling.caps(bench, (bench.subject.declared or {}).get("sessions") or sampling.MOST_SESSIONS + 1)
+    failure = f"all probes but one: {most} sessions or ports of one host are fewer than the {_SESSIONS} that they take"
     return Seen(outside_addresses=bench.subject.outside_addresses, caps=caps, failures=(failure,))
 
 

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 
-from lab.certify.bench import CAP_ADDRESSES, SAMPLE_ADDRESS, Bench, Side
+from lab.certify.bench import CAP_ADDRESSES, PORTS, SAMPLE_ADDRESS, Bench, Side
 from lab.certify.ear import holds, token
 from lab.certify.packet import Endpoint, datagram
 from lab.certify.seen import Sample
@@ -34,11 +34,12 @@ async def spread(bench: Bench) -> Sample:
 async def near(bench: Bench, found: Sample) -> Sample | None:
     """Inside ports between those that `spread` became: a NAT that keeps ports within its range keeps these."""
     outsides = sorted(outside[1] for _, outside in found.pairs)
-    if not outsides or outsides[0] < _FIRST_UNPRIVILEGED:
+    if not outsides:
         return None
     used = {inside[1] for inside, _ in found.pairs} | set(outsides)
-    last = max(outsides[-1], min(outsides[0] + 2 * SAMPLE, _LAST_PORT))  # where ports follow each other there is more
-    free = [port for port in range(outsides[0], last + 1) if port not in used]
+    first = max(outsides[0], _FIRST_UNPRIVILEGED)
+    last = max(outsides[-1], min(first + 2 * SAMPLE, _LAST_PORT))  # where ports follow each other there is more
+    free = [port for port in range(first, last + 1) if port not in used]
     if len(free) < _NEAR:
         return None
     ports = bench.chance.sample(free, _NEAR)
@@ -59,11 +60,11 @@ async def neighbour(bench: Bench, found: Sample) -> Sample:
 async def caps(bench: Bench, most: int) -> tuple[Sample, ...]:
     """More sessions of inside addresses than one may have; none of addresses that have sessions of other probes.
 
-    Nothing where the first would have ended before the last was tried.
+    Nothing where the first would have ended before the last was tried, or where they would leave others no ports.
     """
-    if most > MOST_SESSIONS:
-        return ()
     ports = range(FIRST_OF_CAP, FIRST_OF_CAP + most + _MORE_THAN_CAP)
+    if most > MOST_SESSIONS or bench.room < PORTS + len(CAP_ADDRESSES) * len(ports):
+        return ()
     own = [bench.address(role) for role in CAP_ADDRESSES if bench.has_own(role)]
     lifetime = (bench.subject.declared or {}).get("timers", {}).get("udp", math.inf)
     found = []

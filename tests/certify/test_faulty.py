@@ -65,6 +65,12 @@ def topology() -> dict[str, Any]:
         "nat": {"outside": "internet", "preset": "full_cone", "sessions": 5},
     }
     networks["lan-few"] = {"prefixes": ["192.168.99.0/24"]}
+    routers["narrow"] = {
+        "role": "router",
+        "links": {"internet": "auto", "lan-narrow": "auto"},
+        "nat": {"outside": "internet", "preset": "full_cone", "ports": {"range": "40000-40031"}},
+    }
+    networks["lan-narrow"] = {"prefixes": ["192.168.100.0/24"]}
     return {"networks": {"internet": {"prefixes": ["198.51.100.0/24"]}} | networks, "nodes": routers | hosts}
 
 
@@ -97,7 +103,8 @@ def test_what_is_healed_is_as_declared(lab: Lab) -> None:
 
 
 def test_a_cap_that_the_probes_would_meet_is_all_that_is_measured(lab: Lab) -> None:
-    (found,) = certify_nat(lab, ["few"], patience=0.5)
+    found, narrow = certify_nat(lab, ["few", "narrow"], patience=0.5)
+    assert_nothing_is_said(narrow)  # so few ports would fail most probes
     measured = {row.topic: row.verdict for row in found.rows if row.measured is not None}
     assert measured.pop("sessions of one host") is Verdict.HOLDS
     assert set(measured) <= {"outside address", "outside ports"}

@@ -219,13 +219,20 @@ def test_ports_that_were_kept_say_nothing_of_parity() -> None:
     assert row.verdict is Verdict.NOT_MEASURED
 
 
+@pytest.mark.parametrize(("counted", "verdict"), [(64, Verdict.HOLDS), (63, Verdict.DIFFERS), (100, Verdict.DIFFERS)])
+def test_a_host_has_no_more_sessions_than_its_block_has_ports(counted: int, verdict: Verdict) -> None:
+    caps = (Sample(ports("192.168.1.9", range(counted)).pairs, 116),)
+    assert certificate(Seen(caps=caps), port_block=64).row("sessions of one host").verdict is verdict
+
+
 def test_a_block_smaller_than_declared_differs() -> None:
     chance = random.Random(7422)
     mine = ports("192.168.1.9", chance.sample(range(1, 513), 32))
+    near = ports("192.168.1.9", chance.sample(range(1, 513), 16))
     theirs, fewer = (ports("192.168.1.8", chance.sample(range(513, 513 + width), 32)) for width in (512, 256))
     random_ports = {"first": 1, "last": 65535, "allocation": "random", "parity": False}
     verdicts = [
-        certificate(Seen(spread=mine, neighbour=each), ports=random_ports).row("port block").verdict
+        certificate(Seen(spread=mine, near=near, neighbour=each), ports=random_ports).row("port block").verdict
         for each in (theirs, fewer)
     ]
     assert verdicts == [Verdict.HOLDS, Verdict.DIFFERS]
