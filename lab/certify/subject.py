@@ -129,7 +129,7 @@ def guests(facts: Mapping[str, Any], wanted: Iterable[Subject], seed: int) -> tu
         observer = observers[each.outside]
         gateways = [address for address in (each.inside_address, each.inside6) if address]
         first, second = (f"nat.{places[each.router]}.{letter}" for letter in "ab")
-        for name, counts in ((first, (INSIDE_ADDRESSES, 3, 1)), (second, (1,))):
+        for name, counts in ((first, _counts(facts, each)), (second, (1,))):
             steps += _host(facts, name, each.inside, counts, gateways, taken, seed)
         mine, theirs, far = (_addresses(steps, name) for name in (first, second, observer))
         mine6, far6 = (_addresses(steps, name, 6) for name in (first, observer))
@@ -187,6 +187,26 @@ def _highest(facts: Mapping[str, Any], network: str, count: int) -> list[str]:
         for number in range(int(each.broadcast_address), int(each.broadcast_address) - count, -1)
         if ip_address(number) in each
     ]
+
+
+def _counts(facts: Mapping[str, Any], each: Subject) -> list[int]:
+    """How many addresses the first inside host may have, best first: each takes a block of ports, if there are blocks.
+
+    Those of the lab's own hosts are left to them.
+    """
+    counts = [INSIDE_ADDRESSES, 3, 1]
+    size, ports = (each.declared or {}).get("port_block"), (each.declared or {}).get("ports")
+    if not size or not ports:
+        return counts
+    inside = {link["network"] for link in (each.declared or {})["inside"]}
+    links = (link for node in facts["nodes"] if node["name"] != each.router for link in node["interfaces"])
+    held = sum(len(_of(link, 4)) for link in links if link["network"] in inside)
+    blocks = (ports["last"] - ports["first"] + 1) // size * len(each.outside_addresses)
+    fitting = [count for count in counts if held + count + 1 <= blocks]
+    if not fitting:
+        found = f"{held} of {each.router}'s {blocks} blocks of ports are for hosts of the lab"
+        raise UsageError(f"no room for the probes: {found}; they need two")
+    return fitting
 
 
 def _addresses(steps: Iterable[Step], name: str, version: int = 4) -> tuple[str, ...]:

@@ -149,3 +149,30 @@ def test_a_certificate_leaves_nothing_behind_and_can_be_had_again_at_once(module
         assert found.is_as_declared
     with closing(Lab(lab.name)) as again:
         assert set(lab.nodes) == set(again.nodes)
+
+
+def blocks(outside_ports: str) -> str:
+    return f"""
+networks: {{internet: {{prefixes: [198.51.100.0/24]}}, access: {{prefixes: [100.64.0.0/24]}}}}
+nodes:
+  isp:
+    role: router
+    links: {{internet: auto, access: auto}}
+    nat: {{outside: internet, preset: cgnat, port_block: 1000, ports: {{range: {outside_ports}}}}}
+  subscriber: {{links: {{access: auto}}}}
+  server: {{links: {{internet: 198.51.100.9}}}}
+"""
+
+
+def test_the_probes_leave_their_blocks_of_ports_to_the_hosts_of_the_lab(module_up: Callable[..., Lab]) -> None:
+    """Eight addresses would take eight blocks, of which there are four."""
+    lab = module_up(blocks("1001-5000"))
+    (found,) = certify_nat(lab, patience=0.1)
+    assert found.failures == ()
+    assert found.is_as_declared
+    with lab["server"].udp(7000) as server, lab["subscriber"].udp() as client:
+        client.sendto(b"is there a block for me?", ("198.51.100.9", 7000))
+        assert server.recv(100) == b"is there a block for me?"
+    full = module_up(blocks("1001-3000"))
+    with pytest.raises(UsageError, match="1 of isp's 2 blocks of ports are for hosts of the lab; they need two"):
+        certify_nat(full, ["isp"], patience=0.1)
