@@ -12,7 +12,7 @@ from lab.plan.build import FIRST_INTERFACE_INDEX, FIRST_SWITCH_INDEX
 from lab.plan.step import AddAddress, AddRoute, ConnectToSwitch, CreateNode, Step
 
 # Ports of guests are numbered far above those of a lab's own nodes (at most 10,000 copies of each of its nodes).
-_FIRST_GUEST_PORT_INDEX = 1_500_000_000
+FIRST_GUEST_PORT_INDEX = 1_500_000_000
 _DEFAULT_ROUTES = {4: "0.0.0.0/0", 6: "::/0"}
 
 
@@ -43,7 +43,7 @@ def guest(
         raise UsageError(f"no network {network!r} in this lab; it has {', '.join(switches)}")
     place = switches.index(network)
     digest = hashlib.sha256(name.encode()).digest()
-    port_index = _FIRST_GUEST_PORT_INDEX + int.from_bytes(digest[:3], "big")
+    port_index = FIRST_GUEST_PORT_INDEX + int.from_bytes(digest[:3], "big")
     interface = network[:15]
     link = ConnectToSwitch(
         node=name,

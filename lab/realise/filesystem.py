@@ -166,15 +166,18 @@ class Filesystem:
             files: pairs of a path from `add_shared_file` and the path that the node shall see it at.
         """
         _mount_sysfs(read_only=self.protect_kernel)
-        held_files = [(os.open(source, os.O_PATH | os.O_CLOEXEC), target) for source, target in files]
-        # /run last: the lab's own folders lie below it.
-        for folder in reversed(_OWN_FOLDERS):
-            with _held(self.keep, folder) as held:
-                mount(f"{_NODES}/{node}{_flat(folder)}", folder, "", MS_BIND)
-                _show_again(held)
-        for descriptor, target in held_files:
-            mount(f"/proc/self/fd/{descriptor}", _mount_point(target), "", MS_BIND)
-            os.close(descriptor)
+        with contextlib.ExitStack() as stack:
+            held_files = []
+            for source, target in files:
+                held_files.append((os.open(source, os.O_PATH | os.O_CLOEXEC), target))
+                stack.callback(os.close, held_files[-1][0])
+            # /run last: the lab's own folders lie below it.
+            for folder in reversed(_OWN_FOLDERS):
+                with _held(self.keep, folder) as held:
+                    mount(f"{_NODES}/{node}{_flat(folder)}", folder, "", MS_BIND)
+                    _show_again(held)
+            for descriptor, target in held_files:
+                mount(f"/proc/self/fd/{descriptor}", _mount_point(target), "", MS_BIND)
 
     def _mount_terminals(self) -> None:
         options = "newinstance,ptmxmode=0666,mode=620"

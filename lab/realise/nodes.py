@@ -38,6 +38,7 @@ class Nodes:
     sysctls_of_every_node: tuple[tuple[str, str], ...] = ()
     out_of_order: dict[str, str] = field(default_factory=dict)  # node: why no program can be started in it
     switched_off: set[str] = field(default_factory=set)  # nodes without a carrier, whatever their links are
+    guests: set[str] = field(default_factory=set)  # nodes that are there for as long as a client stays
     fabric: Place = field(init=False)
     _requests: dict[str, Requests] = field(default_factory=dict)
 
@@ -75,20 +76,23 @@ class Nodes:
             HostError: the kernel refused a namespace or a mount.
             RealiseError: it refused a setting.
         """
+        opened: list[int] = []
         try:
             setns(self.fabric.mounts, CLONE_NEWNS)
             unshare(CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWNS)
             socket.sethostname(step.node)
             _set(step.node, self.sysctls_of_every_node + step.sysctls)
             self.filesystem.prepare_node(step.node, files)
-            place = Place(step.node, _open("net"), _open("uts"), _open("mnt"))
+            opened.extend(_open(kind) for kind in ("net", "uts", "mnt"))
             channel = Requests(open_channel())
         except OSError as error:
+            for descriptor in opened:
+                os.close(descriptor)
             where = f" ({error.filename})" if error.filename else ""
             mend = _MENDS.get(error.errno or 0, "see `lab doctor`")
             raise HostError(f"node {step.node}: {error.strerror}{where}: {mend}") from error
         channel.turn_on(LOOPBACK_INDEX, f"turn lo on in {step.node}")
-        self.places[step.node] = place
+        self.places[step.node] = Place(step.node, *opened)
         self._requests[step.node] = channel
 
     def return_home(self) -> None:
@@ -139,15 +143,17 @@ class Nodes:
 
     def close_requests(self) -> None:
         """Close every channel to the kernel, with what was gathered and not sent; they open again when needed."""
+        for requests in self._requests.values():
+            requests.close()  # at once: the trace of an error may hold it for long
         self._requests.clear()
 
     def remove(self, node: str) -> None:
-        """Let go of a node's namespaces and files; the kernel ends them with the last process in them."""
-        place = self.place(node)
-        del self.places[node]
-        self._requests.pop(node, None)
+        """Let go of a node's namespaces and files, as far as there are any; with the last process in them they end."""
         self.return_home()
-        for descriptor in (place.network, place.uts, place.mounts):
+        if node in self._requests:
+            self._requests.pop(node).close()
+        place = self.places.pop(node, None)
+        for descriptor in (place.network, place.uts, place.mounts) if place is not None else ():
             os.close(descriptor)
         self.filesystem.remove_node_folders(node)
 

@@ -173,6 +173,10 @@ class Outages:
             UsageError: no such node or service; or, if it has to be `healthy`, the node does not run.
         """
         node, slash, service = target.partition("/")
+        if node in self.nodes.guests:
+            raise UsageError(
+                f"{node} is a guest, here for as long as its client stays; faults are of the lab's own nodes"
+            )
         require(node, list(self.nodes.places), "node")
         if slash:
             require(service, [each.step.service for each in self.services.of_node(node)], f"service of {node}")

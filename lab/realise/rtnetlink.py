@@ -153,6 +153,11 @@ class Requests:
             self._channel.send(packet)
             self._await_answers([(what, well) for _, what, well in chunk])
 
+    def close(self) -> None:
+        """Close the channel; what was gathered and not sent is forgotten."""
+        self._waiting.clear()
+        self._channel.close()
+
     def _link(
         self,
         what: str,
@@ -174,7 +179,9 @@ class Requests:
         self._waiting.append((message, what, well))
 
     def _await_answers(self, steps: list[tuple[str, int]]) -> None:
+        """All of them, also after a refusal: what is left unread would pass for the answers to later requests."""
         missing = len(steps)
+        refusal: RealiseError | None = None
         while missing:
             packet = self._channel.recv(256 * 1024)
             offset = 0
@@ -182,8 +189,10 @@ class Requests:
                 length, kind, flags, sequence, _ = _HEADER.unpack_from(packet, offset)
                 if kind == _ERROR_KIND:
                     missing -= 1
-                    _raise_if_refused(packet[offset : offset + length], flags, *steps[sequence])
+                    refusal = refusal or _refusal(packet[offset : offset + length], flags, *steps[sequence])
                 offset += (length + 3) & ~3
+        if refusal is not None:
+            raise refusal
 
 
 def open_channel() -> socket.socket:
@@ -228,13 +237,13 @@ def _veth(peer: dict[str, Any]) -> tuple[str, Any]:
     return ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", data)]})
 
 
-def _raise_if_refused(answer: bytes, flags: int, step: str, well: int) -> None:
+def _refusal(answer: bytes, flags: int, step: str, well: int) -> RealiseError | None:
     (number,) = struct.unpack_from("=i", answer, _HEADER.size)
     if number in (0, -well):
-        return
+        return None
     reason = os.strerror(-number)
     explanation = _explanation(answer, flags)
-    raise RealiseError(f"{step}: {reason}{f' ({explanation})' if explanation else ''}")
+    return RealiseError(f"{step}: {reason}{f' ({explanation})' if explanation else ''}")
 
 
 def _explanation(answer: bytes, flags: int) -> str:
