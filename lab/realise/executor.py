@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,10 +32,13 @@ from lab.plan.step import (
     Step,
 )
 from lab.realise.nodes import FABRIC, Nodes
-from lab.realise.process import Command, start
+from lab.realise.process import Command, start, wait
 
 Progress = Callable[[str, int, int], None]
 KeyStep = CreateSshKeys | CreateCertificates | CreateMeshKeys
+
+_LONGEST_LOAD = 10.0  # seconds for a ruleset; the whole lab waits for it
+_LOADS_A_SECOND = 10.0  # that the slowest host does
 
 _PHASES: dict[type[Step], str] = {
     ShareFile: "names",
@@ -135,23 +140,29 @@ class Executor:
             self.nodes.requests_of(step.node).turn_on(step.index, step.describe())
 
     def _load_rulesets(self, steps: list[LoadRuleset]) -> None:
-        """Run one program in every node at once; each loads its ruleset wholly or not at all (nft(8), --file)."""
-        running = []
-        for step in steps:
-            text, said = os.memfd_create("ruleset"), os.memfd_create("said")
-            os.write(text, step.text.encode())
-            os.lseek(text, 0, os.SEEK_SET)
-            pid = start(self.nodes.place(step.node), Command(_LOADERS[step.program]), (text, said, said))
-            os.close(text)
-            running.append((step, pid, said))
-        for step, pid, said in running:
-            _, status = os.waitpid(pid, 0)
-            os.lseek(said, 0, os.SEEK_SET)
-            with os.fdopen(said, errors="replace") as file:
-                complaint = file.read()
-            if status:
-                why = complaint.strip() or f"exit status {os.waitstatus_to_exitcode(status)}"
-                raise HostError(f"node {step.node}: {step.program} refused its ruleset: {why}\n{step.text}")
+        """Run one program in every node at once; each loads its ruleset wholly or not at all (nft(8), --file).
+
+        All have ended when this does, also after a failure: whoever takes back what they did must be the last.
+        """
+        running: list[tuple[LoadRuleset, int, int]] = []
+        with contextlib.ExitStack() as stack:
+            deadline = time.monotonic() + _LONGEST_LOAD + len(steps) / _LOADS_A_SECOND
+            try:
+                for step in steps:
+                    text, said = (os.memfd_create(name, os.MFD_CLOEXEC) for name in ("ruleset", "said"))
+                    stack.callback(os.close, text)
+                    stack.callback(os.close, said)
+                    os.write(text, step.text.encode())
+                    os.lseek(text, 0, os.SEEK_SET)
+                    command = Command(_LOADERS[step.program])
+                    running.append((step, start(self.nodes.place(step.node), command, (text, said, said)), said))
+            finally:
+                codes = [wait(pid, deadline - time.monotonic()) for _, pid, _ in running]
+            for (step, _, said), code in zip(running, codes, strict=True):
+                if code != 0:
+                    raise HostError(
+                        f"node {step.node}: {step.program} refused its ruleset: {_why(code, said)}\n{step.text}"
+                    )
 
     def _make_keys(self, steps: list[KeyStep]) -> int | None:
         """Make keys beside the building, in a child, for it takes about as long."""
@@ -176,6 +187,11 @@ class Executor:
         except BaseException as error:  # noqa: BLE001 - a forked child must end here, whatever happened
             Path("/run/keys-failed").write_text(repr(error))
             os._exit(1)
+
+
+def _why(code: int | None, said: int) -> str:
+    complaint = os.pread(said, os.fstat(said).st_size, 0).decode(errors="replace").strip()
+    return complaint or (f"exit status {code}" if code is not None else "it did not end in time")
 
 
 def _await_child(pid: int, what: str) -> None:

@@ -7,10 +7,11 @@ import os
 import signal
 import socket
 import struct
+import time
 
 from lab.errors import HostError, RealiseError
 from lab.realise.place import Place
-from lab.realise.process import Command, start
+from lab.realise.process import Command, start, wait
 
 _NETLINK_NETFILTER = 12
 _DELETE_FLOWS = 1 << 8 | 2  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE; without attributes: every flow
@@ -18,6 +19,8 @@ _REQUEST_AND_ACK = 0x01 | 0x04
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _FAMILY = struct.pack("=BBH", socket.AF_UNSPEC, 0, 0)  # struct nfgenmsg
 _LONGEST_ANSWER = 2.0  # seconds; the whole lab waits for it
+_SOON = 0.001  # seconds
+_LONGEST_TABLE = 64 * 1024 * 1024  # bytes
 _COUNT = "/proc/sys/net/netfilter/nf_conntrack_count"
 
 
@@ -59,9 +62,16 @@ def forget_mappings(place: Place, natbox: int, table: str) -> int:
 
 def _read(path: str) -> bytes:
     with socket.socket(socket.AF_UNIX) as channel:
+        deadline = time.monotonic() + _LONGEST_ANSWER
         channel.settimeout(_LONGEST_ANSWER)
         channel.connect(path)
-        return b"".join(iter(lambda: channel.recv(1 << 16), b""))
+        told = bytearray()
+        while part := channel.recv(1 << 16):
+            told += part
+            if len(told) > _LONGEST_TABLE:
+                raise ValueError(f"more than {_LONGEST_TABLE} bytes")
+            channel.settimeout(max(deadline - time.monotonic(), _SOON))
+        return bytes(told)
 
 
 def destroy_sockets(place: Place) -> None:
@@ -76,7 +86,7 @@ def destroy_sockets(place: Place) -> None:
         return
     finally:
         os.close(nothing)
-    os.waitpid(pid, 0)
+    wait(pid, _LONGEST_ANSWER)
 
 
 def _count(place: Place) -> int:

@@ -15,10 +15,11 @@ from lab.plan.link_name import BOTH
 from lab.plan.step import ConnectToSwitch
 from lab.realise.nodes import Nodes
 from lab.realise.place import Place
-from lab.realise.process import Command, start
+from lab.realise.process import Command, start, wait
 from lab.topology.impairment import UNIMPAIRED
 
 _LONGEST_ANSWER = 64 * 1024  # bytes
+_LONGEST_CHANGE = 2.0  # seconds; the whole lab waits for it
 _HANDLES = (0x11, 0x12)  # in turn, so that the kernel puts a new discipline in place of the old one at once
 
 
@@ -117,9 +118,11 @@ def _tc(place: Place, arguments: list[str]) -> str:
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
         pid = start(place, Command(("tc", *arguments)), (nothing, said, said))
-        _, status = os.waitpid(pid, 0)
+        code = wait(pid, _LONGEST_CHANGE)
         text = os.pread(said, _LONGEST_ANSWER, 0).decode(errors="replace").strip()
-        if status:
+        if code is None:
+            text = f"it was still at it after {_LONGEST_CHANGE:g} s"
+        if code != 0:
             raise RealiseError(f"{place.name}: `tc {' '.join(arguments)}`: {text}")
         return text
     finally:

@@ -6,6 +6,7 @@ import errno
 import os
 import pwd
 import resource
+import select
 import signal
 import sys
 from dataclasses import dataclass
@@ -62,6 +63,32 @@ def start(place: Place, command: Command, stdio: tuple[int, int, int]) -> int:
         os.waitpid(pid, 0)
         raise RealiseError(f"{place.name}: cannot run {command.argv[0]!r}: {text.decode()}")
     return pid
+
+
+def wait(pid: int, seconds: float) -> int | None:
+    """The exit code of a child that somebody waits for, and None if it had to be killed, for it took longer.
+
+    As `subprocess` has them: minus the number of the signal that ended it.
+    """
+    if not _has_ended(pid, seconds):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        return None
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def _has_ended(pid: int, seconds: float) -> bool:
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:  # no descriptor left: then there is no way to wait with an end to it
+        return True
+    try:
+        poll = select.poll()
+        poll.register(handle, select.POLLIN)
+        return bool(poll.poll(max(0.0, seconds) * 1000))
+    finally:
+        os.close(handle)
 
 
 def _become(
