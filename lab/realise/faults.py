@@ -90,11 +90,11 @@ class Faults:
         """Undo one and give the services that start with it; if that fails, it stays in force.
 
         Raises:
-            LabError: as the undoing.
+            LabError, OSError: as the undoing.
         """
         try:
             awaited = fault.undo()
-        except LabError as error:
+        except (LabError, OSError) as error:
             fault.trouble = str(error)
             raise
         if fault.timer is not None:
@@ -141,13 +141,13 @@ class Faults:
         for fault in reversed(found):
             try:
                 awaited += self.end(fault)
-            except LabError as error:
+            except (LabError, OSError) as error:
                 failures.append(f"{fault.what} is not healed: {error}")
         mended: list[str] = []
         for mend in self.also_healed if number is None else ():
             try:
                 mended += mend()
-            except LabError as error:
+            except (LabError, OSError) as error:
                 failures.append(str(error))
         if failures:
             raise RealiseError("\n".join(failures))
@@ -158,5 +158,5 @@ class Faults:
 
     def _time_is_up(self, fault: Fault) -> None:
         if fault in self.in_force:
-            with contextlib.suppress(LabError):  # `lab fault` shows its trouble
+            with contextlib.suppress(LabError, OSError):  # `lab fault` shows its trouble
                 self.end(fault)

@@ -74,7 +74,8 @@ class Loop:
         pause = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
         for key, _ in self._selector.select(pause):
             key.data()
-        while self._timers and self._timers[0][0] <= time.monotonic():
+        now = time.monotonic()  # what gets due meanwhile has its turn after those who ask
+        while self._timers and self._timers[0][0] <= now:
             call = heapq.heappop(self._timers)[2].call
             if call is not None:
                 call()

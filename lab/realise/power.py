@@ -72,7 +72,11 @@ class Power:
         self.nodes.switched_off.discard(node)
         for port in [link.port for link in self._links(node) if link.is_up]:
             self.nodes.requests_of(FABRIC).turn_on(port.port_index, f"plug {port.node} into {port.network}")
-        self.nodes.send_requests()
+        try:
+            self.nodes.send_requests()
+        except BaseException:
+            self.nodes.close_requests()
+            raise
         for running in self.services.of_node(node):
             self.services.release(running.name, holder)
 

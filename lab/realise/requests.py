@@ -240,6 +240,8 @@ class Requests:
             self.nodes.return_home()
 
     def _leave(self, client: Client) -> None:
+        if client not in self.clients:  # left already, in the same turn of the loop
+            return
         if client.holds_lab:
             self._end()
         self.loop.forget(client.channel)
