@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from lab.cli.main import COMMANDS
+
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 LOCKS = sorted(ROOT.glob("requirements*.lock"))
@@ -87,3 +89,10 @@ def test_vagrant_accepts_the_box(tmp_path: Path) -> None:
         timeout=60,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_readme_names_every_command_and_page() -> None:
+    readme = (ROOT / "README.md").read_text()
+    pages = [f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")]
+    assert [page for page in pages if f"({page})" not in readme] == []
+    assert [word for word in COMMANDS if f"`lab {word}" not in readme] == []

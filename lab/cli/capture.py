@@ -83,7 +83,7 @@ def _parser() -> Parser:
         'passes two of the interfaces is there twice: `frame.interface_name == "nas:home"` in Wireshark shows one.\n'
         "--json: lab, file, ending (asked, count reached, time over, interfaces gone), seconds, packets, bytes,\n"
         "dropped, interfaces (name, packets, bytes, received, dropped); received counts uncut frames.",
-        example="lab capture nas:home edge1 -w door.pcapng --filter 'tcp port 443' --for 10s\n"
+        example="lab capture nas:home vps-a -w door.pcapng --filter 'tcp port 443' --for 10s\n"
         "lab capture home -w - | tshark -r -",
     )
     parser.add_argument(

@@ -54,7 +54,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
         "link",
         "Show the links of a running lab, or change them while it runs.",
         notes=_NOTES,
-        example="lab link isp-home set delay=40ms loss=1% --from isp\nlab link nas:home down",
+        example="lab link access set delay=40ms loss=1% --from isp\nlab link nas:home down",
     )
     parser.add_argument("name", metavar="NAME", nargs="?", help="a link; default: show all")
     parser.add_argument("action", metavar="ACTION", nargs="?", default="show", help=", ".join(ACTIONS))
