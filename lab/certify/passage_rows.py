@@ -11,6 +11,7 @@ from lab.certify.certificate import Row
 from lab.certify.comparing import Declared, compared
 from lab.certify.icmp import KINDS
 from lab.certify.seen import Seen
+from lab.topology.nat_behaviour import Dependence
 
 
 def icmp_rows(declared: Declared, seen: Seen) -> Iterator[Row]:
@@ -49,8 +50,12 @@ def _ipv6(declared: Declared, seen: Seen) -> Iterator[Row]:
     if "address" not in words:
         return
     yield _ipv6_address(declared, IPv6Address(words["inside"]), IPv6Address(words["address"]))
-    yield compared("IPv6 filtering", None, words.get("filtering"), "6092 3.2.3")
-    yield compared("IPv6 that nobody asked for", None, words.get("unsolicited"), "6092 3.2.3")
+    wanted = declared.get("ipv6_filtering")
+    unasked = {Dependence.ENDPOINT_INDEPENDENT: "passes", Dependence.ADDRESS_AND_PORT_DEPENDENT: "nothing passes"}
+    yield compared("IPv6 filtering", wanted, words.get("filtering"), "6092 3.2.3")
+    yield compared(
+        "IPv6 that nobody asked for", unasked.get(wanted) if wanted else None, words.get("unsolicited"), "6092 3.2.3"
+    )
 
 
 def _ipv6_address(declared: Declared, inside: IPv6Address, outside: IPv6Address) -> Row:

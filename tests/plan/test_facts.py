@@ -109,6 +109,7 @@ def test_the_facts_of_a_topology(tmp_path: Path) -> None:
                     "overloading": True,
                     "upnp": False,
                     "ipv6_prefix": None,
+                    "ipv6_filtering": "address_and_port_dependent",
                     "forwards": [
                         {"protocol": "tcp", "port": 443, "address": "10.0.0.1", "to_port": 443},
                         {"protocol": "udp", "port": 53, "address": "10.0.0.1", "to_port": 5353},

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from lab.topology.model import Ipv6Passage, Policy
+from lab.topology.nat_behaviour import Dependence
+
 if TYPE_CHECKING:
-    from lab.topology.model import Interface, Node, PrefixTranslation
+    from lab.topology.model import Firewall, Interface, Node, PrefixTranslation
 
 
 def nat_facts(node: Node) -> dict[str, Any] | None:
@@ -25,6 +28,7 @@ def nat_facts(node: Node) -> dict[str, Any] | None:
         "icmp_errors": "pass" if nat.behaviour.icmp_errors else "drop",
         "upnp": nat.upnp,
         "ipv6_prefix": _prefixes(nat.ipv6_prefix),
+        "ipv6_filtering": _ipv6_filtering(node.firewall),
         "forwards": [
             {
                 "protocol": str(forward.protocol),
@@ -35,6 +39,16 @@ def nat_facts(node: Node) -> dict[str, Any] | None:
             for forward in nat.forwards
         ],
     }
+
+
+def _ipv6_filtering(firewall: Firewall) -> str | None:
+    """Whose IPv6 comes in through the firewall, in the words of `filtering`; None: some addresses are exceptions."""
+    if any(allow.destination is not None and allow.destination.version == 6 for allow in firewall.allow):
+        return None
+    is_open = firewall.ipv6 is Ipv6Passage.OPEN
+    if is_open or (firewall.forward is Policy.ACCEPT and firewall.ipv6 is Ipv6Passage.AS_IPV4):
+        return str(Dependence.ENDPOINT_INDEPENDENT)
+    return str(Dependence.ADDRESS_AND_PORT_DEPENDENT)  # known connections only
 
 
 def _prefixes(translation: PrefixTranslation | None) -> dict[str, str] | None:
