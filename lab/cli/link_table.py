@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 _COLOUR = {"up": "green", "down": "yellow", "cut": "red"}
 _COUNTS = {
-    "frames": "frames",
     "lost": "lost as asked",
     "dropped": "dropped",
     "queue_full": "dropped, queue full",
@@ -75,18 +74,22 @@ def _summary(measured: dict[str, Any]) -> str:
         measured.get(name, 0)
         for name in ("lost", "dropped", "queue_full", "memory_full", "no_room", "end_down", "refused")
     )
-    words = [f"{measured['frames']} frames"]
+    words = [_frames(measured["frames"])]
     words += [f"{dropped} lost"] if dropped else []
     words += [f"{measured['delay_mean_ms']:g} ms"] if measured["delay_mean_ms"] is not None else []
     return ", ".join(words)
 
 
+def _frames(count: int) -> str:
+    return "1 frame" if count == 1 else f"{count} frames"
+
+
 def _measured(measured: dict[str, Any]) -> str:
     frames = measured["frames"]
-    words = [f"{frames} frames"]
+    words = [_frames(frames)]
     for name, text in _COUNTS.items():
         count = measured.get(name, 0)
-        if count and name != "frames":
+        if count:
             words.append(f"{count} {text} ({count / frames:.2%})" if frames else f"{count} {text}")
     if measured["delay_mean_ms"] is not None:
         words.append(f"delay {measured['delay_mean_ms']:g} ms on average")

@@ -170,8 +170,19 @@ def parse_words(text: str) -> Words:
             raise WrongWord(name, f"{shown(name)} without a value", "words as delay=40ms")
         if name in words:
             raise WrongWord(name, f"{shown(name)} twice", "each word once")
-        words[name] = parse_word(name, value)
+        words[name] = _parse_named(name, value)
     return words
+
+
+def _parse_named(name: str, value: str) -> Any:
+    """As `parse_word`, for those who do not see where in a text they are: the error names the word."""
+    try:
+        return parse_word(name, value)
+    except WrongWord as wrong:
+        if name not in KNOBS:
+            raise
+        found, allowed = str(wrong).split("; ", 1)
+        raise WrongWord(name, f"{name}: {found}", allowed) from wrong
 
 
 def parse_word(name: str, value: object) -> Any:

@@ -67,7 +67,8 @@ def test_a_preset_may_be_changed_beside_and_reset_brings_back_what_was_declared(
     (changed,) = links(lab, name, "line", "set", "preset=dsl", "delay=15ms", "--from", "isp")
     assert changed["link"] == "router:line"
     assert changed["asked"] == {"egress": "delay=10ms", "ingress": "delay=15ms jitter=2ms rate=1.5mbit queue=250ms"}
-    assert "(declared: delay=10ms)" in lab("link", "router:line", "--lab", name, code=0).stdout
+    wide = lab("link", "router:line", "--lab", name, code=0, env={"COLUMNS": "200"}).stdout
+    assert "(declared: delay=10ms)" in wide
     assert [link["link"] for link in links(lab, name, "reset")] == ALL
     assert links(lab, name, "router:line")[0]["asked"]["ingress"] == "delay=10ms"
 

@@ -208,11 +208,11 @@ def test_reset_makes_links_as_declared_and_up(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        ({"loss": "120%"}, "'120%'; a percentage"),
-        ({"delay": "-1ms"}, "'-1ms'; a time with its unit"),
+        ({"loss": "120%"}, "^loss: '120%'; a percentage"),
+        ({"delay": "-1ms"}, "^delay: '-1ms'; a time with its unit"),
         ({"delay": "40"}, "'40'; a time with its unit"),
         ({"jitter": "30ms"}, "a jitter of 30ms above the delay of 20ms"),
-        ({"rate": "0mbit"}, "'0mbit'; a rate"),
+        ({"rate": "0mbit"}, "^rate: '0mbit'; a rate"),
         ({"rate": "1mbit", "queue": "100B"}, "a queue of 100 bytes"),
         ({"dealy": "1ms"}, "unknown word 'dealy'.*did you mean 'delay'"),
         ({"preset": "dls"}, "'dls'; a preset: .*did you mean 'dsl'"),
