@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -293,3 +294,15 @@ def test_a_translated_prefix_keeps_the_checksum(outside: str, verdict: Verdict, 
     assert (row.verdict, row.is_met) == (verdict, is_met)
     untranslated = certificate(Seen(ipv6=words | {"address": "fd00:25::9"}), ipv6_prefix=None)
     assert untranslated.row("IPv6 address outside").verdict is Verdict.HOLDS
+
+
+def test_an_outside_address_that_was_not_met_is_not_said_to_be() -> None:
+    spread = ports("192.168.1.9", range(2000, 2032))
+    about = replace(SUBJECT, declared=DECLARED)
+    one, two, stray = (
+        judge(about, Seen(outside_addresses=pool, spread=spread)).row("outside address")
+        for pool in (("198.51.100.1",), ("198.51.100.1", "198.51.100.2"), ("198.51.100.2",))
+    )
+    assert (one.verdict, one.why) == (Verdict.HOLDS, "")
+    assert (two.verdict, two.why) == (Verdict.HOLDS, "1 of 2 met")
+    assert stray.verdict is Verdict.DIFFERS
