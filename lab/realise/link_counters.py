@@ -10,6 +10,9 @@ from lab.plan.link_name import BOTH
 Counters = dict[str, dict[str, int]]
 """For egress and ingress, each count since the link's means were put in place."""
 
+# Of a link whose interface the node has deleted.
+NOTHING: Counters = {name: {"frames": 0, "bytes": 0} for name in BOTH}
+
 # Of linkwire's counters those of a wire's directions, by the names shown here.
 _OF_WIRE = {
     "frames": "frames_in",

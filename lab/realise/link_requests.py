@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lab.errors import LabError, UsageError
-from lab.plan.link_backend import Backend, Pair
+from lab.plan.link_backend import PLAIN, Backend, Pair
 from lab.plan.link_name import Direction, directions_named, links_named
 from lab.plan.step import ScheduleLink
 from lab.realise.links import Links, LiveLink, pair_of
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from lab.realise.requests import Answer, Client, Handler
 
 MOST_FLAPS = 10_000
+Change = tuple[LiveLink, Pair, Backend | None]
+"""What a link is to do to frames, and the means if it is to be a certain one."""
 
 
 @dataclass(slots=True)
@@ -105,34 +107,35 @@ class LinkRequests:
             message["name"], message.get("from"), ends, self.links.cables, all_of_cable=all_of_cable
         )
         backend = _backend(message.get("backend"))
-        changes: list[tuple[LiveLink, Pair]] = []
+        changes: list[Change] = []
         for end, directions in named:
             link = self.links.by_end[end]
             mtu, (egress, ingress) = link.port.mtu, link.asked
             egress = wanted("egress", egress, mtu) if "egress" in directions else egress
             ingress = wanted("ingress", ingress, mtu) if "ingress" in directions else ingress
-            changes.append((link, (egress, ingress)))
-        self._impair_all(changes, backend)
-        return [link for link, _ in changes]
+            changes.append((link, (egress, ingress), backend))
+        self._impair_all(changes)
+        return [link for link, _, _ in changes]
 
-    def _impair_all(self, changes: list[tuple[LiveLink, Pair]], backend: Backend | None = None) -> None:
-        with self._taken_back_together() as done:
-            for link, pair in changes:
-                done.append((link, link.asked))
-                self.links.impair(link, pair, backend)
-        for link, _ in changes:
-            self.links.forget_timers(link)
-
-    @contextlib.contextmanager
-    def _taken_back_together(self) -> Iterator[list[tuple[LiveLink, Pair]]]:
-        done: list[tuple[LiveLink, Pair]] = []
+    def _impair_all(self, changes: list[Change]) -> None:
+        """All of it or nothing; those that are to do nothing come last, together."""
+        done: list[Change] = []
         try:
-            yield done
-        except LabError:
-            for link, before in reversed(done[:-1]):
-                with contextlib.suppress(LabError):
-                    self.links.impair(link, before)
+            for link, pair, backend in changes:
+                if pair != PLAIN:
+                    done.append((link, link.asked, link.backend))
+                    self.links.impair(link, pair, backend)
+            freed = [link for link, pair, _ in changes if pair == PLAIN]
+            done += [(link, link.asked, link.backend) for link in freed]
+            self.links.free(freed)
+        except (LabError, OSError):
+            for link, before, backend in reversed(done):
+                if (link.asked, link.backend) != (before, backend):
+                    with contextlib.suppress(LabError, OSError):
+                        self.links.impair(link, before, backend)
             raise
+        for link, _, _ in changes:
+            self.links.forget_timers(link)
 
     def _turn(self, links: list[LiveLink], *, up: bool) -> list[LiveLink]:
         for link in links:
@@ -142,14 +145,15 @@ class LinkRequests:
 
     def _restore(self, states: list[Message]) -> list[LiveLink]:
         """Links as they were told to be before: a client's own undoing."""
-        changes = []
+        changes: list[Change] = []
         for state in states:
             (link,) = self._named(state["link"])
-            changes.append((link, pair_of(state["asked"]["egress"], state["asked"]["ingress"], link.port.mtu)))
+            pair = pair_of(state["asked"]["egress"], state["asked"]["ingress"], link.port.mtu)
+            changes.append((link, pair, Backend(state["backend"])))
         self._impair_all(changes)
         for state in states:
             self._turn(self._named(state["link"]), up=state["state"] != "down")
-        return [link for link, _ in changes]
+        return [link for link, _, _ in changes]
 
     def _flap(self, message: Message) -> list[LiveLink]:
         links = self._named(message["name"])

@@ -21,11 +21,13 @@ from lab.realise.nodes import FABRIC, Nodes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from lab.realise.loop import Loop
+
 TUN_DEVICE = "/dev/net/tun"
 _TUNSETIFF = 0x400454CA  # linux/if_tun.h
 _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 _FIRST_BRIDGE_INDEX = 700_000_000  # names of at most 15 bytes; above all ports of nodes, below those of guests
-_GROUP_OF_ALL = _FIRST_BRIDGE_INDEX  # each wire has the index of its bridge for a group
+_GROUP_TO_GO = _FIRST_BRIDGE_INDEX
 _MENDS = {
     errno.EACCES: f"sudo chmod 0666 {TUN_DEVICE}",
     errno.EPERM: f"sudo chmod 0666 {TUN_DEVICE}",
@@ -45,8 +47,11 @@ class _Made:
 class Taps:
     """Makes room for wires in the fabric, and takes it away."""
 
+    loop: Loop
     nodes: Nodes
     _made: dict[int, _Made] = field(default_factory=dict)  # by the index of the port
+    _going: dict[int, _Made] = field(default_factory=dict)  # moved out, and still to be deleted
+    _is_deleting: bool = False
 
     def missing(self) -> str:
         """Why this host has no TAP devices, and how to mend it; "" if it has."""
@@ -67,25 +72,41 @@ class Taps:
             HostError: this host gives no TAP.
             RealiseError: the kernel refused a part of it.
         """
-        self.nodes.fabric.enter_network()
-        made = self._made[port.port_index] = _Made()
+        made = self._made[port.port_index] = self._going.pop(port.port_index, _Made())
         try:
-            for name in (f"{port.port}-a", f"{port.port}-b"):
-                made.descriptors.append(_make_tap(name))
-                made.indices.append(socket.if_nametoindex(name))
-            self._connect(port, made.indices, mtu)
+            if made.indices:
+                self._use_again(port, made.indices, mtu)
+            else:
+                self._make(port, made, mtu)
             yield made.descriptors[0], made.descriptors[1]
         except BaseException:
             self.remove(port, quietly=True)
+            with contextlib.suppress(LabError, OSError):
+                self._delete([port.port_index])  # at once: parts of it may be missing
             raise
+
+    def _make(self, port: ConnectToSwitch, made: _Made, mtu: int) -> None:
+        self.nodes.fabric.enter_network()
+        for name in (f"{port.port}-a", f"{port.port}-b"):
+            made.descriptors.append(_make_tap(name))
+            made.indices.append(socket.if_nametoindex(name))
+        self._connect(port, made.indices, mtu)
+
+    def _use_again(self, port: ConnectToSwitch, taps: list[int], mtu: int) -> None:
+        """Have what was to be deleted as if it were new; the far end is still in a switch, and off."""
+        requests = self.nodes.requests_of(FABRIC)
+        what = f"wire of {port.node}:{port.network}"
+        requests.plug(taps[1], 0, what)
+        for index in (_bridge_index(port), *taps):
+            requests.set_mtu(index, mtu, what)
+            requests.turn_on(index, what)
+        self._send()
 
     def _connect(self, port: ConnectToSwitch, taps: list[int], mtu: int) -> None:
         requests = self.nodes.requests_of(FABRIC)
         bridge = _bridge_index(port)
         what = f"wire of {port.node}:{port.network}"
         requests.create_switch(CreateSwitch(what, bridge, mtu, cable=True))
-        for index in (bridge, *taps):  # before all that can fail: by the group they are removed
-            requests.set_group(index, bridge, what)
         for index in taps:
             requests.set_mtu(index, mtu, what)
             requests.turn_on(index, what)
@@ -108,7 +129,7 @@ class Taps:
         """Move the port back to its switch, once no frame comes there by the wire any more."""
         requests = self.nodes.requests_of(FABRIC)
         what = f"take the wire out of {port.node}:{port.network}"
-        for far in self._made[port.port_index].indices[1:]:
+        for far in self._made.get(port.port_index, _Made()).indices[1:]:
             requests.turn_off(far, what)
         requests.plug(port.port_index, port.switch_index, what)
         self._send()
@@ -127,31 +148,60 @@ class Taps:
         requests.plug(far, port.switch_index, what)
         self._send()
 
-    def remove(self, port: ConnectToSwitch, *, quietly: bool = False) -> None:
-        """Move the port back, and delete its bridge and both TAPs."""
-        suppressed = contextlib.suppress(*((LabError,) if quietly else ()))
-        with suppressed:
-            self.move_out(port)
-        with suppressed:
-            what = f"remove the wire of {port.node}:{port.network}"
-            self.nodes.requests_of(FABRIC).delete_group(_bridge_index(port), what)
-            self._send()
-        self._close(port.port_index)
+    def remove(self, *ports: ConnectToSwitch, quietly: bool = False) -> None:
+        """Move ports back. Their bridges and TAPs, which carry nothing then, are deleted in the next turns of the loop.
+
+        To delete them takes the kernel 20 to 70 ms for each wire, and nobody is answered meanwhile. A port that cannot
+        be moved, for its node has deleted the interface say, keeps no other from it.
+
+        Raises:
+            RealiseError: the kernel refused something, and it was not to be done `quietly`; the rest is done.
+        """
+        failures: list[Exception] = []
+        for port in ports:
+            try:
+                self.move_out(port)
+            except (LabError, OSError) as error:
+                failures.append(error)
+            if port.port_index in self._made:
+                self._going[port.port_index] = self._made.pop(port.port_index)
+        self._delete_soon()
+        if failures and not quietly:
+            raise failures[0]
 
     def remove_all(self) -> None:
         """Delete every wire's bridge and TAPs at once, as a lab ends: the kernel by itself takes them one by one."""
-        if not self._made:
-            return
-        requests = self.nodes.requests_of(FABRIC)
-        for port_index, made in self._made.items():
-            for index in (_FIRST_BRIDGE_INDEX + port_index, *made.indices):
-                requests.set_group(index, _GROUP_OF_ALL, "remove all wires")
-        requests.delete_group(_GROUP_OF_ALL, "remove all wires")
-        self._send()
+        self._going |= self._made
+        self._made.clear()
+        self._delete(list(self._going))
 
-    def _close(self, port_index: int) -> None:
-        for descriptor in self._made.pop(port_index, _Made()).descriptors:
-            os.close(descriptor)
+    def _delete_soon(self) -> None:
+        """One in each turn of the loop, so that those who ask are answered in between."""
+        if self._going and not self._is_deleting:
+            self._is_deleting = True
+            self.loop.after(0.0, self._delete_next)
+
+    def _delete_next(self) -> None:
+        with contextlib.suppress(LabError, OSError):
+            self._delete(list(self._going)[:1])
+        self._is_deleting = False
+        self._delete_soon()
+
+    def _delete(self, port_indices: list[int]) -> None:
+        if not port_indices:
+            return
+        what = "remove wires"
+        going = [(port_index, self._going.pop(port_index)) for port_index in port_indices]
+        try:
+            requests = self.nodes.requests_of(FABRIC)
+            for port_index, made in going:
+                for index in (_FIRST_BRIDGE_INDEX + port_index, *made.indices):
+                    requests.set_group(index, _GROUP_TO_GO, what)
+            requests.delete_group(_GROUP_TO_GO, what)
+            self._send()
+        finally:
+            for descriptor in (each for _, made in going for each in made.descriptors):
+                os.close(descriptor)
 
     def _send(self) -> None:
         try:

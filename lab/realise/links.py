@@ -12,7 +12,7 @@ from lab.plan.link_backend import PLAIN, Abilities, Backend, Pair, choose
 from lab.plan.link_name import End
 from lab.plan.link_wire import seed_of
 from lab.plan.step import ConnectToSwitch, CreateSwitch, ImpairLink, Plan
-from lab.realise.link_counters import Counters, of_ports, of_wire, since
+from lab.realise.link_counters import NOTHING, Counters, of_ports, of_wire, since
 from lab.realise.link_disciplines import Disciplines
 from lab.realise.link_taps import Taps
 from lab.realise.link_wires import LinkWires
@@ -66,7 +66,7 @@ class Links:
             if isinstance(step, ImpairLink):
                 link = self.by_end[step.node, step.network]
                 link.declared = pair_of(step.egress, step.ingress, link.port.mtu)
-        self._taps = Taps(nodes)
+        self._taps = Taps(loop, nodes)
         self._wires = LinkWires(loop, nodes, self._wires_ended)
         self._disciplines = Disciplines(nodes)
 
@@ -88,14 +88,19 @@ class Links:
             RealiseError: some could not be made so; the others are.
         """
         failed = []
+        changed = [link for link in self.by_end.values() if link.asked != link.declared or link.problem]
         for link in self.by_end.values():
             try:
                 self.forget_timers(link)
                 self.set_carrier(link, up=True)
-                if link.asked != link.declared or link.problem:
+                if link in changed and link.declared != PLAIN:
                     self.impair(link, link.declared)
-            except LabError as error:
+            except (LabError, OSError) as error:
                 failed.append(f"{link.name}: {error}")
+        try:
+            self.free([link for link in changed if link.declared == PLAIN])
+        except (LabError, OSError) as error:
+            failed.append(str(error))
         if failed:
             raise RealiseError("; ".join(failed))
 
@@ -113,6 +118,21 @@ class Links:
         link.backend, link.asked, link.problem = backend, pair, ""
         link.changed_at = time.time()
         link.counted_before = self._counters([link])[link.name]
+
+    def free(self, links: list[LiveLink]) -> None:
+        """Have links leave every frame alone; wires that carry nothing any more are deleted a moment later.
+
+        Raises:
+            RealiseError: the kernel refused something for one of them; the wires are gone nevertheless.
+        """
+        wired = [link for link in links if link.backend is Backend.LINKWIRE]
+        try:
+            self._extract(wired)
+        finally:
+            for link in wired:
+                link.backend, link.asked, link.is_cut = Backend.NONE, PLAIN, False
+        for link in links:
+            self.impair(link, PLAIN)
 
     def set_carrier(self, link: LiveLink, *, up: bool) -> None:
         """Give the node's interface its carrier, or take it.
@@ -194,11 +214,11 @@ class Links:
             self._wires.change(link.port.port, pair, link.port.mtu)
         elif backend is Backend.LINKWIRE:
             self._insert(link, pair)
-            self._then(lambda: self._take_away_disciplines(link), otherwise=lambda: self._extract(link))
+            self._then(lambda: self._take_away_disciplines(link), otherwise=lambda: self._extract([link]))
         elif link.backend is Backend.LINKWIRE:
             if backend is not Backend.NONE:
                 self._disciplines.put(link.port, backend, pair, before=(Backend.NONE, PLAIN), seed=link.seed)
-            self._extract(link)
+            self._extract([link])
         elif backend is Backend.NONE:
             self._take_away_disciplines(link)
         else:
@@ -221,12 +241,14 @@ class Links:
         self._taps.remove(link.port, quietly=True)
         link.backend, link.asked, link.is_cut = Backend.NONE, PLAIN, False
 
-    def _extract(self, link: LiveLink) -> None:
-        """Take the wire out; the port moves first."""
-        self._taps.move_out(link.port)
-        with contextlib.suppress(LabError):  # a wire that is gone is taken out too
-            self._wires.detach(link.port.port)
-        self._taps.remove(link.port)
+    def _extract(self, links: list[LiveLink]) -> None:
+        """Take wires out; the ports move first."""
+        for link in links:
+            with contextlib.suppress(LabError):  # `remove` tells of it
+                self._taps.move_out(link.port)
+            with contextlib.suppress(LabError):  # a wire that is gone is taken out too
+                self._wires.detach(link.port.port)
+        self._taps.remove(*(link.port for link in links))
 
     def _then(self, act: Any, *, otherwise: Any) -> None:
         try:
@@ -251,7 +273,7 @@ class Links:
             reading = readings.get(link.port.port) if link.backend is Backend.LINKWIRE else None
             if reading is not None and reading.get("ended"):
                 self._cut(link, f"its wire ended: {reading['ended']}")
-            counters[link.name] = of_wire(reading) if reading is not None else ports[link.port.port]
+            counters[link.name] = of_wire(reading) if reading is not None else ports.get(link.port.port, NOTHING)
             for name, drops in self._disciplines.drops(link.port, link.backend).items():
                 counters[link.name][name]["queue_full" if link.backend is Backend.TBF else "dropped"] = drops
         return counters

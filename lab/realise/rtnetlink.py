@@ -140,9 +140,10 @@ class Requests:
         """Send all that was gathered and wait for the kernel's answers.
 
         Raises:
-            RealiseError: the kernel refused one; the text holds the step and the kernel's reason.
+            RealiseError: the kernel refused one, and did the others; the text holds the first such step and its reason.
         """
         waiting, self._waiting = self._waiting, []
+        refusal: RealiseError | None = None
         for start in range(0, len(waiting), _MOST_AT_ONCE):
             chunk = waiting[start : start + _MOST_AT_ONCE]
             packet = bytearray()
@@ -151,7 +152,10 @@ class Requests:
                 message.encode()
                 packet += message.data
             self._channel.send(packet)
-            self._await_answers([(what, well) for _, what, well in chunk])
+            refused = self._await_answers([(what, well) for _, what, well in chunk])
+            refusal = refusal or refused
+        if refusal is not None:
+            raise refusal
 
     def close(self) -> None:
         """Close the channel; what was gathered and not sent is forgotten."""
@@ -178,7 +182,7 @@ class Requests:
         message["header"]["flags"] = NLM_F_REQUEST | NLM_F_ACK | (NLM_F_CREATE | NLM_F_EXCL if new else 0)
         self._waiting.append((message, what, well))
 
-    def _await_answers(self, steps: list[tuple[str, int]]) -> None:
+    def _await_answers(self, steps: list[tuple[str, int]]) -> RealiseError | None:
         """All of them, also after a refusal: what is left unread would pass for the answers to later requests."""
         missing = len(steps)
         refusal: RealiseError | None = None
@@ -191,8 +195,7 @@ class Requests:
                     missing -= 1
                     refusal = refusal or _refusal(packet[offset : offset + length], flags, *steps[sequence])
                 offset += (length + 3) & ~3
-        if refusal is not None:
-            raise refusal
+        return refusal
 
 
 def open_channel() -> socket.socket:
