@@ -85,7 +85,7 @@ def _service_table(states: list[Message], ports: dict[tuple[str, str], str], sty
         ]
         for state in states
     ]
-    titles = ["SERVICE", "STATE", "PORTS", "PID", "RESTARTS", "LAST EXIT"]
+    titles = ["SERVICE", "STATE", "PORTS", "PID IN LAB", "RESTARTS", "LAST EXIT"]
     return table(titles, rows, style, lambda column, word: COLOUR_OF_STATE.get(word, "") if column == 1 else "")
 
 

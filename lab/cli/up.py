@@ -22,7 +22,7 @@ def run(words: list[str]) -> int:
         "Make a topology real and wait until its services are ready. The lab lives on, whatever becomes of this\n"
         "terminal, until `lab down`. If anything fails, or at Ctrl-C, nothing of it is left.",
         notes="--json: name, file, ready_ms, supervisor (process id), networks, nodes (name, role, interfaces,\n"
-        "services, forwards, nat), meshes, states (node, service, state, pid, exit_code, restarts),\n"
+        "services, forwards, nat), meshes, states (node, service, state, pid in the lab, exit_code, restarts),\n"
         "link_troubles (wires that ended by themselves), started (seconds since the epoch).",
         example="lab up topologies/homelab.yaml\nlab exec phone -- curl https://git.nas.example.net/",
     )

@@ -324,3 +324,10 @@ def read_until(terminal: int, wanted: bytes | None, seconds: float = 20) -> byte
             break
         shown += block
     return shown
+
+
+def test_ids_of_processes_are_told_to_be_those_within_the_lab(lab: Any, up: Callable[..., str]) -> None:
+    """On the host that number is another process's; who reads it here must not send that one a signal."""
+    name = up({"nodes": {"a": {"services": {"idle": {"run": "sleep infinity"}}}}})
+    assert "PID IN LAB" in lab("inspect", "a", "--lab", name, code=0).stdout
+    assert "pid in the lab" in lab("up", "--help", code=0).stdout
