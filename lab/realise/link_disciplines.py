@@ -121,7 +121,7 @@ def _tc(place: Place, arguments: list[str]) -> str:
         code = wait(pid, _LONGEST_CHANGE)
         text = os.pread(said, _LONGEST_ANSWER, 0).decode(errors="replace").strip()
         if code is None:
-            text = f"it was still at it after {_LONGEST_CHANGE:g} s"
+            text = f"it did not end within {_LONGEST_CHANGE:g} s"
         if code != 0:
             raise RealiseError(f"{place.name}: `tc {' '.join(arguments)}`: {text}")
         return text

@@ -66,12 +66,12 @@ def start(place: Place, command: Command, stdio: tuple[int, int, int]) -> int:
 
 
 def wait(pid: int, seconds: float) -> int | None:
-    """The exit code of a child that somebody waits for, and None if it had to be killed, for it took longer.
+    """The exit code of a child made by `start`, and None if it had to be killed, for it took longer.
 
     As `subprocess` has them: minus the number of the signal that ended it.
     """
     if not _has_ended(pid, seconds):
-        os.kill(pid, signal.SIGKILL)
+        os.killpg(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         return None
     _, status = os.waitpid(pid, 0)
