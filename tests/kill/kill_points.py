@@ -2,9 +2,10 @@
 
     python tests/kill/kill_points.py --runs 1000 [--seed N]
 
-Each run brings a lab up (NAT, nftables, services) or takes one down, kills with SIGKILL after a random time, and
-then demands within a deadline: no process of the lab, no network namespace more than before (counted by the kernel,
-where /proc/slabinfo may be read), no interface, no mount, no socket name. Exit 1 if anything was left, with what.
+Each run brings a lab up (NAT, nftables, services; every other one with linkwire, natbox and a mesh) or takes one down,
+kills with SIGKILL after a random time, and then demands within a deadline: no process of the lab, no network namespace
+more than before (counted by the kernel, where /proc/slabinfo may be read), no interface, no mount, no socket name.
+Exit 1 if anything was left, with what.
 """
 
 from __future__ import annotations
@@ -40,8 +41,23 @@ nodes:
   router: {role: router, links: {internet: 203.0.113.1, inside: auto}, nat: {outside: internet}}
   client: {links: {inside: auto}}
 """
-LONGEST_UP = 0.9  # seconds; kills fall anywhere before, and a few after, the lab is up
-LONGEST_DOWN = 0.25
+WITH_ALL = """
+# The same with linkwire on two links, a NAT of natbox and a mesh of nebula: processes and TAPs of the lab's own.
+networks:
+  internet: {prefixes: [203.0.113.0/24]}
+  inside: {prefixes: [192.168.1.0/24]}
+nodes:
+  server: {links: {internet: {address: 203.0.113.10, delay: 1ms}}}
+  router:
+    role: router
+    links: {internet: 203.0.113.1, inside: auto}
+    nat: {outside: internet, mapping: address_dependent, filtering: address_dependent}
+  client: {links: {inside: {delay: 1ms}}}
+mesh:
+  one: {driver: nebula, prefix: 10.144.0.0/16, lighthouses: [server], members: [client]}
+"""
+LONGEST_UP = 0.5  # seconds; kills fall anywhere before, and a few after, the lab is up
+LONGEST_DOWN = 0.2
 DEADLINE = 20.0  # seconds until all must be gone; the kernel frees namespaces in a worker of its own
 SUPERVISOR = "lab.realise.supervisor"
 
@@ -66,12 +82,13 @@ def main() -> int:
     chance = random.Random(arguments.seed)
     seen: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "kill.yaml")
-        file.write_text(TOPOLOGY)
+        files = [Path(folder, "plain.yaml"), Path(folder, "all.yaml")]
+        for file, text in zip(files, (TOPOLOGY, WITH_ALL), strict=True):
+            file.write_text(text)
         clean = trace()
         for number in range(arguments.runs):
             name = f"kill-{os.getpid()}-{number}"
-            what, outcome = _kill_once(chance, file, name)
+            what, outcome = _kill_once(chance, files[number % len(files)], name)
             seen[f"{what}: {outcome}"] += 1
             left = leftovers(clean, name)
             if left:
