@@ -241,5 +241,5 @@ def test_snaplen_cuts_packets(lab: Any, name: str, labelled: Lab, tmp_path: Path
 
 def test_help_ends_with_an_example(lab: Any) -> None:
     said = lab("capture", "--help", code=0).stdout
-    assert "lab capture nas:home edge1 -w door.pcapng" in said
+    assert "lab capture nas:home vps-a -w door.pcapng" in said
     assert "| tshark -r -" in said
