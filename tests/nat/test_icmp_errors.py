@@ -104,6 +104,7 @@ def test_those_outside_are_told_by_the_outside_address(lab: Lab, natbox: Transla
         with lab["alice"].udp(4000) as client:
             client.sendto(b"?", (EAST, 7000))
             _, mapped = server.recvfrom(100)
+        wait_until(lambda: not lab["alice"].is_bound(4000, "udp"), 5, "alice listens no more")
         server.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
         server.sendto(b"too late", mapped)
         assert wait_told(server) == (UNREACHABLE, OUTSIDE, mapped)
@@ -115,6 +116,7 @@ def test_those_of_hairpins_come_back_too(lab: Lab, natbox: Translate) -> None:
         with lab["alice"].udp(4000) as alice:
             alice.sendto(b"?", (EAST, 7000))
             _, mapped = server.recvfrom(100)
+        wait_until(lambda: not lab["alice"].is_bound(4000, "udp"), 5, "alice listens no more")
         with lab["bob"].udp() as bob:
             bob.connect(mapped)
             bob.send(b"too late")
