@@ -21,8 +21,8 @@ What this proved, on this machine's own kernel:
   - the server does not see who that client is: it answered with the edge's address in the mesh;
   - the phone, a member of the mesh, reaches the nas by its name there, and both ends tell by which way.
 What it does not prove yet:
-  - that the client's address survives (the proxy of our own will show that), UDP and QUIC through an edge,
-    links with delay and loss, NATs that are measured to be what they claim.\
+  - that the client's address survives (the proxy of our own will show that), UDP and QUIC through an edge.
+Slow and lossy links and NATs that are what they claim have commands of their own: `lab link`, `lab nat`.\
 """
 
 
