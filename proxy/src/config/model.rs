@@ -1,0 +1,403 @@
+//! The configuration as meant: valid by construction, every reference resolved, no string that is an address or a duration.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use regex::Regex;
+
+/// Index of a listener in [`Config::listeners`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ListenerId(pub usize);
+
+/// Index of a rule in [`Config::rules`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleId(pub usize);
+
+/// Index of a backend in [`Config::backends`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BackendId(pub usize);
+
+/// A whole configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Threads that accept and relay, each with sockets of its own.
+    pub workers: NonZeroUsize,
+    /// Where clients arrive, in the order of the file.
+    pub listeners: Vec<Listener>,
+    /// Who goes where; the first that matches decides.
+    pub rules: Vec<Rule>,
+    /// Where rules lead.
+    pub backends: Vec<Backend>,
+    /// How names become addresses.
+    pub resolver: Resolver,
+    /// Bounds on what clients may take.
+    pub limits: Limits,
+    /// How long each phase may last.
+    pub timeouts: Timeouts,
+    /// Which targets a name may never lead to.
+    pub targets: TargetPolicy,
+    /// Rules of the kernel that transparency needs.
+    pub transparent: TransparentRules,
+    /// How the proxy is seen and steered.
+    pub operation: Operation,
+    /// Sources that are refused at once, for as long as the configuration holds.
+    pub deny: Vec<IpNet>,
+}
+
+/// Addresses and ports at which clients arrive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Its name in the file.
+    pub name: String,
+    /// TCP endpoints; port ranges are spelt out. IPv6 sockets take IPv6 only.
+    pub tcp: Vec<SocketAddr>,
+    /// UDP endpoints.
+    pub udp: Vec<SocketAddr>,
+    /// Whether clients addressed this socket, or the kernel's TPROXY brought them here.
+    pub arrival: Arrival,
+    /// Who may, must or must not speak the PROXY protocol here: the first prefix that holds the peer decides; none: never.
+    pub proxy_header: Vec<HeaderTrust>,
+    /// What becomes of a peer whose header is missing though required, or broken.
+    pub connections: NonZeroUsize,
+    /// Bytes a second that each of its flows may carry in each direction; `None`: no bound.
+    pub rate_per_flow: Option<NonZeroU32>,
+    /// Bytes a second that all its flows together may carry in each direction.
+    pub rate: Option<NonZeroU32>,
+}
+
+/// How a client's packets came to the listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Arrival {
+    /// They were addressed to it.
+    Direct,
+    /// By a TPROXY rule: the socket's own address is the original destination.
+    Tproxy,
+}
+
+/// What a prefix of peers does about the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeaderTrust {
+    /// The peers.
+    pub from: IpNet,
+    /// What they do.
+    pub policy: HeaderPolicy,
+}
+
+/// Whether a PROXY header is expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HeaderPolicy {
+    /// Without a header the connection is refused.
+    Require,
+    /// With a header it is believed; without one the peer is the client.
+    Optional,
+    /// Bytes that look like a header are payload.
+    Never,
+}
+
+/// TCP or UDP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Transport {
+    /// Connections.
+    Tcp,
+    /// Flows of datagrams.
+    Udp,
+}
+
+/// Protocols that are recognised by their first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)] // the names say it
+pub enum Protocol {
+    Tls,
+    Quic,
+    Http1,
+    Http2,
+    Ssh,
+    Dtls,
+    Socks4,
+    Socks5,
+    Rdp,
+    Postgres,
+    Mqtt,
+    Xmpp,
+    Wireguard,
+    Openvpn,
+    Dns,
+    Stun,
+    Minecraft,
+    EternalTerminal,
+    Smb,
+    Redis,
+    Amqp,
+    Bittorrent,
+    Syslog,
+    Rsync,
+    /// The client says nothing until the server does; matched when [`Timeouts::silence`] has passed without a byte.
+    Silence,
+}
+
+/// One line of routing.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// Its name in the file, or `rule N`.
+    pub name: String,
+    /// Its line in the file.
+    pub line: usize,
+    /// Listeners at which it holds; empty: all.
+    pub listeners: Vec<ListenerId>,
+    /// `None`: both.
+    pub transport: Option<Transport>,
+    /// Ports of the original destination; empty: all.
+    pub ports: Vec<RangeInclusive<u16>>,
+    /// Recognised protocols, any of them; empty: whatever is spoken, and nothing need be read unless `server_name` or
+    /// `alpn` ask for it.
+    pub protocols: Vec<Protocol>,
+    /// The name asked for, in lower case, must match; its named captures may stand in the backend's targets.
+    pub server_name: Option<Regex>,
+    /// One of these application protocols must be offered; empty: any.
+    pub alpn: Vec<Vec<u8>>,
+    /// Clients (not peers) to which it applies; empty: all.
+    pub from: Vec<IpNet>,
+    /// What is done.
+    pub action: Action,
+}
+
+/// What a rule does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Lead to a backend.
+    Forward(BackendId),
+    /// Close, by a reset.
+    Refuse,
+}
+
+/// Where connections and flows are led.
+#[derive(Debug, Clone)]
+pub struct Backend {
+    /// Its name in the file.
+    pub name: String,
+    /// Candidates, in the order of the file; at least one.
+    pub targets: Vec<Target>,
+    /// Which candidate comes first.
+    pub balance: Balance,
+    /// From which address it is dialled.
+    pub source: Source,
+    /// The header that it gets on TCP connections.
+    pub send_proxy: Option<SendProxy>,
+    /// The header that it gets with datagrams.
+    pub send_proxy_udp: Option<SendProxyUdp>,
+    /// Active checks by TCP connect.
+    pub health: Option<HealthCheck>,
+    /// Passive ejection after failures in a row.
+    pub eject: Option<Ejection>,
+    /// How long one candidate may take to connect.
+    pub connect_timeout: Duration,
+    /// The backend that is tried when no candidate of this one answers; never a circle.
+    pub fallback: Option<BackendId>,
+    /// Names that captures or clients chose must end in one of these (`.tailnet`), or be one of them without its dot.
+    /// Empty: names of the file are free, names that hold captures are not allowed.
+    pub allow_suffixes: Vec<String>,
+}
+
+/// One candidate of a backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Who.
+    pub host: Host,
+    /// At which port.
+    pub port: TargetPort,
+}
+
+/// A host of a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Host {
+    /// An address of the file.
+    Address(IpAddr),
+    /// A name to resolve; `$capture` and `${capture}` stand for what the rule's regex captured.
+    Name(Vec<NamePart>),
+}
+
+/// A piece of a target's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamePart {
+    /// As it stands in the file.
+    Literal(String),
+    /// What the named group of the rule's regex captured.
+    Capture(String),
+}
+
+/// A port of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetPort {
+    /// As it stands in the file.
+    Fixed(u16),
+    /// `$port`: that of the original destination.
+    Original,
+}
+
+/// Which candidate is tried first; the others follow in turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Balance {
+    /// As they stand in the file: the later ones are for when the earlier ones fail.
+    InOrder,
+    /// Each in turn.
+    RoundRobin,
+    /// The one with the fewest connections of this proxy.
+    LeastConnections,
+    /// By the client's address, so that a client stays where it was.
+    SourceHash,
+}
+
+/// Whose address the backend sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The proxy's.
+    Own,
+    /// The client's, address and port; when that endpoint is taken, address and another port; the proxy's where neither
+    /// can be (client and backend on one host). `IP_TRANSPARENT`, ip(7).
+    Client {
+        /// Whether the proxy's own address may take its place when the client's cannot be used.
+        or_own: bool,
+    },
+}
+
+/// A PROXY header on a TCP connection to a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SendProxy {
+    /// The text form.
+    V1,
+    /// The binary form.
+    V2 {
+        /// AUTHORITY and ALPN as the client's hello has them.
+        hello: bool,
+        /// UNIQUE_ID, which joins the log lines of edge and home.
+        unique_id: bool,
+        /// CRC32C over the header.
+        crc32c: bool,
+    },
+}
+
+/// A PROXY header with datagrams to a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SendProxyUdp {
+    /// Version 2 before the payload of each datagram (PROXY protocol, revision 2026/04/27).
+    Every,
+    /// Version 2 before the first datagram of a flow only.
+    First,
+    /// Cloudflare's 38 bytes (Simple Proxy Protocol) before each.
+    Spp,
+}
+
+/// Active checks of each candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Between two checks.
+    pub interval: Duration,
+    /// For one.
+    pub timeout: Duration,
+    /// Successes in a row after which a failed candidate is used again.
+    pub rise: NonZeroU32,
+    /// Failures in a row after which a candidate is used no more.
+    pub fall: NonZeroU32,
+}
+
+/// Passive ejection of a candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ejection {
+    /// Failed connects in a row.
+    pub failures: NonZeroU32,
+    /// How long it then rests.
+    pub duration: Duration,
+}
+
+/// How names become addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolver {
+    /// Asked in this order; empty: those of `/etc/resolv.conf` (there is systemd-resolved's stub, where it runs).
+    pub servers: Vec<SocketAddr>,
+    /// For one try at one server.
+    pub timeout: Duration,
+    /// An answer that has run out is still used for this long while no server answers (RFC 8767).
+    pub stale: Duration,
+    /// "No such name" is remembered for at most this long (RFC 2308).
+    pub negative: Duration,
+    /// The shortest time for which an answer is used, whatever its TTL.
+    pub min_ttl: Duration,
+    /// The longest.
+    pub max_ttl: Duration,
+    /// Names in the cache; the oldest go first.
+    pub cache_entries: NonZeroUsize,
+}
+
+/// Bounds on what clients may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// TCP connections at once, in all.
+    pub connections: NonZeroUsize,
+    /// TCP connections at once from one source: an IPv4 address, or an IPv6 /64.
+    pub connections_per_source: NonZeroUsize,
+    /// UDP flows at once, in all.
+    pub udp_flows: NonZeroUsize,
+    /// UDP flows at once from one source.
+    pub udp_flows_per_source: NonZeroUsize,
+    /// First bytes of one connection that are kept while it is unknown what it speaks.
+    pub preface_bytes: NonZeroUsize,
+}
+
+/// How long each phase may last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From accept until the PROXY header is whole (the specification asks for 3 s at least).
+    pub header: Duration,
+    /// From accept (or the end of the header) until it is known what is spoken: one absolute deadline.
+    pub preface: Duration,
+    /// A client that has said nothing for so long waits for the server to speak ([`Protocol::Silence`]).
+    pub silence: Duration,
+    /// A relayed connection without a byte in either direction.
+    pub idle: Duration,
+    /// A connection of which one direction has ended, without a byte in the other.
+    pub half_closed: Duration,
+    /// A UDP flow that only one side has used.
+    pub udp_one_way: Duration,
+    /// A UDP flow that both sides have used.
+    pub udp_idle: Duration,
+    /// Open connections at SIGTERM, until they are ended.
+    pub drain: Duration,
+    /// TCP keepalive: idle time before the first probe.
+    pub keepalive: Duration,
+    /// Unacknowledged data ends a connection after so long (`TCP_USER_TIMEOUT`, tcp(7)).
+    pub user_timeout: Duration,
+}
+
+/// Which addresses a name may lead to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TargetPolicy {
+    /// Exceptions from what is forbidden: loopback, link-local, unspecified, multicast and broadcast addresses, the
+    /// metadata services of clouds, and this proxy's own listeners.
+    pub allow: Vec<IpNet>,
+}
+
+/// Rules of the kernel that transparency needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransparentRules {
+    /// The proxy installs, watches and removes them; otherwise `edgeproxy doctor` prints them.
+    pub manage_rules: bool,
+    /// The mark of transparent sockets and of packets that come back to them.
+    pub mark: NonZeroU32,
+    /// The routing table that delivers such packets locally.
+    pub table: NonZeroU32,
+}
+
+/// How the proxy is seen and steered.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Operation {
+    /// The admin socket.
+    pub admin_socket: Option<PathBuf>,
+    /// Where Prometheus asks.
+    pub metrics: Option<SocketAddr>,
+    /// One JSON line for each connection; `None`: none. `-` is stdout.
+    pub access_log: Option<PathBuf>,
+}
