@@ -8,6 +8,7 @@
 
 pub mod config;
 pub mod sniff;
+mod tcp;
 pub mod wire;
 
 use std::process::ExitCode;

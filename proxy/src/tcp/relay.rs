@@ -1,0 +1,102 @@
+//! Carrying bytes both ways until both directions have ended, one end broke, or nothing moved for too long.
+
+use std::future::{poll_fn, Future};
+use std::io;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::{sleep_until, Instant};
+
+use super::direction::{Broken, Direction, Progress};
+use super::scratch::Scratch;
+
+/// How long nothing may move.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// While both directions are open.
+    pub(crate) idle: Duration,
+    /// Once one of them has ended.
+    pub(crate) half_closed: Duration,
+}
+
+/// Which end of the connection is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Client,
+    Backend,
+}
+
+/// How a relay came to its end.
+#[derive(Debug)]
+pub(crate) enum RelayEnd {
+    /// Both directions ended in order; the end that was first to say so.
+    Closed { first: End },
+    /// An end was reset or vanished; the other one gets a reset.
+    Broken { end: End, error: io::Error },
+    /// Nothing moved while both directions were open.
+    Idle,
+    /// Nothing moved in the one direction that was still open.
+    HalfClosed,
+}
+
+/// Relays until the end. Bytes carried stand in `up` (client to backend) and `down` afterwards.
+///
+/// After [`RelayEnd::Closed`] both streams may be dropped: every byte and both FINs are with the kernel. After any other
+/// end they should be reset, which is the caller's to do.
+pub(crate) async fn relay(
+    client: &mut TcpStream,
+    backend: &mut TcpStream,
+    up: &mut Direction,
+    down: &mut Direction,
+    scratch: &Scratch,
+    patience: Patience,
+) -> RelayEnd {
+    let mut first = None;
+    let mut last_move = Instant::now();
+    let mut timer = pin!(sleep_until(last_move + patience.idle));
+    poll_fn(|context| {
+        let mut moved = false;
+        let upward = up.poll_carry(context, client, backend, scratch, &mut moved);
+        if let Poll::Ready(Err(broken)) = upward {
+            return Poll::Ready(broken_relay(broken, End::Client, End::Backend));
+        }
+        first = first.or_else(|| (up.progress() != Progress::Open).then_some(End::Client));
+        let downward = down.poll_carry(context, backend, client, scratch, &mut moved);
+        if let Poll::Ready(Err(broken)) = downward {
+            return Poll::Ready(broken_relay(broken, End::Backend, End::Client));
+        }
+        first = first.or_else(|| (down.progress() != Progress::Open).then_some(End::Backend));
+        if upward.is_ready() && downward.is_ready() {
+            return Poll::Ready(RelayEnd::Closed { first: first.unwrap_or(End::Client) });
+        }
+        if moved {
+            last_move = Instant::now();
+        }
+        let (allowed, end) = match first {
+            None => (patience.idle, RelayEnd::Idle),
+            Some(_) => (patience.half_closed, RelayEnd::HalfClosed),
+        };
+        // The timer is left alone while bytes move: it looks again at the time when they might have stopped long ago.
+        if first.is_some() && timer.deadline() > last_move + allowed {
+            timer.as_mut().reset(last_move + allowed);
+        }
+        while timer.as_mut().poll(context).is_ready() {
+            let deadline = last_move + allowed;
+            if Instant::now() >= deadline {
+                return Poll::Ready(end);
+            }
+            timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+fn broken_relay(broken: Broken, sender: End, receiver: End) -> RelayEnd {
+    match broken {
+        Broken::Sender(error) => RelayEnd::Broken { end: sender, error },
+        Broken::Receiver(error) => RelayEnd::Broken { end: receiver, error },
+    }
+}

@@ -1,0 +1,54 @@
+//! The buffer that all connections of a worker read into, and the account of what they keep beside it.
+
+use std::cell::{Cell, RefCell, RefMut};
+
+/// One read takes at most so much: 256 KiB passes bulk at the speed of the kernel's own copying (measured: 16 KiB, as
+/// others use, halves it), and stays in a second-level cache.
+pub(crate) const SCRATCH_BYTES: usize = 256 * 1024;
+
+/// What connections of one worker may keep for receivers that do not take it. Beyond it each read is small, so that ten
+/// thousand stalled receivers hold tens of megabytes, not gigabytes.
+pub(crate) const KEPT_BUDGET: usize = 32 * 1024 * 1024;
+
+/// One read, once the budget is spent.
+const SMALL_READ: usize = 4 * 1024;
+
+/// The shared buffer of one worker.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    buffer: RefCell<Box<[u8]>>,
+    kept: Cell<usize>,
+}
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        Self { buffer: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()), kept: Cell::new(0) }
+    }
+
+    /// The buffer, for as long as one poll of one direction.
+    pub(crate) fn borrow(&self) -> RefMut<'_, Box<[u8]>> {
+        self.buffer.borrow_mut()
+    }
+
+    /// How much one read may take now.
+    pub(crate) fn read_limit(&self) -> usize {
+        if self.kept.get() < KEPT_BUDGET {
+            SCRATCH_BYTES
+        } else {
+            SMALL_READ
+        }
+    }
+
+    /// Bytes that connections keep.
+    pub(crate) fn kept(&self) -> usize {
+        self.kept.get()
+    }
+
+    pub(crate) fn keep(&self, bytes: usize) {
+        self.kept.set(self.kept.get() + bytes);
+    }
+
+    pub(crate) fn let_go(&self, bytes: usize) {
+        self.kept.set(self.kept.get().saturating_sub(bytes));
+    }
+}
