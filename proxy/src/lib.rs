@@ -6,9 +6,13 @@
 //! client -> listener -> preface (PROXY header, first bytes) -> decide -> resolve, dial -> relay -> close reason
 //! ```
 
+mod admission;
 pub mod config;
+mod kernel;
+mod listening;
 pub mod sniff;
 mod tcp;
+mod udp;
 pub mod wire;
 
 use std::process::ExitCode;

@@ -1,0 +1,161 @@
+//! Who may come in: bounds on connections in all, at one listener, and from one source.
+
+use std::collections::hash_map::{DefaultHasher, Entry};
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// Sources are counted in so many tables, so that workers seldom meet at one lock.
+const SHARDS: usize = 32;
+
+/// Who is counted as one source: an IPv4 address, or an IPv6 /64 (what one household is given at least, RFC 6177).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct SourceKey(u128);
+
+impl SourceKey {
+    pub(crate) fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => Self(u128::from(v4.to_ipv6_mapped())),
+            IpAddr::V6(v6) => Self(u128::from(v6) & !u128::from(u64::MAX)),
+        }
+    }
+}
+
+/// Which bound would be passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bound {
+    Total,
+    Listener,
+    Source,
+}
+
+/// The bounds of one configuration.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) total: NonZeroUsize,
+    pub(crate) listener: NonZeroUsize,
+    pub(crate) source: NonZeroUsize,
+}
+
+/// What is in now. Shared by all workers, and kept across configurations.
+#[derive(Debug, Default)]
+pub(crate) struct Admission {
+    total: AtomicUsize,
+    shards: [Mutex<HashMap<SourceKey, usize>>; SHARDS],
+}
+
+/// How many are in at one listener.
+pub(crate) type Occupancy = Arc<AtomicUsize>;
+
+/// A place; dropping it makes room.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    admission: Arc<Admission>,
+    listener: Occupancy,
+    source: SourceKey,
+}
+
+impl Admission {
+    /// A place for `source` at a listener, unless a bound would be passed.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        source: IpAddr,
+        listener: &Occupancy,
+        bounds: Bounds,
+    ) -> Result<Permit, Bound> {
+        let source = SourceKey::of(source);
+        take(&self.total, bounds.total).ok_or(Bound::Total)?;
+        if take(listener, bounds.listener).is_none() {
+            self.total.fetch_sub(1, Ordering::Relaxed);
+            return Err(Bound::Listener);
+        }
+        // From here on dropping the permit gives everything back, the source's place too.
+        let permit = Permit { admission: Arc::clone(self), listener: Arc::clone(listener), source };
+        if self.count(source) > bounds.source.get() {
+            return Err(Bound::Source);
+        }
+        Ok(permit)
+    }
+
+    /// How many are in.
+    pub(crate) fn total(&self) -> usize {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more of a source; how many it then has.
+    fn count(&self, source: SourceKey) -> usize {
+        let Some(Ok(mut shard)) = self.shard(source).map(Mutex::lock) else { return usize::MAX };
+        let count = shard.entry(source).or_insert(0);
+        *count += 1;
+        *count
+    }
+
+    fn shard(&self, source: SourceKey) -> Option<&Mutex<HashMap<SourceKey, usize>>> {
+        let mut hasher = DefaultHasher::new();
+        source.hash(&mut hasher);
+        #[allow(clippy::cast_possible_truncation)] // less than SHARDS
+        self.shards.get((hasher.finish() % SHARDS as u64) as usize)
+    }
+}
+
+/// One more, if that is within the bound.
+fn take(count: &AtomicUsize, bound: NonZeroUsize) -> Option<usize> {
+    count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| (now < bound.get()).then_some(now + 1)).ok()
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.admission.total.fetch_sub(1, Ordering::Relaxed);
+        self.listener.fetch_sub(1, Ordering::Relaxed);
+        let Some(Ok(mut shard)) = self.admission.shard(self.source).map(Mutex::lock) else { return };
+        if let Entry::Occupied(mut entry) = shard.entry(self.source) {
+            if *entry.get() <= 1 {
+                entry.remove();
+            } else {
+                *entry.get_mut() -= 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bounds(total: usize, listener: usize, source: usize) -> Bounds {
+        let bound = |n| NonZeroUsize::new(n).expect("not zero");
+        Bounds { total: bound(total), listener: bound(listener), source: bound(source) }
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn each_bound_holds_and_says_which_it_was() {
+        for (bounds, bound) in
+            [(bounds(1, 9, 9), Bound::Total), (bounds(9, 1, 9), Bound::Listener), (bounds(9, 9, 1), Bound::Source)]
+        {
+            let (admission, listener) = (Arc::new(Admission::default()), Occupancy::default());
+            let first = admission.admit(address("192.0.2.1"), &listener, bounds).expect("room");
+            let refused = admission.admit(address("192.0.2.1"), &listener, bounds).map(drop);
+            assert_eq!(refused, Err(bound));
+            drop(first);
+            assert!(admission.admit(address("192.0.2.1"), &listener, bounds).is_ok(), "{bound:?}: room again");
+            assert_eq!((admission.total(), listener.load(Ordering::Relaxed)), (0, 0));
+            assert!(admission.shards.iter().all(|shard| shard.lock().expect("no panic").is_empty()));
+        }
+    }
+
+    #[test]
+    fn a_household_of_ipv6_is_one_source_and_mapped_ipv4_is_ipv4() {
+        let same = |one, other| SourceKey::of(address(one)) == SourceKey::of(address(other));
+        assert!(same("2001:db8::1", "2001:db8::ffff:1"));
+        assert!(!same("2001:db8::1", "2001:db8:0:1::1"));
+        assert!(same("192.0.2.1", "::ffff:192.0.2.1"));
+        assert!(!same("192.0.2.1", "192.0.2.2"));
+    }
+}

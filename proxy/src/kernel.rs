@@ -1,0 +1,378 @@
+//! Calls that neither the standard library nor nix or socket2 wrap as needed: batches of datagrams with what the kernel
+//! says beside them. The only module with unsafe code.
+#![allow(unsafe_code)]
+
+use std::io::{self, IoSlice};
+use std::mem::{self, size_of, MaybeUninit};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+/// Messages that one call may bring.
+pub(crate) const BATCH: usize = 16;
+
+/// The largest message: the kernel joins datagrams of a flow (UDP_GRO, udp(7)) up to the largest IP packet.
+const MESSAGE_BYTES: usize = 65_536;
+
+/// Room for what comes beside a message: packet information, original destination, segment size; each in its header.
+const CONTROL_BYTES: usize = 256;
+
+/// `SOL_UDP` options of linux/udp.h and linux/in6.h that libc lacks on some targets.
+const UDP_SEGMENT: libc::c_int = 103;
+const UDP_GRO: libc::c_int = 104;
+const IPV6_ORIGDSTADDR: libc::c_int = 74;
+
+/// Control data, aligned as the kernel's `cmsghdr` asks.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct Control([u8; CONTROL_BYTES]);
+
+/// Buffers for one batch of messages; a worker has one and uses it for all of its sockets in turn.
+pub(crate) struct Batch {
+    bytes: Box<[u8]>,
+    controls: Box<[Control]>,
+    names: Box<[MaybeUninit<libc::sockaddr_storage>]>,
+    messages: Vec<Message>,
+}
+
+/// One message of a batch: a datagram, or several of equal size that the kernel joined.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Message {
+    /// Where it came from; none on a connected socket that does not say.
+    pub(crate) peer: Option<SocketAddr>,
+    /// The address of this host that it was sent to.
+    pub(crate) destination: Option<IpAddr>,
+    /// Address and port that it was sent to before TPROXY brought it here.
+    pub(crate) original_dst: Option<SocketAddr>,
+    /// Size of each joined datagram but the last; the whole length when there is one.
+    pub(crate) segment: usize,
+    /// Bytes of the message in the batch's buffer.
+    pub(crate) length: usize,
+    /// The buffer was too small, and the rest is gone.
+    pub(crate) is_truncated: bool,
+}
+
+impl Batch {
+    pub(crate) fn new() -> Self {
+        Self {
+            bytes: vec![0; BATCH * MESSAGE_BYTES].into_boxed_slice(),
+            controls: vec![Control([0; CONTROL_BYTES]); BATCH].into_boxed_slice(),
+            names: vec![MaybeUninit::zeroed(); BATCH].into_boxed_slice(),
+            messages: Vec::with_capacity(BATCH),
+        }
+    }
+
+    /// The messages of the last [`Self::receive`], each with its bytes.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = (Message, &[u8])> {
+        let buffers = self.bytes.chunks_exact(MESSAGE_BYTES);
+        self.messages
+            .iter()
+            .zip(buffers)
+            .map(|(message, buffer)| (*message, buffer.get(..message.length).unwrap_or(&[])))
+    }
+
+    /// Takes what the socket holds, without waiting: recvmmsg(2).
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when it holds nothing; on a connected socket also what ICMP said of an earlier datagram.
+    pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        self.messages.clear();
+        // SAFETY: all-zero is a valid value of these C structures of integers and nullable pointers.
+        let mut parts: [libc::iovec; BATCH] = unsafe { mem::zeroed() };
+        // SAFETY: as above.
+        let mut headers: [libc::mmsghdr; BATCH] = unsafe { mem::zeroed() };
+        let buffers = self.bytes.chunks_exact_mut(MESSAGE_BYTES);
+        let beside = self.controls.iter_mut().zip(self.names.iter_mut());
+        for ((header, part), (buffer, (control, name))) in
+            headers.iter_mut().zip(parts.iter_mut()).zip(buffers.zip(beside))
+        {
+            part.iov_base = buffer.as_mut_ptr().cast();
+            part.iov_len = buffer.len();
+            header.msg_hdr.msg_iov = part;
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
+            header.msg_hdr.msg_controllen = CONTROL_BYTES as _;
+            header.msg_hdr.msg_name = name.as_mut_ptr().cast();
+            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+        }
+        // SAFETY: each header points to buffers of its own, of the lengths that it says, which outlive the call.
+        let count = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                headers.as_mut_ptr(),
+                BATCH as libc::c_uint,
+                libc::MSG_DONTWAIT as _,
+                ptr::null_mut(),
+            )
+        };
+        let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+        for header in headers.iter().take(count) {
+            // SAFETY: the kernel filled this header, its name and its control data, which are still borrowed here.
+            self.messages.push(unsafe { message_of(header) });
+        }
+        Ok(count)
+    }
+}
+
+/// Reads what the kernel put beside one message.
+///
+/// # Safety
+///
+/// `header` must have been filled by recvmmsg(2), and what it points to must be alive.
+unsafe fn message_of(header: &libc::mmsghdr) -> Message {
+    let length = header.msg_len as usize;
+    let hdr = &header.msg_hdr;
+    let mut message = Message {
+        peer: address_at(hdr.msg_name.cast(), hdr.msg_namelen as usize),
+        segment: length,
+        length,
+        is_truncated: hdr.msg_flags & libc::MSG_TRUNC != 0,
+        ..Message::default()
+    };
+    let mut control = libc::CMSG_FIRSTHDR(hdr);
+    while !control.is_null() {
+        let data = libc::CMSG_DATA(control);
+        match ((*control).cmsg_level, (*control).cmsg_type) {
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                let info: libc::in_pktinfo = ptr::read_unaligned(data.cast());
+                message.destination = Some(IpAddr::V4(Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr))));
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                let info: libc::in6_pktinfo = ptr::read_unaligned(data.cast());
+                message.destination = Some(IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr)));
+            }
+            (libc::IPPROTO_IP, libc::IP_RECVORIGDSTADDR) => {
+                message.original_dst = address_at(data.cast(), size_of::<libc::sockaddr_in>());
+            }
+            (libc::IPPROTO_IPV6, IPV6_ORIGDSTADDR) => {
+                message.original_dst = address_at(data.cast(), size_of::<libc::sockaddr_in6>());
+            }
+            (libc::IPPROTO_UDP, UDP_GRO) => {
+                let size: libc::c_int = ptr::read_unaligned(data.cast());
+                message.segment = usize::try_from(size).ok().filter(|size| *size > 0).unwrap_or(length);
+            }
+            _ => {}
+        }
+        control = libc::CMSG_NXTHDR(hdr, control);
+    }
+    message
+}
+
+/// The endpoint in a socket address.
+///
+/// # Safety
+///
+/// `length` bytes at `name` must be readable.
+unsafe fn address_at(name: *const u8, length: usize) -> Option<SocketAddr> {
+    if length < size_of::<libc::sa_family_t>() || name.is_null() {
+        return None;
+    }
+    let family: libc::sa_family_t = ptr::read_unaligned(name.cast());
+    match libc::c_int::from(family) {
+        libc::AF_INET if length >= size_of::<libc::sockaddr_in>() => {
+            let raw: libc::sockaddr_in = ptr::read_unaligned(name.cast());
+            let address = Ipv4Addr::from(u32::from_be(raw.sin_addr.s_addr));
+            Some(SocketAddrV4::new(address, u16::from_be(raw.sin_port)).into())
+        }
+        libc::AF_INET6 if length >= size_of::<libc::sockaddr_in6>() => {
+            let raw: libc::sockaddr_in6 = ptr::read_unaligned(name.cast());
+            let address = Ipv6Addr::from(raw.sin6_addr.s6_addr);
+            let port = u16::from_be(raw.sin6_port);
+            Some(SocketAddrV6::new(address, port, raw.sin6_flowinfo, raw.sin6_scope_id).into())
+        }
+        _ => None,
+    }
+}
+
+/// Where a message goes, and as what.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Route {
+    /// The receiver; none on a connected socket.
+    pub(crate) to: Option<SocketAddr>,
+    /// The address of this host that it leaves from; none: as the socket is bound, or as the kernel chooses.
+    pub(crate) from: Option<IpAddr>,
+    /// The kernel cuts the message into datagrams of this size (UDP_SEGMENT, udp(7)); none: it is one.
+    pub(crate) segment: Option<u16>,
+}
+
+/// Sends one message, without waiting: sendmsg(2).
+///
+/// # Errors
+///
+/// What the kernel says; `WouldBlock` when the socket's buffer is full.
+pub(crate) fn send(socket: BorrowedFd<'_>, pieces: &[IoSlice<'_>], route: Route) -> io::Result<usize> {
+    // SAFETY: all-zero is a valid value of these C structures.
+    let mut header: libc::msghdr = unsafe { mem::zeroed() };
+    let name = route.to.map(socket2::SockAddr::from);
+    if let Some(name) = &name {
+        header.msg_name = name.as_ptr().cast_mut().cast();
+        header.msg_namelen = name.len();
+    }
+    header.msg_iov = pieces.as_ptr().cast_mut().cast();
+    header.msg_iovlen = pieces.len() as _;
+    let mut control = Control([0; CONTROL_BYTES]);
+    header.msg_control = control.0.as_mut_ptr().cast();
+    header.msg_controllen = CONTROL_BYTES as _;
+    let mut used = 0;
+    // SAFETY: the control buffer is aligned and has room for the two largest of these; `used` is what they take so far, and
+    // each CMSG_SPACE is at most 40 bytes here.
+    unsafe {
+        let mut next = libc::CMSG_FIRSTHDR(&header);
+        if let Some(segment) = route.segment {
+            used += put(&mut next, &header, libc::IPPROTO_UDP, UDP_SEGMENT, segment);
+        }
+        match route.from {
+            Some(IpAddr::V4(from)) => {
+                let mut info: libc::in_pktinfo = mem::zeroed();
+                info.ipi_spec_dst.s_addr = u32::from(from).to_be();
+                used += put(&mut next, &header, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
+            }
+            Some(IpAddr::V6(from)) => {
+                let mut info: libc::in6_pktinfo = mem::zeroed();
+                info.ipi6_addr.s6_addr = from.octets();
+                used += put(&mut next, &header, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
+            }
+            None => {}
+        }
+    }
+    header.msg_controllen = used as _;
+    if used == 0 {
+        header.msg_control = ptr::null_mut();
+    }
+    // SAFETY: the header points to the pieces, the name and the control data, which all outlive the call; IoSlice has the
+    // layout of iovec (its documentation), and sendmsg does not write through these pointers.
+    let count = unsafe { libc::sendmsg(socket.as_raw_fd(), &header, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
+/// Writes one control message and steps on; the room that it takes.
+///
+/// # Safety
+///
+/// `next` must point to a control message of `header` with room for a `T`.
+unsafe fn put<T>(
+    next: &mut *mut libc::cmsghdr,
+    header: &libc::msghdr,
+    level: libc::c_int,
+    kind: libc::c_int,
+    value: T,
+) -> usize {
+    let size = size_of::<T>() as libc::c_uint;
+    let control = *next;
+    (*control).cmsg_level = level;
+    (*control).cmsg_type = kind;
+    (*control).cmsg_len = libc::CMSG_LEN(size) as _;
+    ptr::write_unaligned(libc::CMSG_DATA(control).cast(), value);
+    *next = libc::CMSG_NXTHDR(header, control);
+    libc::CMSG_SPACE(size) as usize
+}
+
+/// Asks the kernel to say, beside each message, where it was sent to, and to join datagrams of a flow.
+///
+/// # Errors
+///
+/// What the kernel says: an option that it does not have.
+pub(crate) fn receive_details(socket: BorrowedFd<'_>, is_ipv6: bool, is_tproxy: bool) -> io::Result<()> {
+    let (level, details, original) = if is_ipv6 {
+        (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, IPV6_ORIGDSTADDR)
+    } else {
+        (libc::IPPROTO_IP, libc::IP_PKTINFO, libc::IP_RECVORIGDSTADDR)
+    };
+    switch_on(socket, level, details)?;
+    if is_tproxy {
+        switch_on(socket, level, original)?;
+    }
+    switch_on(socket, libc::IPPROTO_UDP, UDP_GRO)
+}
+
+/// Asks the kernel to join datagrams of a connected socket.
+///
+/// # Errors
+///
+/// What the kernel says.
+pub(crate) fn receive_joined(socket: BorrowedFd<'_>) -> io::Result<()> {
+    switch_on(socket, libc::IPPROTO_UDP, UDP_GRO)
+}
+
+fn switch_on(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the value is an int that outlives the call, and its size is said.
+    let answer = unsafe {
+        let size = size_of::<libc::c_int>() as libc::socklen_t;
+        libc::setsockopt(socket.as_raw_fd(), level, option, ptr::from_ref(&on).cast(), size)
+    };
+    if answer == 0 {
+        return Ok(());
+    }
+    Err(io::Error::last_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    fn socket(address: &str) -> UdpSocket {
+        let socket = UdpSocket::bind(address).expect("a socket");
+        receive_details(socket.as_fd(), address.starts_with('['), false).expect("the kernel has these");
+        socket
+    }
+
+    #[test]
+    fn a_batch_tells_sender_and_destination_of_each_datagram() {
+        for (wildcard, own) in [("0.0.0.0:0", "127.0.0.2"), ("[::]:0", "::1")] {
+            let receiver = socket(wildcard);
+            let own: IpAddr = own.parse().expect("an address");
+            let to = SocketAddr::new(own, receiver.local_addr().expect("bound").port());
+            let sender = UdpSocket::bind((own, 0)).expect("a socket");
+            sender.send_to(b"one", to).expect("sent");
+            sender.send_to(b"", to).expect("sent");
+            let mut batch = Batch::new();
+            assert_eq!(batch.receive(receiver.as_fd()).expect("both are here"), 2);
+            let seen: Vec<_> = batch.messages().collect();
+            assert_eq!(seen.iter().map(|(_, bytes)| *bytes).collect::<Vec<_>>(), [b"one".as_slice(), b""]);
+            for (message, _) in seen {
+                assert_eq!(message.peer, sender.local_addr().ok());
+                assert_eq!(message.destination, Some(own));
+                assert!(!message.is_truncated);
+            }
+            let nothing = batch.receive(receiver.as_fd()).expect_err("no more");
+            assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+            assert_eq!(batch.messages().count(), 0);
+        }
+    }
+
+    #[test]
+    fn what_is_sent_in_segments_arrives_joined_or_cut_but_whole() {
+        let receiver = socket("127.0.0.1:0");
+        let sender = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let route = Route { to: receiver.local_addr().ok(), segment: Some(100), ..Route::default() };
+        let bytes: Vec<u8> = (0..=250).collect();
+        let pieces = [IoSlice::new(&bytes[..70]), IoSlice::new(&bytes[70..])];
+        assert_eq!(send(sender.as_fd(), &pieces, route).expect("sent"), 251);
+        let mut batch = Batch::new();
+        batch.receive(receiver.as_fd()).expect("all is here");
+        let datagrams: Vec<_> =
+            batch.messages().flat_map(|(message, all)| all.chunks(message.segment.max(1))).collect();
+        assert_eq!(datagrams, [&bytes[..100], &bytes[100..200], &bytes[200..]]);
+    }
+
+    #[test]
+    fn a_reply_leaves_from_the_address_that_it_is_told_to() {
+        for (wildcard, from) in [("0.0.0.0:0", "127.0.0.9"), ("[::]:0", "::1")] {
+            let sender = socket(wildcard);
+            let from: IpAddr = from.parse().expect("an address");
+            let loopback = if from.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
+            let receiver = UdpSocket::bind(loopback).expect("a socket");
+            let route = Route { to: receiver.local_addr().ok(), from: Some(from), segment: Some(2) };
+            send(sender.as_fd(), &[IoSlice::new(b"reply")], route).expect("sent");
+            let mut buffer = [0; 9];
+            let (count, peer) = receiver.recv_from(&mut buffer).expect("received");
+            assert_eq!((&buffer[..count], peer.ip()), (b"re".as_slice(), from));
+            assert_eq!(Some(peer.port()), sender.local_addr().ok().map(|address| address.port()));
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The sockets at which clients arrive: one for each worker and endpoint, so that the kernel spreads clients over workers
+//! (`SO_REUSEPORT`, socket(7)). They outlive configurations: a reload that keeps an endpoint keeps its sockets.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+use crate::config::model::{Arrival, Timeouts, Transport};
+
+/// Connections that wait to be accepted, at most; the kernel's own bound is `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Bytes that a UDP socket may hold for a worker that is busy; the kernel's own bound is `net.core.rmem_max`.
+const UDP_BUFFER: usize = 4 * 1024 * 1024;
+
+/// An endpoint of a listener. Two configurations that name the same one mean the same sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Endpoint {
+    pub(crate) transport: Transport,
+    pub(crate) address: SocketAddr,
+    pub(crate) is_tproxy: bool,
+}
+
+impl Endpoint {
+    pub(crate) fn new(transport: Transport, address: SocketAddr, arrival: Arrival) -> Self {
+        Self { transport, address, is_tproxy: arrival == Arrival::Tproxy }
+    }
+}
+
+/// Why an endpoint cannot be listened at.
+#[derive(Debug, thiserror::Error)]
+#[error("{transport} {address}: {cause}{}", mend(cause))]
+pub(crate) struct ListenError {
+    pub(crate) transport: &'static str,
+    pub(crate) address: SocketAddr,
+    pub(crate) cause: io::Error,
+}
+
+fn mend(cause: &io::Error) -> &'static str {
+    match cause.raw_os_error() {
+        Some(libc::EADDRINUSE) => "; another program listens there: `ss -ltunp` names it",
+        Some(libc::EACCES) => "; ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE",
+        Some(libc::EADDRNOTAVAIL) => "; no interface has this address",
+        Some(libc::EPERM) => "; arrival by TPROXY needs CAP_NET_RAW",
+        _ => "",
+    }
+}
+
+/// Binds an endpoint once for each worker, TCP sockets listening. Nothing is left bound when one of them fails.
+///
+/// # Errors
+///
+/// What the kernel said, with the endpoint; also when anybody else is bound there, even with `SO_REUSEPORT`.
+pub(crate) fn bind(endpoint: Endpoint, workers: usize, timeouts: &Timeouts) -> Result<Vec<OwnedFd>, ListenError> {
+    let fault = |cause| ListenError {
+        transport: match endpoint.transport {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+        },
+        address: endpoint.address,
+        cause,
+    };
+    // The kernel would let a second proxy of the same user share the port in silence.
+    let probe = bound(endpoint, false).map_err(fault)?;
+    // Port 0 is one port for all workers.
+    let port = probe.local_addr().map_err(fault)?.as_socket().map_or(endpoint.address.port(), |own| own.port());
+    drop(probe);
+    let endpoint = Endpoint { address: SocketAddr::new(endpoint.address.ip(), port), ..endpoint };
+    (0..workers)
+        .map(|_| {
+            let socket = bound(endpoint, true)?;
+            if endpoint.transport == Transport::Tcp {
+                prepare_tcp(&socket, timeouts)?;
+                socket.listen(BACKLOG)?;
+            }
+            Ok(socket.into())
+        })
+        .collect::<io::Result<_>>()
+        .map_err(fault)
+}
+
+fn bound(endpoint: Endpoint, is_shared: bool) -> io::Result<Socket> {
+    let (kind, protocol) = match endpoint.transport {
+        Transport::Tcp => (Type::STREAM, Protocol::TCP),
+        Transport::Udp => (Type::DGRAM, Protocol::UDP),
+    };
+    let socket = Socket::new(Domain::for_address(endpoint.address), kind.nonblocking().cloexec(), Some(protocol))?;
+    if endpoint.address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if endpoint.is_tproxy {
+        match endpoint.address {
+            SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
+            SocketAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
+        }
+    }
+    match endpoint.transport {
+        Transport::Tcp => socket.set_reuse_address(true)?,
+        Transport::Udp => socket.set_recv_buffer_size(UDP_BUFFER)?,
+    }
+    socket.set_reuse_port(is_shared)?;
+    socket.bind(&endpoint.address.into())?;
+    Ok(socket)
+}
+
+/// What accepted connections take over from the socket that they were accepted at, which spares a call for each.
+fn prepare_tcp(socket: &Socket, timeouts: &Timeouts) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    keep_alive(&SockRef::from(socket), timeouts)
+}
+
+/// Lets the kernel find out that the other end is gone.
+pub(crate) fn keep_alive(socket: &SockRef<'_>, timeouts: &Timeouts) -> io::Result<()> {
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(timeouts.keepalive))?;
+    socket.set_tcp_user_timeout(Some(timeouts.user_timeout))
+}

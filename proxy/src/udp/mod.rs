@@ -1,0 +1,3 @@
+//! UDP: flows of datagrams between clients and backends.
+
+mod sending;
