@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from lab.topology.services import dnsmasq, nginx, ssh_tunnel, sshd
+from lab.topology.services import dnsmasq, edgeproxy, nginx, ssh_tunnel, sshd
 
-CATALOGUE = {known.name: known for known in (sshd.KNOWN, nginx.KNOWN, dnsmasq.KNOWN, ssh_tunnel.KNOWN)}
+_ALL = (sshd.KNOWN, nginx.KNOWN, dnsmasq.KNOWN, ssh_tunnel.KNOWN, edgeproxy.KNOWN)
+
+CATALOGUE = {known.name: known for known in _ALL}
