@@ -7,6 +7,7 @@
 //! ```
 
 pub mod config;
+pub mod operation;
 pub mod sniff;
 pub mod wire;
 
