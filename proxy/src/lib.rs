@@ -10,6 +10,7 @@ mod admission;
 pub mod config;
 mod kernel;
 mod listening;
+pub mod operation;
 pub mod sniff;
 mod tcp;
 mod udp;

@@ -1,0 +1,16 @@
+//! How the proxy is seen and steered: why connections ended, what was counted, who was here, who is kept out.
+//!
+//! Counting and logging happen in workers and never wait; reading, rendering and answering happen in the control thread.
+
+pub mod access_line;
+pub mod access_log;
+pub mod close_reason;
+pub mod counters;
+pub mod ledger;
+pub mod outcomes;
+pub mod protocols;
+#[cfg(test)]
+pub(crate) mod scratch;
+pub mod unique_id;
+
+pub use close_reason::{CloseReason, Limit};
