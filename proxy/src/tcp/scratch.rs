@@ -10,6 +10,9 @@ pub(crate) const SCRATCH_BYTES: usize = 256 * 1024;
 /// thousand stalled receivers hold tens of megabytes, not gigabytes.
 pub(crate) const KEPT_BUDGET: usize = 32 * 1024 * 1024;
 
+/// What connections may keep, first bytes of undecided ones included, before further undecided ones are refused.
+pub(crate) const PREFACE_BUDGET: usize = 64 * 1024 * 1024;
+
 /// One read, once the budget is spent.
 const SMALL_READ: usize = 4 * 1024;
 

@@ -1,0 +1,158 @@
+//! A configuration in force, with what is known and counted for as long as it is. Connections keep the one they began under.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::time::Instant;
+
+use crate::admission::{Bounds, Occupancy};
+use crate::config::model::{BackendId, Config, HeaderPolicy, Listener, ListenerId, Transport};
+use crate::listening::Endpoint;
+use crate::names::resolver::Names;
+use crate::operation::counters::WorkerCounters;
+use crate::route::order;
+use crate::tcp::allowance::Bucket;
+use crate::upstream::condition::Condition;
+
+/// What all workers share of a configuration.
+#[derive(Debug)]
+pub(crate) struct Generation {
+    pub(crate) config: Config,
+    /// By backend, then by target.
+    candidates: Vec<Vec<Candidate>>,
+    /// One more for each client, by backend.
+    turns: Vec<AtomicU64>,
+    /// How many are at each listener.
+    occupancies: Vec<Occupancy>,
+    /// Bytes a second of all flows of a listener: from clients, to clients.
+    buckets: Vec<Option<[Arc<Mutex<Bucket>>; 2]>>,
+}
+
+/// What is known of one target.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    pub(crate) condition: Arc<Condition>,
+    /// What it is known by in the consistent order of `source_hash`.
+    pub(crate) key: u64,
+}
+
+impl Generation {
+    /// A configuration that comes into force after another one: what is known of the same targets and of those who are at
+    /// the same listeners goes on.
+    pub(crate) fn after(previous: Option<&Self>, config: Config, now: Instant) -> Self {
+        let known: HashMap<(&str, u64), &Arc<Condition>> = previous.into_iter().flat_map(Self::conditions).collect();
+        let candidates = config
+            .backends
+            .iter()
+            .map(|backend| {
+                let candidate = |target| {
+                    let key = order::key(target);
+                    let condition = known.get(&(backend.name.as_str(), key)).map(|condition| Arc::clone(condition));
+                    Candidate { condition: condition.unwrap_or_default(), key }
+                };
+                backend.targets.iter().map(candidate).collect()
+            })
+            .collect();
+        let occupancy = |listener: &Listener| {
+            let before = previous.and_then(|before| before.listener_named(&listener.name));
+            before.and_then(|id| previous?.occupancies.get(id.0)).map(Arc::clone).unwrap_or_default()
+        };
+        let occupancies = config.listeners.iter().map(occupancy).collect();
+        let bucket = |rate| Arc::new(Mutex::new(Bucket::new(rate, now)));
+        let buckets = config
+            .listeners
+            .iter()
+            .map(|listener| listener.rate.map(|rate| [bucket(rate.get()), bucket(rate.get())]))
+            .collect();
+        let turns = config.backends.iter().map(|_| AtomicU64::new(0)).collect();
+        Self { config, candidates, turns, occupancies, buckets }
+    }
+
+    fn conditions(&self) -> impl Iterator<Item = ((&str, u64), &Arc<Condition>)> {
+        self.config.backends.iter().zip(&self.candidates).flat_map(|(backend, candidates)| {
+            candidates.iter().map(|candidate| ((backend.name.as_str(), candidate.key), &candidate.condition))
+        })
+    }
+
+    fn listener_named(&self, name: &str) -> Option<ListenerId> {
+        self.config.listeners.iter().position(|listener| listener.name == name).map(ListenerId)
+    }
+
+    /// The targets of a backend, in the order of the file.
+    pub(crate) fn candidates(&self, backend: BackendId) -> &[Candidate] {
+        self.candidates.get(backend.0).map_or(&[], Vec::as_slice)
+    }
+
+    /// The number of the next client of a backend.
+    pub(crate) fn turn(&self, backend: BackendId) -> u64 {
+        self.turns.get(backend.0).map_or(0, |turn| turn.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Who is at a listener, and how many may be.
+    pub(crate) fn bounds(&self, id: ListenerId) -> Option<(&Occupancy, Bounds)> {
+        let listener = self.config.listeners.get(id.0)?;
+        let limits = &self.config.limits;
+        let bounds = Bounds {
+            total: limits.connections,
+            listener: listener.connections,
+            source: limits.connections_per_source,
+        };
+        Some((self.occupancies.get(id.0)?, bounds))
+    }
+
+    /// The buckets that all flows of a listener share: from clients, to clients.
+    pub(crate) fn buckets(&self, id: ListenerId) -> Option<[Arc<Mutex<Bucket>>; 2]> {
+        self.buckets.get(id.0)?.clone()
+    }
+
+    /// The listener to which an endpoint belongs.
+    pub(crate) fn listener_at(&self, endpoint: Endpoint) -> Option<ListenerId> {
+        let has = |listener: &Listener| {
+            let own = match endpoint.transport {
+                Transport::Tcp => &listener.tcp,
+                Transport::Udp => &listener.udp,
+            };
+            own.iter().any(|address| Endpoint::new(endpoint.transport, *address, listener.arrival) == endpoint)
+        };
+        self.config.listeners.iter().position(has).map(ListenerId)
+    }
+
+    /// All endpoints, each once, in the order of the file: those of TCP first.
+    pub(crate) fn endpoints(&self) -> Vec<Endpoint> {
+        let listeners = &self.config.listeners;
+        let of = |transport, listener: &Listener, addresses: &[std::net::SocketAddr]| -> Vec<_> {
+            addresses.iter().map(|address| Endpoint::new(transport, *address, listener.arrival)).collect()
+        };
+        let tcp = listeners.iter().flat_map(|listener| of(Transport::Tcp, listener, &listener.tcp));
+        let udp = listeners.iter().flat_map(|listener| of(Transport::Udp, listener, &listener.udp));
+        tcp.chain(udp).collect()
+    }
+}
+
+/// What a peer at a listener does about the PROXY protocol: the first prefix that holds it decides.
+pub(crate) fn header_policy(listener: &Listener, peer: IpAddr) -> HeaderPolicy {
+    let peer = peer.to_canonical();
+    let trust = listener.proxy_header.iter().find(|trust| trust.from.contains(&peer));
+    trust.map_or(HeaderPolicy::Never, |trust| trust.policy)
+}
+
+/// A generation as one worker has it.
+#[derive(Debug)]
+pub(crate) struct Epoch {
+    pub(crate) generation: Arc<Generation>,
+    pub(crate) counters: Arc<WorkerCounters>,
+    pub(crate) names: Rc<Names>,
+}
+
+impl Epoch {
+    pub(crate) fn config(&self) -> &Config {
+        &self.generation.config
+    }
+
+    pub(crate) fn listener(&self, id: ListenerId) -> Option<&Listener> {
+        self.config().listeners.get(id.0)
+    }
+}

@@ -1,0 +1,145 @@
+//! The PROXY header of a trusted peer: read to its end in whatever pieces it comes, under one deadline.
+
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::net::TcpStream;
+use tokio::time::{timeout_at, Instant};
+
+use crate::config::model::HeaderPolicy;
+use crate::operation::outcomes::HeaderIn;
+use crate::operation::CloseReason;
+use crate::wire::header::{Command, HeaderTransport, ProxyHeader};
+use crate::wire::proxy_header::{detect_and_parse, StreamRefusal};
+use crate::wire::{proxy_v1, proxy_v2, Parse};
+
+use super::scratch::Scratch;
+
+/// What the beginning of a connection told.
+#[derive(Debug)]
+pub(crate) struct Introduced {
+    /// What became of the header.
+    pub(crate) outcome: HeaderIn,
+    /// Client and original destination, if the header names them.
+    pub(crate) addresses: Option<(SocketAddr, SocketAddr)>,
+    /// The identifier that the peer gave the connection.
+    pub(crate) unique_id: Option<Box<[u8]>>,
+    /// What was read beyond the header.
+    pub(crate) leftover: Vec<u8>,
+    /// The client has ended its side.
+    pub(crate) has_ended: bool,
+}
+
+/// Waiting for the header has ended.
+struct Deadlines {
+    header: Instant,
+    /// Without a byte until then, an optional header is none: the client waits for the server.
+    silence: Instant,
+}
+
+/// Reads the header as the policy asks. A peer that may send one but says nothing until `silence` is taken for a client that
+/// waits for the server.
+///
+/// # Errors
+///
+/// Why the connection is refused, with what became of its header.
+pub(crate) async fn read(
+    stream: &TcpStream,
+    policy: HeaderPolicy,
+    header: Instant,
+    silence: Instant,
+    scratch: &Scratch,
+) -> Result<Introduced, (CloseReason, HeaderIn)> {
+    let deadlines = Deadlines { header, silence };
+    let mut bytes = Vec::new();
+    loop {
+        match detect_and_parse(&bytes) {
+            Parse::Done { value, consumed } => {
+                bytes.drain(..consumed);
+                return Ok(introduced(&value, is_v1(&value, consumed), bytes));
+            }
+            Parse::Refuse(StreamRefusal::NotAHeader) => return without(policy, bytes, false),
+            Parse::Refuse(broken @ StreamRefusal::Broken(_)) => {
+                return Err((CloseReason::HeaderBroken(broken.label()), HeaderIn::Broken));
+            }
+            Parse::NeedMore => {}
+        }
+        match more(stream, &mut bytes, policy, &deadlines, scratch).await {
+            Ok(0) if bytes.is_empty() => return Err((CloseReason::ClientLeftEarly, HeaderIn::Absent)),
+            Ok(0) => return without(policy, bytes, true),
+            Ok(_) => {}
+            Err(Waited::Silent) => return without(policy, bytes, false),
+            Err(Waited::TooLong) => return Err((CloseReason::HeaderTimeout, HeaderIn::TimedOut)),
+            Err(Waited::Failed) => return Err((CloseReason::ClientLeftEarly, HeaderIn::Absent)),
+        }
+    }
+}
+
+enum Waited {
+    Silent,
+    TooLong,
+    Failed,
+}
+
+async fn more(
+    stream: &TcpStream,
+    bytes: &mut Vec<u8>,
+    policy: HeaderPolicy,
+    deadlines: &Deadlines,
+    scratch: &Scratch,
+) -> Result<usize, Waited> {
+    let may_be_silent = policy == HeaderPolicy::Optional && bytes.is_empty();
+    let (deadline, end) = if may_be_silent && deadlines.silence < deadlines.header {
+        (deadlines.silence, Waited::Silent)
+    } else {
+        (deadlines.header, Waited::TooLong)
+    };
+    loop {
+        match timeout_at(deadline, stream.readable()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(Waited::Failed),
+            Err(_) => return Err(end),
+        }
+        let mut buffer = scratch.borrow();
+        // A header and what a first segment holds beside it; what is longer waits in the kernel.
+        let room = buffer.get_mut(..proxy_v2::MAX_LENGTH).unwrap_or_default();
+        match stream.try_read(room) {
+            Ok(count) => {
+                bytes.extend_from_slice(room.get(..count).unwrap_or_default());
+                return Ok(count);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return Err(Waited::Failed),
+        }
+    }
+}
+
+fn without(policy: HeaderPolicy, leftover: Vec<u8>, has_ended: bool) -> Result<Introduced, (CloseReason, HeaderIn)> {
+    match policy {
+        HeaderPolicy::Require => Err((CloseReason::HeaderMissing, HeaderIn::Missing)),
+        HeaderPolicy::Optional | HeaderPolicy::Never => Ok(Introduced {
+            outcome: HeaderIn::Absent,
+            addresses: None,
+            unique_id: None,
+            leftover,
+            has_ended,
+        }),
+    }
+}
+
+/// The text form is never as long as the shortest that begins with the other's signature is short.
+fn is_v1(header: &ProxyHeader, consumed: usize) -> bool {
+    consumed <= proxy_v1::MAX_LENGTH && header.tlvs.is_empty() && header.transport == HeaderTransport::Stream
+}
+
+fn introduced(header: &ProxyHeader, is_v1: bool, leftover: Vec<u8>) -> Introduced {
+    let speaks_of_stream = header.transport != HeaderTransport::Datagram;
+    let addresses = header.addresses.filter(|_| header.command == Command::Proxy && speaks_of_stream);
+    let outcome = match (addresses, is_v1) {
+        (None, _) => HeaderIn::Local,
+        (Some(_), true) => HeaderIn::V1,
+        (Some(_), false) => HeaderIn::V2,
+    };
+    let unique_id = header.tlvs.unique_id().map(Into::into);
+    Introduced { outcome, addresses, unique_id, leftover, has_ended: false }
+}

@@ -1,0 +1,116 @@
+//! The first bytes of a client: read until the rules can decide, under one deadline and one budget.
+
+use std::io;
+
+use tokio::net::TcpStream;
+use tokio::time::{timeout_at, Instant};
+
+use crate::config::model::Config;
+use crate::operation::{CloseReason, Limit};
+use crate::route::{awaits_silence, decide, final_decision, Arrived, Decision, TcpPreface};
+
+use super::scratch::Scratch;
+
+/// What the wait for a decision took.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Effort {
+    /// Reads that brought bytes.
+    pub(crate) segments: usize,
+    /// The client has ended its side.
+    pub(crate) has_ended: bool,
+}
+
+/// Why waiting ended without the rules' own word.
+#[derive(Debug, Clone, Copy)]
+enum Over {
+    Deadline,
+    Budget,
+    ClientEnded,
+}
+
+/// Reads until the rules decide. A decision that more bytes could have changed is made without them at the deadline, at the
+/// end of the budget, and when the client has ended its side.
+///
+/// # Errors
+///
+/// Why the connection is to be closed instead.
+pub(crate) async fn decide_by_first_bytes(
+    stream: &TcpStream,
+    config: &Config,
+    arrived: &Arrived,
+    preface: &mut TcpPreface,
+    effort: &mut Effort,
+    scratch: &Scratch,
+    begun: Instant,
+) -> Result<Decision, CloseReason> {
+    let deadline = begun + config.timeouts.preface;
+    let mut silence =
+        (preface.bytes().is_empty() && awaits_silence(config, arrived)).then(|| begun + config.timeouts.silence);
+    let mut hold = Hold { scratch, bytes: 0 };
+    let over = loop {
+        match decide(config, arrived, preface) {
+            Decision::NeedMore => {}
+            decision @ (Decision::Forward { .. } | Decision::Refuse { .. } | Decision::NoRule) => return Ok(decision),
+        }
+        if effort.has_ended {
+            break Over::ClientEnded;
+        }
+        let room = config.limits.preface_bytes.get().saturating_sub(preface.bytes().len());
+        if room == 0 {
+            break Over::Budget;
+        }
+        if !hold.grow_to(preface.bytes().len()) {
+            return Err(CloseReason::OverLimit(Limit::PrefaceMemory));
+        }
+        let until = silence.map_or(deadline, |silence| silence.min(deadline));
+        match timeout_at(until, stream.readable()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(CloseReason::ClientLeftEarly),
+            Err(_) if until < deadline => {
+                preface.silence_passed();
+                silence = None;
+                continue;
+            }
+            Err(_) => break Over::Deadline,
+        }
+        let mut buffer = scratch.borrow();
+        let space = buffer.get_mut(..room).unwrap_or_default();
+        match stream.try_read(space) {
+            Ok(0) => effort.has_ended = true,
+            Ok(count) => {
+                effort.segments += 1;
+                silence = None;
+                preface.extend(space.get(..count).unwrap_or_default());
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return Err(CloseReason::ClientLeftEarly),
+        }
+    };
+    match (final_decision(config, arrived, preface), over) {
+        (Decision::NoRule | Decision::NeedMore, Over::Deadline) => Err(CloseReason::PrefaceTimeout),
+        (Decision::NoRule | Decision::NeedMore, Over::Budget) => Err(CloseReason::PrefaceTooLong),
+        (Decision::NoRule | Decision::NeedMore, Over::ClientEnded) => Err(CloseReason::ClientLeftEarly),
+        (decision @ (Decision::Forward { .. } | Decision::Refuse { .. }), _) => Ok(decision),
+    }
+}
+
+/// First bytes that are held count as kept, so that many clients who say half a thing are bounded together.
+struct Hold<'a> {
+    scratch: &'a Scratch,
+    bytes: usize,
+}
+
+impl Hold<'_> {
+    /// Whether there is room for so many bytes of this client.
+    fn grow_to(&mut self, bytes: usize) -> bool {
+        self.scratch.keep(bytes.saturating_sub(self.bytes));
+        self.bytes = self.bytes.max(bytes);
+        self.scratch.kept() <= super::scratch::PREFACE_BUDGET
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.scratch.let_go(self.bytes);
+    }
+}

@@ -1,0 +1,117 @@
+//! What is known of one connection, told once when it ends: counted, and written to the access log.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use crate::config::model::{BackendId, ListenerId, Protocol, RuleId, Transport};
+use crate::generation::Epoch;
+use crate::operation::access_line::Record;
+use crate::operation::outcomes::{HeaderIn, HeaderOut, SourceUsed};
+use crate::operation::unique_id::UniqueId;
+use crate::operation::CloseReason;
+use crate::sniff::Found;
+use crate::worker::Worker;
+
+/// A connection's story. It is told when it is dropped, so no way out of the code can forget it; one that nobody ended was
+/// ended by the proxy's own end.
+#[derive(Debug)]
+pub(crate) struct Story {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) epoch: Rc<Epoch>,
+    pub(crate) listener: ListenerId,
+    pub(crate) peer: SocketAddr,
+    pub(crate) client: SocketAddr,
+    pub(crate) original_dst: SocketAddr,
+    pub(crate) unique_id: UniqueId,
+    pub(crate) spoken: Option<(Protocol, Found)>,
+    pub(crate) rule: Option<RuleId>,
+    pub(crate) backend: Option<BackendId>,
+    pub(crate) target: Option<(SocketAddr, SourceUsed)>,
+    pub(crate) header_in: HeaderIn,
+    pub(crate) header_out: HeaderOut,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) accepted: Instant,
+    pub(crate) preface: Option<Duration>,
+    pub(crate) connect: Option<Duration>,
+    pub(crate) close: CloseReason,
+}
+
+impl Story {
+    /// The beginning: accepted at a listener.
+    pub(crate) fn begin(
+        worker: &Rc<Worker>,
+        epoch: &Rc<Epoch>,
+        listener: ListenerId,
+        peer: SocketAddr,
+        original_dst: SocketAddr,
+    ) -> Self {
+        epoch.counters.opened(listener, Transport::Tcp);
+        let (peer, original_dst) = (canonical(peer), canonical(original_dst));
+        Self {
+            worker: Rc::clone(worker),
+            epoch: Rc::clone(epoch),
+            listener,
+            peer,
+            client: peer,
+            original_dst,
+            unique_id: worker.ids.borrow_mut().next(),
+            spoken: None,
+            rule: None,
+            backend: None,
+            target: None,
+            header_in: HeaderIn::NotExpected,
+            header_out: HeaderOut::None,
+            bytes_in: 0,
+            bytes_out: 0,
+            accepted: Instant::now(),
+            preface: None,
+            connect: None,
+            close: CloseReason::Drained,
+        }
+    }
+}
+
+/// An endpoint without the IPv6 clothes of an IPv4 address.
+fn canonical(endpoint: SocketAddr) -> SocketAddr {
+    match endpoint.ip().to_canonical() {
+        same if same == endpoint.ip() => endpoint,
+        ip => SocketAddr::new(ip, endpoint.port()),
+    }
+}
+
+impl Drop for Story {
+    fn drop(&mut self) {
+        self.epoch.counters.closed(self.listener, Transport::Tcp, self.close);
+        let Some(log) = &self.worker.log else { return };
+        let config = self.epoch.config();
+        let found = self.spoken.as_ref();
+        log.record(&Record {
+            time: SystemTime::now(),
+            unique_id: &self.unique_id,
+            listener: config.listeners.get(self.listener.0).map_or("", |listener| &listener.name),
+            transport: Transport::Tcp,
+            peer: self.peer,
+            client: self.client,
+            original_dst: self.original_dst,
+            protocol: found.map(|(protocol, _)| *protocol),
+            server_name: found.and_then(|(_, found)| found.name.as_deref()),
+            alpn: found.map_or(&[], |(_, found)| &found.alpn),
+            rule: self.rule.and_then(|id| config.rules.get(id.0)).map(|rule| rule.name.as_str()),
+            backend: self.backend.and_then(|id| config.backends.get(id.0)).map(|backend| backend.name.as_str()),
+            target: self.target.map(|(target, _)| target),
+            source: self.target.map(|(_, source)| source),
+            header_in: self.header_in,
+            header_out: self.header_out,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            preface: self.preface,
+            connect: self.connect,
+            total: self.accepted.elapsed(),
+            close: self.close,
+        });
+    }
+}
