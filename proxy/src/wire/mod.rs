@@ -1,5 +1,17 @@
 //! Bytes of the network to values and back. Nothing here reads, writes, waits or knows the time.
 
+mod endpoints;
+#[doc(hidden)]
+pub mod fuzz;
+pub mod header;
+mod octets;
+pub mod proxy_header;
+pub mod proxy_v1;
+pub mod proxy_v2;
+pub mod spp;
+pub mod tlv;
+pub mod udp_preface;
+
 /// What a parser says of the bytes so far. Its laws, for every input and every cut of it:
 ///
 /// - an answer other than [`Parse::NeedMore`] stays the answer whatever bytes follow;
