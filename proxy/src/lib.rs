@@ -7,6 +7,7 @@
 //! ```
 
 pub mod config;
+pub mod route;
 pub mod sniff;
 pub mod wire;
 
