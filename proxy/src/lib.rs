@@ -11,6 +11,7 @@ pub mod config;
 mod kernel;
 mod listening;
 pub mod operation;
+pub mod route;
 pub mod sniff;
 mod tcp;
 mod udp;

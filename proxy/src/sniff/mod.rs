@@ -1,5 +1,10 @@
 //! What the first bytes of a client say: which protocol, for which name. Pure; three-valued.
 
+mod authority;
+pub(crate) mod dispatch;
+mod hellos;
+mod scan;
+
 /// The answer to "is this protocol spoken here?".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sniffed {
