@@ -8,6 +8,7 @@
 
 pub mod config;
 pub mod sniff;
+pub mod transparent;
 pub mod wire;
 
 use std::process::ExitCode;
