@@ -15,6 +15,7 @@ pub mod route;
 pub mod sniff;
 mod tcp;
 mod udp;
+pub mod transparent;
 pub mod wire;
 
 use std::process::ExitCode;

@@ -1,0 +1,189 @@
+//! Which addresses are this host's, kept current by the kernel's own news: where client and backend meet on one host, the
+//! client's address cannot be the source, for answers to it would never come by the proxy.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::RouteNetlinkMessage;
+use nix::errno::Errno;
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+
+use super::netlink::{group, Heard, News, Requests};
+
+/// The addresses as they are; clones are the same list. Asking is a shared lock and a look-up.
+#[derive(Debug, Clone, Default)]
+pub struct LocalAddresses(Arc<RwLock<Table>>);
+
+/// How many interfaces have each address.
+#[derive(Debug, Default)]
+struct Table {
+    owners: HashMap<IpAddr, HashSet<u32>>,
+}
+
+/// Keeps the list current; whoever holds it runs it. It opens nothing further, so it may run in a sandbox.
+#[derive(Debug)]
+pub struct Watch {
+    news: News,
+    requests: Requests,
+    addresses: LocalAddresses,
+}
+
+impl LocalAddresses {
+    /// The addresses of this network namespace, and what keeps them current.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn open() -> io::Result<(Self, Watch)> {
+        // News first: what changes while the list is read is then in one or the other.
+        let news = News::of_routing(group::ADDRESSES)?;
+        let mut requests = Requests::open()?;
+        let addresses = Self::default();
+        addresses.read_anew(&mut requests)?;
+        Ok((addresses.clone(), Watch { news, requests, addresses }))
+    }
+
+    /// Whether it is an address of this host, in any form.
+    #[must_use]
+    pub fn is_local(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        ip.is_loopback() || self.0.read().unwrap_or_else(PoisonError::into_inner).owners.contains_key(&ip)
+    }
+
+    /// Whether the client's address cannot be the source on the way to this backend because of where the two are: the client
+    /// is on this host (its own socket has that endpoint), or on the backend's (which drops packets from itself).
+    #[must_use]
+    pub fn same_host(&self, client: IpAddr, backend: IpAddr) -> bool {
+        client.to_canonical() == backend.to_canonical() || self.is_local(client)
+    }
+
+    fn read_anew(&self, requests: &mut Requests) -> io::Result<()> {
+        let found = requests.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
+        let mut table = Table::default();
+        found.iter().for_each(|message| table.take(message));
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = table;
+        Ok(())
+    }
+}
+
+impl Watch {
+    /// Follows the kernel until it cannot be heard any more, on a thread of its own: it blocks.
+    #[must_use]
+    pub fn run(mut self) -> io::Error {
+        loop {
+            if let Err(error) = self.follow() {
+                return error;
+            }
+        }
+    }
+
+    fn follow(&mut self) -> io::Result<()> {
+        match poll(&mut [PollFd::new(self.news.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        match self.news.hear()? {
+            Heard::Nothing => {}
+            Heard::Lost => self.addresses.read_anew(&mut self.requests)?,
+            Heard::Changes(changes) => {
+                let mut table = self.addresses.0.write().unwrap_or_else(PoisonError::into_inner);
+                changes.iter().for_each(|message| table.take(message));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Table {
+    fn take(&mut self, message: &RouteNetlinkMessage) {
+        if let RouteNetlinkMessage::NewAddress(message) = message {
+            if let Some(ip) = address(message) {
+                self.owners.entry(ip).or_default().insert(message.header.index);
+            }
+        } else if let RouteNetlinkMessage::DelAddress(message) = message {
+            let Some(ip) = address(message) else { return };
+            if let Some(owners) = self.owners.get_mut(&ip) {
+                owners.remove(&message.header.index);
+                if owners.is_empty() {
+                    self.owners.remove(&ip);
+                }
+            }
+        }
+    }
+}
+
+/// The host's own address: IFA_LOCAL, or IFA_ADDRESS where the two are one (of a point-to-point link that is the peer's).
+fn address(message: &AddressMessage) -> Option<IpAddr> {
+    let mut found = None;
+    for attribute in &message.attributes {
+        if let AddressAttribute::Local(ip) = attribute {
+            return Some(*ip);
+        }
+        if let AddressAttribute::Address(ip) = attribute {
+            found = Some(*ip);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(index: u32, attributes: Vec<AddressAttribute>) -> AddressMessage {
+        let mut message = AddressMessage::default();
+        message.header.index = index;
+        message.attributes = attributes;
+        message
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn with(messages: &[RouteNetlinkMessage]) -> LocalAddresses {
+        let addresses = LocalAddresses::default();
+        messages.iter().for_each(|message| addresses.0.write().unwrap().take(message));
+        addresses
+    }
+
+    #[test]
+    fn an_address_stays_as_long_as_one_interface_has_it() {
+        let of = |index| message(index, vec![AddressAttribute::Address(ip("192.0.2.1"))]);
+        let (one, two) = (RouteNetlinkMessage::NewAddress(of(1)), RouteNetlinkMessage::NewAddress(of(2)));
+        let gone = RouteNetlinkMessage::DelAddress(of(1));
+        assert!(with(&[one.clone(), two, gone.clone()]).is_local(ip("192.0.2.1")));
+        assert!(!with(&[one, gone]).is_local(ip("192.0.2.1")));
+    }
+
+    #[test]
+    fn the_far_end_of_a_point_to_point_link_is_not_local() {
+        let far_and_own = vec![AddressAttribute::Address(ip("192.0.2.2")), AddressAttribute::Local(ip("192.0.2.1"))];
+        let addresses = with(&[RouteNetlinkMessage::NewAddress(message(1, far_and_own))]);
+        assert!(addresses.is_local(ip("192.0.2.1")) && !addresses.is_local(ip("192.0.2.2")));
+    }
+
+    #[test]
+    fn where_client_and_backend_are_decides() {
+        let own = message(1, vec![AddressAttribute::Address(ip("192.0.2.1"))]);
+        let addresses = with(&[RouteNetlinkMessage::NewAddress(own)]);
+        let cases = [
+            ("203.0.113.7", "127.0.0.1", false),
+            ("203.0.113.7", "192.0.2.1", false),
+            ("203.0.113.7", "203.0.113.7", true),
+            ("::ffff:203.0.113.7", "203.0.113.7", true),
+            ("192.0.2.1", "198.51.100.1", true),
+            ("::ffff:192.0.2.1", "198.51.100.1", true),
+            ("127.8.8.8", "198.51.100.1", true),
+            ("::ffff:127.0.0.1", "127.0.0.1", true),
+            ("::1", "::1", true),
+            ("2001:db8::7", "::1", false),
+        ];
+        for (client, backend, expected) in cases {
+            assert_eq!(addresses.same_host(ip(client), ip(backend)), expected, "{client} to {backend}");
+        }
+    }
+}
