@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -11,8 +10,9 @@ use tokio::time::Instant;
 use crate::admission::{Bounds, Occupancy};
 use crate::config::model::{BackendId, Config, HeaderPolicy, Listener, ListenerId, Transport};
 use crate::listening::Endpoint;
-use crate::names::resolver::Names;
+use crate::names::Names;
 use crate::operation::counters::WorkerCounters;
+use crate::route::forbidden::Own;
 use crate::route::order;
 use crate::tcp::allowance::Bucket;
 use crate::upstream::condition::Condition;
@@ -29,6 +29,7 @@ pub(crate) struct Generation {
     occupancies: Vec<Occupancy>,
     /// Bytes a second of all flows of a listener: from clients, to clients.
     buckets: Vec<Option<[Arc<Mutex<Bucket>>; 2]>>,
+    own: Own,
 }
 
 /// What is known of one target.
@@ -68,7 +69,8 @@ impl Generation {
             .map(|listener| listener.rate.map(|rate| [bucket(rate.get()), bucket(rate.get())]))
             .collect();
         let turns = config.backends.iter().map(|_| AtomicU64::new(0)).collect();
-        Self { config, candidates, turns, occupancies, buckets }
+        let own = Own::new(&config);
+        Self { config, candidates, turns, occupancies, buckets, own }
     }
 
     fn conditions(&self) -> impl Iterator<Item = ((&str, u64), &Arc<Condition>)> {
@@ -108,6 +110,11 @@ impl Generation {
         self.buckets.get(id.0)?.clone()
     }
 
+    /// Where this proxy listens.
+    pub(crate) fn own(&self) -> &Own {
+        &self.own
+    }
+
     /// The listener to which an endpoint belongs.
     pub(crate) fn listener_at(&self, endpoint: Endpoint) -> Option<ListenerId> {
         let has = |listener: &Listener| {
@@ -144,7 +151,7 @@ pub(crate) fn header_policy(listener: &Listener, peer: IpAddr) -> HeaderPolicy {
 pub(crate) struct Epoch {
     pub(crate) generation: Arc<Generation>,
     pub(crate) counters: Arc<WorkerCounters>,
-    pub(crate) names: Rc<Names>,
+    pub(crate) names: Names,
 }
 
 impl Epoch {

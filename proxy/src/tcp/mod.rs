@@ -1,8 +1,14 @@
 //! TCP: from accept to close.
 
-mod allowance;
+pub(crate) mod allowance;
+mod connection;
+mod dial;
 mod direction;
+mod header;
+pub(crate) mod listener;
+mod preface;
 mod relay;
 #[cfg(test)]
 mod relay_tests;
-mod scratch;
+pub(crate) mod scratch;
+mod story;

@@ -1,0 +1,240 @@
+//! One connection's life: header, first bytes, decision, dial, relay, end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::admission::Permit;
+use crate::config::model::{Arrival, BackendId, HeaderPolicy, ListenerId, Protocol, SendProxy, Transport};
+use crate::generation::{header_policy, Epoch};
+use crate::operation::outcomes::{HeaderIn, HeaderOut};
+use crate::operation::unique_id::UniqueId;
+use crate::operation::CloseReason;
+use crate::route::{decide, Arrived, Captures, Decision, TcpPreface};
+use crate::upstream::condition::InUse;
+use crate::wire::{proxy_v1, proxy_v2};
+use crate::worker::Worker;
+
+use super::allowance::Allowance;
+use super::dial::{dial, Caller};
+use super::direction::Direction;
+use super::header;
+use super::preface::{decide_by_first_bytes, Effort};
+use super::relay::{relay, End, Patience, RelayEnd};
+use super::story::Story;
+
+/// What accept knows of a connection.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) original_dst: SocketAddr,
+    pub(crate) permit: Permit,
+}
+
+/// Serves a connection to its end. All that only the beginning needs is on the heap while it lasts, and gone while bytes are
+/// relayed: an idle connection holds two sockets, their directions and a timer.
+pub(crate) async fn serve(worker: Rc<Worker>, epoch: Rc<Epoch>, listener: ListenerId, accepted: Accepted) {
+    let Accepted { stream: mut client, peer, original_dst, permit } = accepted;
+    let mut story = Box::new(Story::begin(&worker, &epoch, listener, peer, original_dst));
+    match Box::pin(prepare(&worker, &epoch, &mut story, &client)).await {
+        Ok(Prepared { mut backend, first_bytes, header_length, in_use }) => {
+            let [from_client, to_client] = allowances(&epoch, listener);
+            let scratch = &worker.scratch;
+            let mut up = Direction::beginning_with(&first_bytes, from_client, scratch);
+            let mut down = Direction::beginning_with(&[], to_client, scratch);
+            drop(first_bytes);
+            let timeouts = &epoch.config().timeouts;
+            let patience = Patience { idle: timeouts.idle, half_closed: timeouts.half_closed };
+            let end = relay(&mut client, &mut backend, &mut up, &mut down, scratch, patience).await;
+            story.bytes_in = up.bytes().saturating_sub(header_length);
+            story.bytes_out = down.bytes();
+            story.close = reason(&end);
+            epoch.counters.carried(listener, Transport::Tcp, story.bytes_in, story.bytes_out);
+            if !matches!(end, RelayEnd::Closed { .. }) {
+                reset(&backend);
+                reset(&client);
+            }
+            up.abandon(scratch);
+            down.abandon(scratch);
+            drop(in_use);
+        }
+        Err(reason) => {
+            story.close = reason;
+            reset(&client);
+        }
+    }
+    drop(permit);
+}
+
+/// What is ready to be relayed.
+struct Prepared {
+    backend: TcpStream,
+    /// What goes to the backend before all that is read from now on: a PROXY header, and what was read to decide.
+    first_bytes: Vec<u8>,
+    /// How much of that is the header.
+    header_length: u64,
+    in_use: InUse,
+}
+
+async fn prepare(
+    worker: &Rc<Worker>,
+    epoch: &Rc<Epoch>,
+    story: &mut Story,
+    client: &TcpStream,
+) -> Result<Prepared, CloseReason> {
+    let config = epoch.config();
+    let listener = epoch.listener(story.listener).ok_or(CloseReason::NoRule)?;
+    let mut effort = Effort::default();
+    let mut begun = story.accepted;
+    let mut leftover = Vec::new();
+    let policy = header_policy(listener, story.peer.ip());
+    if policy != HeaderPolicy::Never {
+        let (deadline, silence) = (begun + config.timeouts.header, begun + config.timeouts.silence);
+        let introduced = header::read(client, policy, deadline, silence, &worker.scratch).await;
+        let introduced = introduced.map_err(|(reason, outcome)| {
+            note_header(epoch, story, outcome);
+            reason
+        })?;
+        note_header(epoch, story, introduced.outcome);
+        if let Some((named, destination)) = introduced.addresses {
+            (story.client, story.original_dst) = (named, destination);
+            begun = Instant::now();
+        }
+        if let Some(given) = introduced.unique_id {
+            story.unique_id = UniqueId::Given(given);
+        }
+        leftover = introduced.leftover;
+        effort.has_ended = introduced.has_ended;
+    }
+    let mut preface = TcpPreface::new(leftover);
+    let (rule, backend, captures) = decided(worker, epoch, story, client, &mut preface, &mut effort, begun).await?;
+    story.rule = Some(rule);
+    let caller = Caller {
+        client: story.client,
+        original_dst: story.original_dst,
+        arrival: listener.arrival,
+        captures: &captures,
+    };
+    let dialled = dial(epoch, &worker.locals, backend, caller).await?;
+    story.backend = Some(dialled.backend);
+    story.target = Some((dialled.target, dialled.source));
+    story.connect = Some(dialled.took);
+    let mut first_bytes = header_for(epoch, story, dialled.backend);
+    epoch.counters.header_out(story.header_out);
+    let header_length = first_bytes.len() as u64;
+    first_bytes.append(&mut preface.into_bytes());
+    Ok(Prepared { backend: dialled.stream, first_bytes, header_length, in_use: dialled.in_use })
+}
+
+fn note_header(epoch: &Epoch, story: &mut Story, outcome: HeaderIn) {
+    story.header_in = outcome;
+    epoch.counters.header_in(outcome);
+}
+
+/// The rule that holds, and the backend that it leads to.
+async fn decided(
+    worker: &Worker,
+    epoch: &Epoch,
+    story: &mut Story,
+    client: &TcpStream,
+    preface: &mut TcpPreface,
+    effort: &mut Effort,
+    begun: Instant,
+) -> Result<(crate::config::model::RuleId, BackendId, Captures), CloseReason> {
+    let config = epoch.config();
+    let arrived = Arrived {
+        listener: story.listener,
+        transport: Transport::Tcp,
+        original_dst: story.original_dst,
+        client: story.client,
+    };
+    let decision = match decide(config, &arrived, preface) {
+        Decision::NeedMore => {
+            decide_by_first_bytes(client, config, &arrived, preface, effort, &worker.scratch, begun).await
+        }
+        at_once @ (Decision::Forward { .. } | Decision::Refuse { .. } | Decision::NoRule) => Ok(at_once),
+    };
+    let took = begun.elapsed();
+    story.preface = Some(took);
+    story.spoken = preface.found().map(|(protocol, found)| (protocol, found.clone()));
+    let (protocol, ech) = story.spoken.as_ref().map_or((None, false), |(protocol, found)| (Some(*protocol), found.ech));
+    epoch.counters.preface(protocol, preface.bytes().len(), effort.segments, took, ech);
+    match decision? {
+        Decision::Forward { rule, backend, captures } => {
+            epoch.counters.rule_chosen(rule);
+            Ok((rule, backend, captures))
+        }
+        Decision::Refuse { rule } => {
+            epoch.counters.rule_chosen(rule);
+            story.rule = Some(rule);
+            Err(CloseReason::RefusedByRule)
+        }
+        Decision::NoRule | Decision::NeedMore => Err(CloseReason::NoRule),
+    }
+}
+
+/// The PROXY header that the backend asks for; empty: none.
+fn header_for(epoch: &Epoch, story: &mut Story, backend: BackendId) -> Vec<u8> {
+    let send = epoch.config().backends.get(backend.0).and_then(|backend| backend.send_proxy);
+    match send {
+        None => Vec::new(),
+        Some(SendProxy::V1) => {
+            story.header_out = HeaderOut::V1;
+            proxy_v1::build(story.client, story.original_dst)
+        }
+        Some(SendProxy::V2 { hello, unique_id, crc32c }) => {
+            story.header_out = HeaderOut::V2;
+            let found = story.spoken.as_ref().filter(|(protocol, _)| hello && *protocol == Protocol::Tls);
+            let found = found.map(|(_, found)| found);
+            let fields = proxy_v2::Fields {
+                authority: found.and_then(|found| found.name.as_deref()),
+                alpn: found.and_then(|found| found.alpn.first()).map(Vec::as_slice),
+                unique_id: unique_id.then(|| story.unique_id.bytes()),
+                crc32c,
+                ..proxy_v2::Fields::bare(proxy_v2::Announced::Stream, story.client, story.original_dst)
+            };
+            fields.build()
+        }
+    }
+}
+
+/// What each direction of a flow at this listener may carry: from the client, to the client.
+fn allowances(epoch: &Epoch, listener: ListenerId) -> [Option<Box<Allowance>>; 2] {
+    let own = epoch.listener(listener).and_then(|listener| listener.rate_per_flow).map(std::num::NonZeroU32::get);
+    match epoch.generation.buckets(listener) {
+        Some(shared) => shared.map(|bucket| Allowance::of(own, Some(bucket))),
+        None => [Allowance::of(own, None), Allowance::of(own, None)],
+    }
+}
+
+fn reason(end: &RelayEnd) -> CloseReason {
+    match end {
+        RelayEnd::Closed { first: End::Client } => CloseReason::ClientClosed,
+        RelayEnd::Closed { first: End::Backend } => CloseReason::BackendClosed,
+        RelayEnd::Idle => CloseReason::IdleTimeout,
+        RelayEnd::HalfClosed => CloseReason::HalfClosedTimeout,
+        RelayEnd::Broken { end, error } => match (error.kind(), end) {
+            (io::ErrorKind::TimedOut, _) => CloseReason::PeerVanished,
+            (io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe, End::Client) => CloseReason::ClientReset,
+            (io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe, End::Backend) => CloseReason::BackendReset,
+            (other, _) => CloseReason::IoError(other),
+        },
+    }
+}
+
+/// Makes the end of a stream a reset: what was cut short must not look complete.
+pub(crate) fn reset(stream: &TcpStream) {
+    // A socket that refuses this is gone already.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Whether the socket's own address must be asked for: a listener at a fixed address knows it.
+pub(crate) fn knows_destination(address: SocketAddr, arrival: Arrival) -> bool {
+    !address.ip().is_unspecified() && arrival == Arrival::Direct
+}

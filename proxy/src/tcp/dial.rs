@@ -1,0 +1,245 @@
+//! From a decision to a connected candidate: names to addresses, forbidden ones left out, one candidate after the other.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::time::{timeout_at, Instant};
+
+use crate::config::model::{Arrival, Backend, BackendId, Transport};
+use crate::generation::{Candidate, Epoch};
+use crate::listening::keep_alive;
+use crate::operation::outcomes::SourceUsed;
+use crate::operation::{CloseReason, Limit};
+use crate::route::forbidden::{forbidden, Forbidden, Origin};
+use crate::route::target::{fill, Destination};
+use crate::route::{order, Captures};
+use crate::transparent::local_addresses::LocalAddresses;
+use crate::transparent::socket::{connect_tcp, DialError, Rung};
+use crate::upstream::condition::InUse;
+use crate::upstream::eyeballs;
+
+/// Backends that are tried one after the other by `fallback`, at most; the configuration has no circles, this is only a bound.
+const LONGEST_CHAIN: usize = 16;
+
+/// Who wants to get where.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Caller<'a> {
+    pub(crate) client: SocketAddr,
+    pub(crate) original_dst: SocketAddr,
+    pub(crate) arrival: Arrival,
+    pub(crate) captures: &'a Captures,
+}
+
+/// A connected candidate.
+#[derive(Debug)]
+pub(crate) struct Dialled {
+    pub(crate) stream: TcpStream,
+    pub(crate) backend: BackendId,
+    pub(crate) target: SocketAddr,
+    pub(crate) source: SourceUsed,
+    /// Counts as a connection of the candidate until it is dropped.
+    pub(crate) in_use: InUse,
+    /// From the first attempt to the last.
+    pub(crate) took: Duration,
+}
+
+/// Tries the candidates of a backend, then those of its fallback, and so on.
+///
+/// # Errors
+///
+/// Why the last backend of the chain could not be reached.
+pub(crate) async fn dial(
+    epoch: &Epoch,
+    locals: &LocalAddresses,
+    backend: BackendId,
+    caller: Caller<'_>,
+) -> Result<Dialled, CloseReason> {
+    let begun = Instant::now();
+    let mut reason = CloseReason::BackendUnreachable;
+    let mut next = Some(backend);
+    for _ in 0..LONGEST_CHAIN {
+        let Some(id) = next else { break };
+        let Some(backend) = epoch.config().backends.get(id.0) else { break };
+        match dial_backend(epoch, locals, id, backend, caller).await {
+            Ok((stream, target, rung, in_use)) => {
+                epoch.counters.backend_connected(id, begun.elapsed());
+                settle(&stream, epoch);
+                let source = source_used(rung);
+                return Ok(Dialled { stream, backend: id, target, source, in_use, took: begun.elapsed() });
+            }
+            Err(why) => reason = why,
+        }
+        epoch.counters.backend_failed(id);
+        next = backend.fallback;
+    }
+    Err(reason)
+}
+
+type Reached = (TcpStream, SocketAddr, Rung, InUse);
+
+async fn dial_backend(
+    epoch: &Epoch,
+    locals: &LocalAddresses,
+    id: BackendId,
+    backend: &Backend,
+    caller: Caller<'_>,
+) -> Result<Reached, CloseReason> {
+    let candidates = epoch.generation.candidates(id);
+    let turn = epoch.generation.turn(id);
+    let mut reason = CloseReason::BackendUnreachable;
+    for index in preferred(backend, candidates, turn, caller.client.ip()) {
+        let (Some(target), Some(candidate)) = (backend.targets.get(index), candidates.get(index)) else { continue };
+        let destination = match fill(target, &backend.allow_suffixes, caller.captures, caller.original_dst.port()) {
+            Ok(destination) => destination,
+            Err(error) => {
+                reason = CloseReason::NameRefused(error.label());
+                continue;
+            }
+        };
+        let addresses = match allowed(epoch, locals, destination).await {
+            Ok(addresses) => addresses,
+            Err(why) => {
+                reason = why;
+                continue;
+            }
+        };
+        match reach(locals, backend, &addresses, caller).await {
+            Ok((stream, address, rung)) => {
+                candidate.condition.connected();
+                return Ok((stream, address, rung, candidate.condition.in_use()));
+            }
+            Err(failure) => {
+                if failure.is_of_candidate {
+                    candidate.condition.failed(Instant::now().into_std(), backend.eject);
+                }
+                reason = failure.reason;
+            }
+        }
+    }
+    Err(reason)
+}
+
+fn preferred(backend: &Backend, candidates: &[Candidate], turn: u64, client: IpAddr) -> Vec<usize> {
+    if candidates.len() == 1 {
+        return vec![0];
+    }
+    let now = Instant::now().into_std();
+    let known: Vec<_> = candidates
+        .iter()
+        .map(|candidate| order::Candidate {
+            healthy: candidate.condition.is_usable(now),
+            connections: candidate.condition.connections(),
+            key: candidate.key,
+        })
+        .collect();
+    order::order(backend.balance, &known, turn, client)
+}
+
+/// The addresses of a destination that may be dialled.
+async fn allowed(
+    epoch: &Epoch,
+    locals: &LocalAddresses,
+    destination: Destination,
+) -> Result<Vec<SocketAddr>, CloseReason> {
+    let (addresses, origin) = match destination {
+        Destination::Address(address, origin) => (vec![address], origin),
+        Destination::Name { name, port } => {
+            let found = epoch.names.addresses(&name).await.map_err(|_| CloseReason::NameNotResolved)?;
+            (found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect(), Origin::Name)
+        }
+    };
+    let mut reason = CloseReason::NameNotResolved;
+    let policy = &epoch.config().targets;
+    let mut allowed = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        let is_local = locals.is_local(address.ip());
+        match forbidden(policy, epoch.generation.own(), Transport::Tcp, address, origin, is_local) {
+            None => allowed.push(address),
+            Some(Forbidden::OwnListener) => reason = CloseReason::SelfLoop,
+            Some(
+                Forbidden::Loopback
+                | Forbidden::LinkLocal
+                | Forbidden::Unspecified
+                | Forbidden::Multicast
+                | Forbidden::Broadcast
+                | Forbidden::Metadata,
+            ) => reason = CloseReason::TargetForbidden,
+        }
+    }
+    if allowed.is_empty() {
+        return Err(reason);
+    }
+    Ok(allowed)
+}
+
+/// Why a candidate was not reached.
+#[derive(Debug, Clone, Copy)]
+struct Failure {
+    reason: CloseReason,
+    /// The candidate itself failed, rather than this host or the client's address.
+    is_of_candidate: bool,
+}
+
+async fn reach(
+    locals: &LocalAddresses,
+    backend: &Backend,
+    addresses: &[SocketAddr],
+    caller: Caller<'_>,
+) -> Result<(TcpStream, SocketAddr, Rung), Failure> {
+    let deadline = Instant::now() + backend.connect_timeout;
+    let connect = |to: SocketAddr| connect_tcp(seen_client(locals, caller, to), backend.source, to);
+    let too_late = Failure { reason: CloseReason::BackendTimeout, is_of_candidate: true };
+    if let [only] = addresses {
+        let connected = timeout_at(deadline, connect(*only)).await.map_err(|_| too_late)?;
+        let (stream, rung) = connected.map_err(|error| failure(&error))?;
+        return Ok((stream, *only, rung));
+    }
+    match eyeballs::race(addresses, deadline, connect).await {
+        Ok((address, (stream, rung))) => Ok((stream, address, rung)),
+        Err(failures) => Err(failures.last().map_or(too_late, |(_, error)| failure(error))),
+    }
+}
+
+/// Whom a backend at this address can see: nobody but the proxy, where client and backend are on one host.
+fn seen_client(locals: &LocalAddresses, caller: Caller<'_>, to: SocketAddr) -> Option<SocketAddr> {
+    if locals.same_host(caller.client.ip(), to.ip()) {
+        return None;
+    }
+    // Its own endpoint towards the original destination is the client's socket itself.
+    let is_its_own_way = caller.arrival == Arrival::Tproxy && to == caller.original_dst;
+    Some(if is_its_own_way { SocketAddr::new(caller.client.ip(), 0) } else { caller.client })
+}
+
+fn failure(error: &DialError) -> Failure {
+    let (reason, is_of_candidate) = match error {
+        DialError::Client(_) => (CloseReason::TransparencyImpossible, false),
+        DialError::Socket(error) => match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE) => (CloseReason::OverLimit(Limit::Descriptors), false),
+            _ => (CloseReason::IoError(error.kind()), false),
+        },
+        DialError::Connect(error) => match error.kind() {
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => (CloseReason::BackendRefused, true),
+            io::ErrorKind::TimedOut => (CloseReason::BackendTimeout, true),
+            _ => (CloseReason::BackendUnreachable, true),
+        },
+    };
+    Failure { reason, is_of_candidate }
+}
+
+fn source_used(rung: Rung) -> SourceUsed {
+    match rung {
+        Rung::Client => SourceUsed::ClientEndpoint,
+        Rung::ClientAddress => SourceUsed::ClientAddress,
+        Rung::Own(_) => SourceUsed::Own,
+    }
+}
+
+/// What the relay needs of a socket. A kernel that refuses one of these is no reason to refuse a client.
+fn settle(stream: &TcpStream, epoch: &Epoch) {
+    let _ = stream.set_nodelay(true);
+    let _ = keep_alive(&SockRef::from(stream), &epoch.config().timeouts);
+}
+

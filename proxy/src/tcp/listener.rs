@@ -1,0 +1,109 @@
+//! Accepting: who is denied or one too many is reset at once; nothing here waits for a client's bytes, and no error of
+//! accept ends it.
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::spawn_local;
+use tokio::time::sleep;
+
+use crate::admission::Bound;
+use crate::config::model::{Arrival, ListenerId};
+use crate::generation::Epoch;
+use crate::listening::Endpoint;
+use crate::operation::{CloseReason, Limit};
+use crate::worker::Worker;
+
+use super::connection::{knows_destination, reset, serve, Accepted};
+use super::story::Story;
+
+/// How long accepting rests when the process or the kernel is out of something: first, and at most.
+const FIRST_REST: Duration = Duration::from_millis(5);
+const LONGEST_REST: Duration = Duration::from_secs(1);
+
+/// Accepts for as long as the task lives.
+pub(crate) async fn accept(worker: Rc<Worker>, socket: Rc<TcpListener>, endpoint: Endpoint) {
+    let rest = Cell::new(FIRST_REST);
+    loop {
+        match socket.accept().await {
+            Ok((stream, peer)) => {
+                rest.set(FIRST_REST);
+                begin(&worker, endpoint, stream, peer);
+            }
+            Err(error) => {
+                let epoch = worker.epoch();
+                if let Some(listener) = epoch.generation.listener_at(endpoint) {
+                    epoch.counters.accept_failed(listener);
+                }
+                if is_shortage(&error) {
+                    sleep(rest.get()).await;
+                    rest.set((rest.get() * 2).min(LONGEST_REST));
+                }
+            }
+        }
+    }
+}
+
+/// Takes what the kernel has already accepted for a socket that is about to be closed.
+pub(crate) fn accept_waiting(worker: &Rc<Worker>, socket: &TcpListener, endpoint: Endpoint) {
+    let listener = socket2::SockRef::from(socket);
+    while let Ok((stream, peer)) = listener.accept() {
+        let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream.into()));
+        if let (Ok(stream), Some(peer)) = (stream, peer.as_socket()) {
+            begin(worker, endpoint, stream, peer);
+        }
+    }
+}
+
+fn begin(worker: &Rc<Worker>, endpoint: Endpoint, stream: TcpStream, peer: SocketAddr) {
+    let epoch = worker.epoch();
+    let Some(listener) = epoch.generation.listener_at(endpoint) else { return reset(&stream) };
+    let arrival = if endpoint.is_tproxy { Arrival::Tproxy } else { Arrival::Direct };
+    let original_dst = if knows_destination(endpoint.address, arrival) {
+        endpoint.address
+    } else {
+        match stream.local_addr() {
+            Ok(address) => address,
+            Err(_) => return, // gone between its accept and now
+        }
+    };
+    match admit(worker, &epoch, listener, peer) {
+        Ok(permit) => {
+            let accepted = Accepted { stream, peer, original_dst, permit };
+            spawn_local(serve(Rc::clone(worker), epoch, listener, accepted));
+        }
+        Err(reason) => {
+            Story::begin(worker, &epoch, listener, peer, original_dst).close = reason;
+            reset(&stream);
+        }
+    }
+}
+
+fn admit(
+    worker: &Worker,
+    epoch: &Epoch,
+    listener: ListenerId,
+    peer: SocketAddr,
+) -> Result<crate::admission::Permit, CloseReason> {
+    if worker.is_denied(peer.ip()) {
+        return Err(CloseReason::Denied);
+    }
+    let (occupancy, bounds) = epoch.generation.bounds(listener).ok_or(CloseReason::NoRule)?;
+    worker.admission.admit(peer.ip(), occupancy, bounds).map_err(|bound| {
+        CloseReason::OverLimit(match bound {
+            Bound::Total => Limit::Connections,
+            Bound::Listener => Limit::ListenerConnections,
+            Bound::Source => Limit::SourceConnections,
+        })
+    })
+}
+
+/// Whether an error of accept(2) means that there is no room now, rather than that one connection failed.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
