@@ -1,5 +1,21 @@
 //! What the first bytes of a client say: which protocol, for which name. Pure; three-valued.
 
+pub mod client_hello;
+mod cursor;
+pub mod dtls;
+mod extensions;
+#[doc(hidden)]
+pub mod fuzz;
+mod host_name;
+pub mod quic;
+mod quic_frames;
+pub mod quic_header;
+mod quic_keys;
+mod reassembly;
+mod ssl2_hello;
+pub mod tls;
+mod tls_records;
+
 /// The answer to "is this protocol spoken here?".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sniffed {
