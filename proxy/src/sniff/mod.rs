@@ -4,6 +4,21 @@ mod authority;
 pub(crate) mod dispatch;
 mod hellos;
 mod scan;
+pub mod client_hello;
+mod cursor;
+pub mod dtls;
+mod extensions;
+#[doc(hidden)]
+pub mod fuzz;
+mod host_name;
+pub mod quic;
+mod quic_frames;
+pub mod quic_header;
+mod quic_keys;
+mod reassembly;
+mod ssl2_hello;
+pub mod tls;
+mod tls_records;
 
 /// The answer to "is this protocol spoken here?".
 #[derive(Debug, Clone, PartialEq, Eq)]
