@@ -7,7 +7,9 @@
 //! ```
 
 pub mod config;
+pub mod names;
 pub mod sniff;
+pub mod upstream;
 pub mod wire;
 
 use std::process::ExitCode;
