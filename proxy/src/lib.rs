@@ -16,6 +16,9 @@ pub mod sniff;
 mod tcp;
 mod udp;
 pub mod transparent;
+pub mod names;
+pub mod sniff;
+pub mod upstream;
 pub mod wire;
 
 use std::process::ExitCode;

@@ -1,0 +1,22 @@
+//! Names to addresses: the hosts file, then a cache, then servers. It never decides whether an address may be dialled.
+//!
+//! ```text
+//! Names::addresses -> name -> hosts file -> cache -> lookup (A and AAAA at once) -> client -> exchange -> message
+//! ```
+//!
+//! One [`Names`] belongs to one thread; nothing here is locked.
+
+mod cache;
+mod chance;
+mod client;
+mod exchange;
+pub mod fuzz;
+mod lookup;
+mod message;
+mod name;
+mod resolver;
+mod system;
+
+pub use exchange::Fault;
+pub use resolver::{NameError, Names};
+pub use system::SystemFiles;

@@ -1,0 +1,200 @@
+//! The names of one thread: who asks for a name gets its addresses, from the nearest source that knows them.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::cache::{Cache, Found, Known, Refresh};
+use super::client::Client;
+use super::exchange::Fault;
+use super::lookup::{interleave, look_up};
+use super::name::HostName;
+use super::system::{System, SystemFiles};
+use crate::config::model::Resolver;
+
+/// Lookups at once, of two sockets each: clients choose names, and shall not choose how many sockets there are.
+const MOST_LOOKUPS: usize = 128;
+/// How long who could have a stale answer waits for a fresh one (RFC 8767 section 5, "client response timer").
+const STALE_WAIT: Duration = Duration::from_millis(1800);
+
+/// Why a name has no addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// The text is no host's name; nobody was asked.
+    #[error("this is no name of a host")]
+    NotAName,
+    /// A server says that the name does not exist (NXDOMAIN).
+    #[error("the name does not exist")]
+    NoSuchName,
+    /// A server says that the name exists, without addresses.
+    #[error("the name has no addresses")]
+    NoAddresses,
+    /// No server answered; why the last one did not.
+    #[error("no name server answers: {0}")]
+    Unanswered(Fault),
+    /// As many lookups as there may be are under way.
+    #[error("too many names are being looked up")]
+    TooManyLookups,
+}
+
+impl NameError {
+    /// Its name in metrics and logs.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::NotAName => "not_a_name",
+            Self::NoSuchName => "no_such_name",
+            Self::NoAddresses => "no_addresses",
+            Self::Unanswered(_) => "unanswered",
+            Self::TooManyLookups => "too_many_lookups",
+        }
+    }
+
+    /// Whether somebody who could know denied the name, rather than that nobody could be asked.
+    #[must_use]
+    pub fn is_denial(self) -> bool {
+        match self {
+            Self::NotAName | Self::NoSuchName | Self::NoAddresses => true,
+            Self::Unanswered(_) | Self::TooManyLookups => false,
+        }
+    }
+}
+
+/// Names to addresses, for one thread; a clone shares everything. Must be used within a [`tokio::task::LocalSet`].
+#[derive(Debug, Clone)]
+pub struct Names {
+    shared: Rc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    settings: Resolver,
+    system: System,
+    client: Client,
+    cache: RefCell<Cache>,
+    /// Lookups under way, each with what it has found so far.
+    lookups: RefCell<HashMap<HostName, watch::Receiver<Option<Known>>>>,
+}
+
+impl Names {
+    /// Names by these settings and files.
+    #[must_use]
+    pub fn new(settings: &Resolver, files: SystemFiles) -> Self {
+        let shared = Shared {
+            settings: settings.clone(),
+            system: System::new(files),
+            client: Client::new(settings.timeout),
+            cache: RefCell::new(Cache::new(settings)),
+            lookups: RefCell::default(),
+        };
+        Self { shared: Rc::new(shared) }
+    }
+
+    /// The addresses of `name`, at least one, in the order in which they are to be tried (RFC 8305 section 4).
+    ///
+    /// # Errors
+    /// [`NameError`] says why there are none.
+    pub async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, NameError> {
+        let host = HostName::parse(name).ok_or(NameError::NotAName)?;
+        if let Some(addresses) = self.without_servers(&host) {
+            return Ok(addresses);
+        }
+        let found = self.shared.cache.borrow_mut().find(&host, now());
+        match found {
+            Found::Fresh(known) => outcome(&known),
+            Found::Nothing => settled(self.join(&host)?).await,
+            Found::Stale { addresses, refresh } => Ok(self.fresh_or_stale(&host, addresses, refresh).await?.to_vec()),
+        }
+    }
+
+    /// What needs no server: the hosts file's word, as nsswitch.conf(5) has it (`files dns`), and localhost.
+    fn without_servers(&self, host: &HostName) -> Option<Vec<IpAddr>> {
+        if let Some(addresses) = self.shared.system.addresses(host, now()) {
+            let (v6, v4): (Vec<_>, Vec<_>) = addresses.into_iter().partition(IpAddr::is_ipv6);
+            return Some(interleave(&v6, &v4).to_vec());
+        }
+        host.is_localhost().then(|| vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()])
+    }
+
+    /// Addresses that have run out, unless a server says better in time; an error only if a server denies the name.
+    async fn fresh_or_stale(
+        &self,
+        host: &HostName,
+        stale: Rc<[IpAddr]>,
+        refresh: Refresh,
+    ) -> Result<Rc<[IpAddr]>, NameError> {
+        if refresh == Refresh::Resting {
+            return Ok(stale);
+        }
+        let Ok(lookup) = self.join(host) else { return Ok(stale) };
+        if refresh == Refresh::Failing {
+            return Ok(stale);
+        }
+        match timeout(STALE_WAIT, settled(lookup)).await {
+            Ok(Ok(addresses)) => Ok(addresses.into()),
+            Ok(Err(error)) if error.is_denial() => Err(error),
+            Ok(Err(_)) | Err(_) => Ok(stale),
+        }
+    }
+
+    /// The lookup of `host` that is under way, or a new one. It runs on when nobody waits for it: others may come.
+    fn join(&self, host: &HostName) -> Result<watch::Receiver<Option<Known>>, NameError> {
+        let mut lookups = self.shared.lookups.borrow_mut();
+        if let Some(lookup) = lookups.get(host) {
+            return Ok(lookup.clone());
+        }
+        if lookups.len() >= MOST_LOOKUPS {
+            return Err(NameError::TooManyLookups);
+        }
+        let (progress, lookup) = watch::channel(None);
+        lookups.insert(host.clone(), lookup.clone());
+        tokio::task::spawn_local(Rc::clone(&self.shared).look_up(host.clone(), progress));
+        Ok(lookup)
+    }
+}
+
+impl Shared {
+    async fn look_up(self: Rc<Self>, host: HostName, progress: watch::Sender<Option<Known>>) {
+        let listed;
+        let servers = if self.settings.servers.is_empty() {
+            listed = self.system.servers(now());
+            listed.as_slice()
+        } else {
+            &self.settings.servers
+        };
+        let early = |known| drop(progress.send_replace(Some(known)));
+        let (known, ttl) = look_up(&self.client, servers, &host, early).await;
+        self.cache.borrow_mut().learn(&host, known.clone(), ttl, now());
+        self.lookups.borrow_mut().remove(&host);
+        progress.send_replace(Some(known));
+    }
+}
+
+/// What a lookup finds.
+async fn settled(mut lookup: watch::Receiver<Option<Known>>) -> Result<Vec<IpAddr>, NameError> {
+    let known = match lookup.wait_for(Option::is_some).await {
+        Ok(known) => known.clone(),
+        // Its sender went with the thread that ran it.
+        Err(_) => None,
+    };
+    outcome(&known.unwrap_or(Known::Unanswered(Fault::Unreachable)))
+}
+
+fn outcome(known: &Known) -> Result<Vec<IpAddr>, NameError> {
+    match known {
+        Known::Addresses(addresses) => Ok(addresses.to_vec()),
+        Known::NoAddresses => Err(NameError::NoAddresses),
+        Known::NoSuchName => Err(NameError::NoSuchName),
+        Known::Unanswered(fault) => Err(NameError::Unanswered(*fault)),
+    }
+}
+
+/// The runtime's clock, which tests can stop.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

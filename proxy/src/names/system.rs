@@ -1,0 +1,223 @@
+//! What this machine says of names: `/etc/hosts` and `/etc/resolv.conf`, read again when they change.
+//!
+//! Search lists are not applied, so that what a client asks for means one host everywhere; single labels go to the servers
+//! as they are, and systemd-resolved's stub asks the local network for them (LLMNR, mDNS).
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::name::HostName;
+
+/// The files are looked at no more often, so that a name in the cache costs no call of the kernel.
+const LOOK: Duration = Duration::from_secs(1);
+/// Octets that are read of a file; what follows is ignored.
+const LONGEST_FILE: u64 = 16 << 20;
+/// Servers of `/etc/resolv.conf` that are asked (`MAXNS` of resolv.conf(5)).
+const MOST_SERVERS: usize = 3;
+const DNS_PORT: u16 = 53;
+
+/// Where the files are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SystemFiles {
+    /// hosts(5).
+    pub hosts: PathBuf,
+    /// resolv.conf(5).
+    pub resolv_conf: PathBuf,
+}
+
+impl Default for SystemFiles {
+    fn default() -> Self {
+        Self { hosts: "/etc/hosts".into(), resolv_conf: "/etc/resolv.conf".into() }
+    }
+}
+
+/// The addresses of each name of a hosts file.
+pub(crate) type Hosts = HashMap<HostName, Vec<IpAddr>>;
+
+/// Both files' contents.
+#[derive(Debug)]
+pub(crate) struct System {
+    hosts: RefCell<Watched<Hosts>>,
+    servers: RefCell<Watched<Vec<SocketAddr>>>,
+}
+
+impl System {
+    pub(crate) fn new(files: SystemFiles) -> Self {
+        let read_servers = |text: &str| parse_servers(text, interface_index);
+        Self {
+            hosts: RefCell::new(Watched::new(files.hosts, parse_hosts)),
+            servers: RefCell::new(Watched::new(files.resolv_conf, read_servers)),
+        }
+    }
+
+    /// The addresses that the hosts file gives `host`.
+    pub(crate) fn addresses(&self, host: &HostName, now: Instant) -> Option<Vec<IpAddr>> {
+        self.hosts.borrow_mut().current(now).get(host).cloned()
+    }
+
+    /// The servers that this machine asks.
+    pub(crate) fn servers(&self, now: Instant) -> Rc<Vec<SocketAddr>> {
+        self.servers.borrow_mut().current(now)
+    }
+}
+
+/// A file as last read. A file that cannot be read keeps its last contents: a missing one is perhaps being replaced.
+#[derive(Debug)]
+struct Watched<T> {
+    path: PathBuf,
+    parse: fn(&str) -> T,
+    looked: Option<Instant>,
+    seen: Option<Stamp>,
+    contents: Rc<T>,
+}
+
+/// What changes when a file does: device, inode, length, and the time of the last change.
+type Stamp = (u64, u64, u64, i64, i64);
+
+impl<T> Watched<T> {
+    fn new(path: PathBuf, parse: fn(&str) -> T) -> Self {
+        let contents = Rc::new(parse(""));
+        Self { path, parse, looked: None, seen: None, contents }
+    }
+
+    fn current(&mut self, now: Instant) -> Rc<T> {
+        if !self.looked.is_some_and(|looked| now.saturating_duration_since(looked) < LOOK) {
+            self.looked = Some(now);
+            let seen = stamp(&self.path).ok();
+            if seen.is_some() && seen != self.seen {
+                if let Ok(text) = read(&self.path) {
+                    self.contents = Rc::new((self.parse)(&text));
+                    self.seen = seen;
+                }
+            }
+        }
+        Rc::clone(&self.contents)
+    }
+}
+
+fn stamp(path: &Path) -> io::Result<Stamp> {
+    let about = fs::metadata(path)?;
+    Ok((about.dev(), about.ino(), about.len(), about.mtime(), about.mtime_nsec()))
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LONGEST_FILE).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// hosts(5). Lines and names that cannot be read are passed over, as the C library does, and so are addresses that hold on
+/// one interface only.
+fn parse_hosts(text: &str) -> Hosts {
+    let mut hosts = Hosts::new();
+    for line in text.lines() {
+        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+        let Some(address) = words.next().and_then(|word| word.parse::<IpAddr>().ok()) else { continue };
+        for host in words.filter_map(HostName::parse) {
+            let addresses = hosts.entry(host).or_default();
+            if !addresses.contains(&address.to_canonical()) {
+                addresses.push(address.to_canonical());
+            }
+        }
+    }
+    hosts
+}
+
+/// The `nameserver` lines of resolv.conf(5); without any, this machine, as there. Options are not ours: the time for a
+/// server and the number of tries are the proxy's settings.
+fn parse_servers(text: &str, index_of: impl Fn(&str) -> Option<u32>) -> Vec<SocketAddr> {
+    let server = |line: &str| {
+        let mut words = line.split_whitespace();
+        (words.next() == Some("nameserver")).then(|| words.next()).flatten().and_then(|word| endpoint(word, &index_of))
+    };
+    let servers: Vec<_> = text.lines().filter_map(server).take(MOST_SERVERS).collect();
+    if servers.is_empty() {
+        return vec![(Ipv4Addr::LOCALHOST, DNS_PORT).into()];
+    }
+    servers
+}
+
+/// `192.0.2.1`, `2001:db8::1`, `fe80::1%eth0` or `fe80::1%2`.
+fn endpoint(word: &str, index_of: impl Fn(&str) -> Option<u32>) -> Option<SocketAddr> {
+    let Some((address, scope)) = word.split_once('%') else {
+        return Some(SocketAddr::new(word.parse().ok()?, DNS_PORT));
+    };
+    let scope = scope.parse().ok().or_else(|| index_of(scope))?;
+    Some(SocketAddrV6::new(address.parse().ok()?, DNS_PORT, 0, scope).into())
+}
+
+fn interface_index(name: &str) -> Option<u32> {
+    nix::net::if_::if_nametoindex(name).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(text: &str) -> HostName {
+        HostName::parse(text).unwrap()
+    }
+
+    #[test]
+    fn hosts_files_give_each_name_of_a_line_its_address() {
+        let text = "127.0.0.1 localhost\n\n# 192.0.2.9 no\n192.0.2.1\tNas nas.home # 192.0.2.8 no\nnonsense nas\n\
+                    2001:db8::1 nas\n192.0.2.1 nas\n::ffff:192.0.2.7 mapped\nfe80::1%lo scoped\n192.0.2.2\n192.0.2.3 b\u{fc}cher ok";
+        let hosts = parse_hosts(text);
+        let addresses =
+            |name| hosts.get(&host(name)).map(|found| found.iter().map(IpAddr::to_string).collect::<Vec<_>>());
+        assert_eq!(addresses("nas").unwrap(), ["192.0.2.1", "2001:db8::1"]);
+        assert_eq!(addresses("nas.home").unwrap(), ["192.0.2.1"]);
+        assert_eq!(addresses("mapped").unwrap(), ["192.0.2.7"]);
+        assert_eq!(addresses("ok").unwrap(), ["192.0.2.3"]);
+        assert_eq!((addresses("no"), addresses("scoped")), (None, None));
+    }
+
+    #[test]
+    fn resolv_conf_names_servers_of_both_families() {
+        let text = "# nameserver 192.0.2.9\nsearch example\nnameserver 192.0.2.1\nnameserver fe80::1%eth7\noptions timeout:1\n\
+                    nameserver nonsense\nnameserverx 192.0.2.8\n  nameserver\t2001:db8::1 # stub\nnameserver 192.0.2.4\n";
+        let servers = parse_servers(text, |name| (name == "eth7").then_some(7));
+        let meant = ["192.0.2.1:53", "[fe80::1%7]:53", "[2001:db8::1]:53"];
+        assert_eq!(servers, meant.map(|text| text.parse().unwrap()));
+        assert_eq!(endpoint("fe80::1%3", |_| None), Some("[fe80::1%3]:53".parse().unwrap()));
+        assert_eq!(endpoint("fe80::1%gone", |_| None), None);
+    }
+
+    #[test]
+    fn without_a_nameserver_it_is_this_machine() {
+        assert_eq!(parse_servers("search example\n", |_| None), ["127.0.0.1:53".parse().unwrap()]);
+    }
+
+    #[test]
+    fn interfaces_of_this_machine_have_an_index() {
+        assert_eq!((interface_index("lo"), interface_index("no-such-one")), (Some(1), None));
+    }
+
+    #[test]
+    fn a_file_is_read_again_when_it_changes_and_kept_when_it_is_gone() {
+        let folder = std::env::temp_dir().join(format!("edgeproxy-system-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("hosts");
+        let mut watched = Watched::new(path.clone(), parse_hosts);
+        let begin = Instant::now();
+        let mut last = |seconds| {
+            let hosts = watched.current(begin + Duration::from_secs(seconds));
+            hosts.get(&host("nas")).map(|addresses| addresses.len())
+        };
+        assert_eq!(last(0), None);
+        fs::write(&path, "192.0.2.1 nas").unwrap();
+        assert_eq!(last(0), None, "not looked at twice within a second");
+        assert_eq!(last(1), Some(1));
+        fs::write(&path, "192.0.2.1 nas\n192.0.2.2 nas").unwrap();
+        assert_eq!(last(2), Some(2));
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(last(3), Some(2));
+    }
+}

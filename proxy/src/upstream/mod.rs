@@ -1,0 +1,1 @@
+//! What is known of the candidates of backends, and how the addresses of one are dialled.
