@@ -6,7 +6,9 @@ pub mod access_line;
 pub mod access_log;
 pub mod close_reason;
 pub mod counters;
+pub mod deny;
 pub mod ledger;
+pub mod notify;
 pub mod outcomes;
 pub mod protocols;
 #[cfg(test)]
