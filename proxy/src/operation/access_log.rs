@@ -64,7 +64,7 @@ pub struct AccessLog {
 #[derive(Debug, Default)]
 struct Shared {
     reopen: AtomicBool,
-    figures: LogFigures,
+    figures: Arc<LogFigures>,
 }
 
 impl AccessLog {
@@ -103,8 +103,8 @@ impl AccessLog {
 
     /// What became of lines.
     #[must_use]
-    pub fn figures(&self) -> &LogFigures {
-        &self.shared.figures
+    pub fn figures(&self) -> Arc<LogFigures> {
+        Arc::clone(&self.shared.figures)
     }
 
     /// Waits until all is written that was handed over, at most so long; the workers' ends must be gone. Whether it is.

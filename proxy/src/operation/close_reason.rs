@@ -63,8 +63,6 @@ pub enum CloseReason {
     TransparencyImpossible,
     /// Ended by the proxy: it was told to stop and the time for draining was over, or its listener is no more.
     Drained,
-    /// Ended by somebody at the admin socket.
-    EndedByAdmin,
     /// A call to the kernel failed in a way that none of the others tells.
     IoError(ErrorKind),
 }
@@ -89,7 +87,7 @@ pub enum Limit {
 }
 
 /// Every label, in the order of [`CloseReason::index`]. Labels are an interface: dashboards and log readers hold them.
-pub const ALL_LABELS: [&str; 37] = [
+pub const ALL_LABELS: [&str; 36] = [
     "client_closed",
     "backend_closed",
     "client_reset",
@@ -125,7 +123,6 @@ pub const ALL_LABELS: [&str; 37] = [
     "no_backend_in_use",
     "transparency_impossible",
     "drained",
-    "ended_by_admin",
     "io_error",
 ];
 
@@ -186,8 +183,7 @@ impl CloseReason {
             Self::NoBackendInUse => 32,
             Self::TransparencyImpossible => 33,
             Self::Drained => 34,
-            Self::EndedByAdmin => 35,
-            Self::IoError(_) => 36,
+            Self::IoError(_) => 35,
         }
     }
 
@@ -270,7 +266,6 @@ mod tests {
             NoBackendInUse,
             TransparencyImpossible,
             Drained,
-            EndedByAdmin,
             IoError(ErrorKind::BrokenPipe),
         ];
         all.extend(LIMITS.map(OverLimit));

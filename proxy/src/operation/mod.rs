@@ -6,11 +6,18 @@ pub mod access_line;
 pub mod access_log;
 pub mod close_reason;
 pub mod counters;
+pub mod deny;
+pub mod histogram;
 pub mod ledger;
+pub mod metrics;
+#[cfg(test)]
+pub(crate) mod metrics_check;
+pub mod notify;
 pub mod outcomes;
 pub mod protocols;
 #[cfg(test)]
 pub(crate) mod scratch;
+pub mod state;
 pub mod unique_id;
 
 pub use close_reason::{CloseReason, Limit};
