@@ -111,9 +111,12 @@ def execute(lab: str | None, request: Message, *, terminal: bool) -> int:
             request["environment"] = kept | request["environment"]
             code = converse(channel, request, start)
         else:
+            # The command may run before this process hears of it: a signal that comes meanwhile waits for its handler.
+            signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
             start(channel, request, (0, 1, 2))
             for number in _PASSED_ON:
                 signal.signal(number, lambda number, _: pass_on(channel, number))
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
             code = wait(channel)
     return SIGNALLED - code if code < 0 else code
 

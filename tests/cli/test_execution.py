@@ -6,6 +6,7 @@ import hashlib
 import random
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ nodes:
   a: {links: {lan: 192.0.2.10}}
   b: {links: {lan: auto}}
 """
+SIGNALLED_EXEC = Path(__file__).with_name("signalled_exec.py")
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +138,16 @@ def test_signals_reach_the_command(lab: Any, running: str, number: int, code: in
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (code, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_an_exec_that_has_only_just_started_its_command_reaches_it(
+    lab: Any, running: str, number: int
+) -> None:
+    command = ["sh", "-c", "trap 'exit 42' INT TERM USR1; echo set; while :; do sleep 0.01; done"]
+    argv = [sys.executable, str(SIGNALLED_EXEC), str(int(number)), "--lab", running, "a", "--", *command]
+    done = subprocess.run(argv, env=lab.environment(), capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 42, done.stderr
 
 
 def test_ctrl_c_ends_a_command_that_does_not_care(lab: Any, running: str) -> None:
