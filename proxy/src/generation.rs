@@ -1,6 +1,5 @@
 //! A configuration in force, with what is known and counted for as long as it is. Connections keep the one they began under.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,7 +7,10 @@ use std::sync::{Arc, Mutex};
 use tokio::time::Instant;
 
 use crate::admission::{Bounds, Occupancy};
-use crate::config::model::{BackendId, Config, HeaderPolicy, Listener, ListenerId, Transport};
+use crate::config::model::{
+    Backend, BackendId, Config, Ejection, HeaderPolicy, HealthCheck, Host, Listener, ListenerId, NamePart, Target,
+    Transport,
+};
 use crate::listening::Endpoint;
 use crate::names::Names;
 use crate::operation::counters::WorkerCounters;
@@ -38,25 +40,27 @@ pub(crate) struct Candidate {
     pub(crate) condition: Arc<Condition>,
     /// What it is known by in the consistent order of `source_hash`.
     pub(crate) key: u64,
+    /// Its name holds captures.
+    pub(crate) is_many_hosts: bool,
 }
+
+/// What a condition is taken over by: backend, target, and all that it goes by.
+type Lineage<'a> = (&'a str, u64, Option<Ejection>, Option<HealthCheck>);
 
 impl Generation {
     /// A configuration that comes into force after another one: what is known of the same targets and of those who are at
     /// the same listeners goes on.
     pub(crate) fn after(previous: Option<&Self>, config: Config, now: Instant) -> Self {
-        let known: HashMap<(&str, u64), &Arc<Condition>> = previous.into_iter().flat_map(Self::conditions).collect();
-        let candidates = config
-            .backends
-            .iter()
-            .map(|backend| {
-                let candidate = |target| {
-                    let key = order::key(target);
-                    let condition = known.get(&(backend.name.as_str(), key)).map(|condition| Arc::clone(condition));
-                    Candidate { condition: condition.unwrap_or_default(), key }
-                };
-                backend.targets.iter().map(candidate).collect()
-            })
-            .collect();
+        let known: Vec<(Lineage<'_>, &Arc<Condition>)> = previous.into_iter().flat_map(Self::conditions).collect();
+        let candidate = |backend: &Backend, target: &Target| {
+            let key = order::key(target);
+            let lineage = (backend.name.as_str(), key, backend.eject, backend.health);
+            let before = known.iter().find(|(of, _)| *of == lineage).map(|(_, condition)| Arc::clone(condition));
+            let condition = before.unwrap_or_else(|| Condition::new(backend.eject, backend.health, now.into_std()));
+            Candidate { condition, key, is_many_hosts: is_many_hosts(target) }
+        };
+        let of_backend = |backend: &Backend| backend.targets.iter().map(|target| candidate(backend, target)).collect();
+        let candidates = config.backends.iter().map(of_backend).collect();
         let occupancy = |listener: &Listener| {
             let before = previous.and_then(|before| before.listener_named(&listener.name));
             before.and_then(|id| previous?.occupancies.get(id.0)).map(Arc::clone).unwrap_or_default()
@@ -69,13 +73,15 @@ impl Generation {
             .map(|listener| listener.rate.map(|rate| [bucket(rate.get()), bucket(rate.get())]))
             .collect();
         let turns = config.backends.iter().map(|_| AtomicU64::new(0)).collect();
-        let own = Own::new(&config);
+        let own = Own::new(&config, []);
         Self { config, candidates, turns, occupancies, buckets, own }
     }
 
-    fn conditions(&self) -> impl Iterator<Item = ((&str, u64), &Arc<Condition>)> {
+    fn conditions(&self) -> impl Iterator<Item = (Lineage<'_>, &Arc<Condition>)> {
         self.config.backends.iter().zip(&self.candidates).flat_map(|(backend, candidates)| {
-            candidates.iter().map(|candidate| ((backend.name.as_str(), candidate.key), &candidate.condition))
+            candidates.iter().map(|candidate| {
+                ((backend.name.as_str(), candidate.key, backend.eject, backend.health), &candidate.condition)
+            })
         })
     }
 
@@ -136,6 +142,13 @@ impl Generation {
         let tcp = listeners.iter().flat_map(|listener| of(Transport::Tcp, listener, &listener.tcp));
         let udp = listeners.iter().flat_map(|listener| of(Transport::Udp, listener, &listener.udp));
         tcp.chain(udp).collect()
+    }
+}
+
+fn is_many_hosts(target: &Target) -> bool {
+    match &target.host {
+        Host::Address(_) => false,
+        Host::Name(parts) => parts.iter().any(|part| matches!(part, NamePart::Capture(_))),
     }
 }
 

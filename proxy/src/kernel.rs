@@ -35,6 +35,18 @@ pub(crate) struct Batch {
     messages: Vec<Message>,
 }
 
+impl Default for Batch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batch").field("messages", &self.messages.len()).finish_non_exhaustive()
+    }
+}
+
 /// One message of a batch: a datagram, or several of equal size that the kernel joined.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Message {
@@ -295,12 +307,28 @@ pub(crate) fn receive_joined(socket: BorrowedFd<'_>) -> io::Result<()> {
     switch_on(socket, libc::IPPROTO_UDP, UDP_GRO)
 }
 
+/// Lets datagrams that are larger than the path fail here instead of being cut (`IP_PMTUDISC_DO`, ip(7)).
+///
+/// # Errors
+///
+/// What the kernel says.
+pub(crate) fn forbid_fragments(socket: BorrowedFd<'_>, is_ipv6: bool) -> io::Result<()> {
+    if is_ipv6 {
+        set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO)
+    } else {
+        set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)
+    }
+}
+
 fn switch_on(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
-    let on: libc::c_int = 1;
+    set(socket, level, option, 1)
+}
+
+fn set(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the value is an int that outlives the call, and its size is said.
     let answer = unsafe {
         let size = size_of::<libc::c_int>() as libc::socklen_t;
-        libc::setsockopt(socket.as_raw_fd(), level, option, ptr::from_ref(&on).cast(), size)
+        libc::setsockopt(socket.as_raw_fd(), level, option, ptr::from_ref(&value).cast(), size)
     };
     if answer == 0 {
         return Ok(());

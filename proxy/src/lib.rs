@@ -8,18 +8,21 @@
 
 mod admission;
 pub mod config;
+mod generation;
 mod kernel;
 mod listening;
+pub mod names;
 pub mod operation;
 pub mod route;
+mod run;
 pub mod sniff;
+mod story;
 mod tcp;
-mod udp;
 pub mod transparent;
-pub mod names;
-pub mod sniff;
+mod udp;
 pub mod upstream;
 pub mod wire;
+mod worker;
 
 use std::process::ExitCode;
 

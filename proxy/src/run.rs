@@ -18,6 +18,7 @@ use crate::operation::access_log::AccessLog;
 use crate::operation::ledger::{Ledger, Names};
 use crate::operation::unique_id::fresh_seed;
 use crate::transparent::local_addresses::LocalAddresses;
+use crate::transparent::udp_endpoints::UdpEndpoints;
 use crate::worker::{work, Beginning, Order};
 
 /// How often the end of the last connection is looked for while draining.
@@ -50,6 +51,7 @@ struct Proxy {
     generation: Arc<Generation>,
     ledger: Ledger,
     admission: Arc<Admission>,
+    flows: Arc<Admission>,
     workers: Vec<Hand>,
     endpoints: Vec<Endpoint>,
     log: Option<AccessLog>,
@@ -81,12 +83,14 @@ impl Proxy {
         };
         let (locals, watch) = LocalAddresses::open().map_err(host("addresses of this host, by netlink"))?;
         spawn("addresses", move || drop(watch.run()))?;
+        let udp_endpoints = UdpEndpoints::default();
         let generation = Arc::new(Generation::after(None, config, Instant::now()));
         let mut proxy = Self {
             path: path.to_owned(),
             generation: Arc::clone(&generation),
             ledger: Ledger::default(),
             admission: Arc::new(Admission::default()),
+            flows: Arc::new(Admission::default()),
             workers: Vec::with_capacity(count),
             endpoints: Vec::new(),
             log,
@@ -101,6 +105,8 @@ impl Proxy {
                 log: proxy.log.as_ref().map(AccessLog::worker),
                 locals: locals.clone(),
                 admission: Arc::clone(&proxy.admission),
+                flows: Arc::clone(&proxy.flows),
+                udp_endpoints: udp_endpoints.clone(),
             };
             let (orders, inbox) = unbounded_channel();
             let thread = spawn(&format!("worker-{index}"), move || work(beginning, inbox))?;

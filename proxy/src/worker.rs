@@ -18,14 +18,19 @@ use tokio::time::{interval, MissedTickBehavior};
 use crate::admission::Admission;
 use crate::config::model::Transport;
 use crate::generation::{Epoch, Generation};
+use crate::kernel::Batch;
 use crate::listening::Endpoint;
 use crate::names::{Names, SystemFiles};
 use crate::operation::access_log::WorkerLog;
 use crate::operation::counters::WorkerCounters;
 use crate::operation::unique_id::UniqueIds;
+use crate::operation::CloseReason;
 use crate::tcp;
 use crate::tcp::scratch::Scratch;
 use crate::transparent::local_addresses::LocalAddresses;
+use crate::transparent::udp_endpoints::UdpEndpoints;
+use crate::udp;
+use crate::udp::table::Table;
 
 /// How often a worker hands its log lines over, though they are few.
 const TICK: Duration = Duration::from_secs(1);
@@ -38,6 +43,10 @@ pub(crate) struct Worker {
     pub(crate) log: Option<WorkerLog>,
     pub(crate) locals: LocalAddresses,
     pub(crate) admission: Arc<Admission>,
+    /// As `admission`, of UDP flows.
+    pub(crate) flows: Arc<Admission>,
+    pub(crate) batch: RefCell<Batch>,
+    pub(crate) udp_endpoints: UdpEndpoints,
     epoch: RefCell<Rc<Epoch>>,
 }
 
@@ -63,6 +72,8 @@ pub(crate) struct Beginning {
     pub(crate) log: Option<WorkerLog>,
     pub(crate) locals: LocalAddresses,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) flows: Arc<Admission>,
+    pub(crate) udp_endpoints: UdpEndpoints,
 }
 
 /// What the control thread tells a worker.
@@ -93,10 +104,10 @@ pub(crate) fn work(beginning: Beginning, orders: UnboundedReceiver<Order>) -> io
 }
 
 async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) {
-    let Beginning { generation, counters, seed, log, locals, admission } = beginning;
+    let Beginning { generation, counters, seed, log, locals, admission, flows, udp_endpoints } = beginning;
     let epoch = RefCell::new(begin_epoch(generation, counters));
-    let (scratch, ids) = (Scratch::new(), RefCell::new(UniqueIds::new(seed)));
-    let worker = Rc::new(Worker { scratch, ids, log, locals, admission, epoch });
+    let (scratch, batch, ids) = (Scratch::new(), RefCell::default(), RefCell::new(UniqueIds::new(seed)));
+    let worker = Rc::new(Worker { scratch, ids, log, locals, admission, flows, batch, udp_endpoints, epoch });
     let mut doors: HashMap<Endpoint, Door> = HashMap::new();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -136,26 +147,38 @@ fn begin_epoch(generation: Arc<Generation>, counters: Arc<WorkerCounters>) -> Rc
 }
 
 /// A socket at which clients arrive, and the task that serves it.
-struct Door {
-    endpoint: Endpoint,
-    socket: Rc<TcpListener>,
-    task: JoinHandle<()>,
+enum Door {
+    Tcp { endpoint: Endpoint, socket: Rc<TcpListener>, task: JoinHandle<()> },
+    Udp { table: Rc<Table>, task: JoinHandle<()> },
 }
 
 impl Door {
     fn open(worker: &Rc<Worker>, endpoint: Endpoint, socket: OwnedFd) -> io::Result<Self> {
+        let worker = Rc::clone(worker);
         match endpoint.transport {
             Transport::Tcp => {
                 let socket = Rc::new(TcpListener::from_std(socket.into())?);
-                let task = spawn_local(tcp::listener::accept(Rc::clone(worker), Rc::clone(&socket), endpoint));
-                Ok(Self { endpoint, socket, task })
+                let task = spawn_local(tcp::listener::accept(worker, Rc::clone(&socket), endpoint));
+                Ok(Self::Tcp { endpoint, socket, task })
             }
-            Transport::Udp => Err(io::ErrorKind::Unsupported.into()),
+            Transport::Udp => {
+                let (door, table) = (Rc::new(udp::door::Door::open(socket, endpoint)?), Rc::<Table>::default());
+                let listener = Rc::new(udp::listener::Listener { worker, door, table: Rc::clone(&table) });
+                Ok(Self::Udp { table, task: spawn_local(listener.receive()) })
+            }
         }
     }
 
     fn close(self, worker: &Rc<Worker>) {
-        self.task.abort();
-        tcp::listener::accept_waiting(worker, &self.socket, self.endpoint);
+        match self {
+            Self::Tcp { endpoint, socket, task } => {
+                task.abort();
+                tcp::listener::accept_waiting(worker, &socket, endpoint);
+            }
+            Self::Udp { table, task } => {
+                task.abort();
+                table.close_all(CloseReason::Drained);
+            }
+        }
     }
 }

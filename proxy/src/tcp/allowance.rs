@@ -82,6 +82,18 @@ impl Allowance {
         }
     }
 
+    /// Takes so many bytes if anything may pass now; whether it did. For datagrams, which do not wait.
+    pub(crate) fn take_now(&mut self, bytes: usize) -> bool {
+        let now = Instant::now();
+        let own = self.own.as_mut().map_or(true, |bucket| bucket.room(now).is_ok());
+        let shared = self.shared.as_ref().and_then(|bucket| bucket.lock().ok()?.room(now).ok());
+        let passes = own && (self.shared.is_none() || shared.is_some());
+        if passes {
+            self.spend(bytes);
+        }
+        passes
+    }
+
     /// Takes what has passed from both buckets.
     pub(crate) fn spend(&mut self, bytes: usize) {
         if let Some(bucket) = &mut self.own {

@@ -16,8 +16,9 @@ use crate::operation::outcomes::{HeaderIn, HeaderOut};
 use crate::operation::unique_id::UniqueId;
 use crate::operation::CloseReason;
 use crate::route::{decide, Arrived, Captures, Decision, TcpPreface};
-use crate::upstream::condition::InUse;
+use crate::upstream::condition::Active;
 use crate::wire::{proxy_v1, proxy_v2};
+use crate::story::Story;
 use crate::worker::Worker;
 
 use super::allowance::Allowance;
@@ -26,7 +27,6 @@ use super::direction::Direction;
 use super::header;
 use super::preface::{decide_by_first_bytes, Effort};
 use super::relay::{relay, End, Patience, RelayEnd};
-use super::story::Story;
 
 /// What accept knows of a connection.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub(crate) struct Accepted {
 /// relayed: an idle connection holds two sockets, their directions and a timer.
 pub(crate) async fn serve(worker: Rc<Worker>, epoch: Rc<Epoch>, listener: ListenerId, accepted: Accepted) {
     let Accepted { stream: mut client, peer, original_dst, permit } = accepted;
-    let mut story = Box::new(Story::begin(&worker, &epoch, listener, peer, original_dst));
+    let mut story = Box::new(Story::begin(&worker, &epoch, listener, Transport::Tcp, peer, original_dst));
     match Box::pin(prepare(&worker, &epoch, &mut story, &client)).await {
         Ok(Prepared { mut backend, first_bytes, header_length, in_use }) => {
             let [from_client, to_client] = allowances(&epoch, listener);
@@ -79,7 +79,7 @@ struct Prepared {
     first_bytes: Vec<u8>,
     /// How much of that is the header.
     header_length: u64,
-    in_use: InUse,
+    in_use: Active,
 }
 
 async fn prepare(
@@ -205,7 +205,7 @@ fn header_for(epoch: &Epoch, story: &mut Story, backend: BackendId) -> Vec<u8> {
 }
 
 /// What each direction of a flow at this listener may carry: from the client, to the client.
-fn allowances(epoch: &Epoch, listener: ListenerId) -> [Option<Box<Allowance>>; 2] {
+pub(crate) fn allowances(epoch: &Epoch, listener: ListenerId) -> [Option<Box<Allowance>>; 2] {
     let own = epoch.listener(listener).and_then(|listener| listener.rate_per_flow).map(std::num::NonZeroU32::get);
     match epoch.generation.buckets(listener) {
         Some(shared) => shared.map(|bucket| Allowance::of(own, Some(bucket))),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
-use tokio::time::{timeout_at, Instant};
+use tokio::time::{timeout, Instant};
 
 use crate::config::model::{Arrival, Backend, BackendId, Transport};
 use crate::generation::{Candidate, Epoch};
@@ -18,11 +18,11 @@ use crate::route::target::{fill, Destination};
 use crate::route::{order, Captures};
 use crate::transparent::local_addresses::LocalAddresses;
 use crate::transparent::socket::{connect_tcp, DialError, Rung};
-use crate::upstream::condition::InUse;
+use crate::upstream::condition::Active;
 use crate::upstream::eyeballs;
 
 /// Backends that are tried one after the other by `fallback`, at most; the configuration has no circles, this is only a bound.
-const LONGEST_CHAIN: usize = 16;
+pub(crate) const LONGEST_CHAIN: usize = 16;
 
 /// Who wants to get where.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +41,7 @@ pub(crate) struct Dialled {
     pub(crate) target: SocketAddr,
     pub(crate) source: SourceUsed,
     /// Counts as a connection of the candidate until it is dropped.
-    pub(crate) in_use: InUse,
+    pub(crate) in_use: Active,
     /// From the first attempt to the last.
     pub(crate) took: Duration,
 }
@@ -78,7 +78,7 @@ pub(crate) async fn dial(
     Err(reason)
 }
 
-type Reached = (TcpStream, SocketAddr, Rung, InUse);
+type Reached = (TcpStream, SocketAddr, Rung, Active);
 
 async fn dial_backend(
     epoch: &Epoch,
@@ -99,7 +99,7 @@ async fn dial_backend(
                 continue;
             }
         };
-        let addresses = match allowed(epoch, locals, destination).await {
+        let addresses = match allowed(epoch, locals, destination, Transport::Tcp).await {
             Ok(addresses) => addresses,
             Err(why) => {
                 reason = why;
@@ -109,11 +109,12 @@ async fn dial_backend(
         match reach(locals, backend, &addresses, caller).await {
             Ok((stream, address, rung)) => {
                 candidate.condition.connected();
-                return Ok((stream, address, rung, candidate.condition.in_use()));
+                return Ok((stream, address, rung, candidate.condition.begin()));
             }
             Err(failure) => {
-                if failure.is_of_candidate {
-                    candidate.condition.failed(Instant::now().into_std(), backend.eject);
+                // A name with captures is many hosts: that one of them fails says nothing of the others.
+                if failure.is_of_candidate && !candidate.is_many_hosts {
+                    candidate.condition.failed(Instant::now().into_std());
                 }
                 reason = failure.reason;
             }
@@ -122,7 +123,7 @@ async fn dial_backend(
     Err(reason)
 }
 
-fn preferred(backend: &Backend, candidates: &[Candidate], turn: u64, client: IpAddr) -> Vec<usize> {
+pub(crate) fn preferred(backend: &Backend, candidates: &[Candidate], turn: u64, client: IpAddr) -> Vec<usize> {
     if candidates.len() == 1 {
         return vec![0];
     }
@@ -139,10 +140,11 @@ fn preferred(backend: &Backend, candidates: &[Candidate], turn: u64, client: IpA
 }
 
 /// The addresses of a destination that may be dialled.
-async fn allowed(
+pub(crate) async fn allowed(
     epoch: &Epoch,
     locals: &LocalAddresses,
     destination: Destination,
+    transport: Transport,
 ) -> Result<Vec<SocketAddr>, CloseReason> {
     let (addresses, origin) = match destination {
         Destination::Address(address, origin) => (vec![address], origin),
@@ -155,8 +157,7 @@ async fn allowed(
     let policy = &epoch.config().targets;
     let mut allowed = Vec::with_capacity(addresses.len());
     for address in addresses {
-        let is_local = locals.is_local(address.ip());
-        match forbidden(policy, epoch.generation.own(), Transport::Tcp, address, origin, is_local) {
+        match forbidden(policy, epoch.generation.own(), transport, address, origin) {
             None => allowed.push(address),
             Some(Forbidden::OwnListener) => reason = CloseReason::SelfLoop,
             Some(
@@ -177,8 +178,8 @@ async fn allowed(
 
 /// Why a candidate was not reached.
 #[derive(Debug, Clone, Copy)]
-struct Failure {
-    reason: CloseReason,
+pub(crate) struct Failure {
+    pub(crate) reason: CloseReason,
     /// The candidate itself failed, rather than this host or the client's address.
     is_of_candidate: bool,
 }
@@ -189,17 +190,19 @@ async fn reach(
     addresses: &[SocketAddr],
     caller: Caller<'_>,
 ) -> Result<(TcpStream, SocketAddr, Rung), Failure> {
-    let deadline = Instant::now() + backend.connect_timeout;
     let connect = |to: SocketAddr| connect_tcp(seen_client(locals, caller, to), backend.source, to);
     let too_late = Failure { reason: CloseReason::BackendTimeout, is_of_candidate: true };
     if let [only] = addresses {
-        let connected = timeout_at(deadline, connect(*only)).await.map_err(|_| too_late)?;
+        let connected = timeout(backend.connect_timeout, connect(*only)).await.map_err(|_| too_late)?;
         let (stream, rung) = connected.map_err(|error| failure(&error))?;
         return Ok((stream, *only, rung));
     }
-    match eyeballs::race(addresses, deadline, connect).await {
-        Ok((address, (stream, rung))) => Ok((stream, address, rung)),
-        Err(failures) => Err(failures.last().map_or(too_late, |(_, error)| failure(error))),
+    match eyeballs::race(addresses, backend.connect_timeout, connect).await {
+        Ok(won) => Ok((won.value.0, won.address, won.value.1)),
+        Err(lost) if lost.unanswered.is_empty() => {
+            Err(lost.failures.last().map_or(too_late, |(_, error)| failure(error)))
+        }
+        Err(_) => Err(too_late),
     }
 }
 
@@ -213,7 +216,7 @@ fn seen_client(locals: &LocalAddresses, caller: Caller<'_>, to: SocketAddr) -> O
     Some(if is_its_own_way { SocketAddr::new(caller.client.ip(), 0) } else { caller.client })
 }
 
-fn failure(error: &DialError) -> Failure {
+pub(crate) fn failure(error: &DialError) -> Failure {
     let (reason, is_of_candidate) = match error {
         DialError::Client(_) => (CloseReason::TransparencyImpossible, false),
         DialError::Socket(error) => match error.raw_os_error() {

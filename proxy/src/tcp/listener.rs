@@ -12,14 +12,14 @@ use tokio::task::spawn_local;
 use tokio::time::sleep;
 
 use crate::admission::Bound;
-use crate::config::model::{Arrival, ListenerId};
+use crate::config::model::{Arrival, ListenerId, Transport};
 use crate::generation::Epoch;
 use crate::listening::Endpoint;
 use crate::operation::{CloseReason, Limit};
+use crate::story::Story;
 use crate::worker::Worker;
 
 use super::connection::{knows_destination, reset, serve, Accepted};
-use super::story::Story;
 
 /// How long accepting rests when the process or the kernel is out of something: first, and at most.
 const FIRST_REST: Duration = Duration::from_millis(5);
@@ -77,7 +77,7 @@ fn begin(worker: &Rc<Worker>, endpoint: Endpoint, stream: TcpStream, peer: Socke
             spawn_local(serve(Rc::clone(worker), epoch, listener, accepted));
         }
         Err(reason) => {
-            Story::begin(worker, &epoch, listener, peer, original_dst).close = reason;
+            Story::begin(worker, &epoch, listener, Transport::Tcp, peer, original_dst).close = reason;
             reset(&stream);
         }
     }

@@ -1,8 +1,8 @@
 //! TCP: from accept to close.
 
 pub(crate) mod allowance;
-mod connection;
-mod dial;
+pub(crate) mod connection;
+pub(crate) mod dial;
 mod direction;
 mod header;
 pub(crate) mod listener;
@@ -11,4 +11,3 @@ mod relay;
 #[cfg(test)]
 mod relay_tests;
 pub(crate) mod scratch;
-mod story;

@@ -1,3 +1,10 @@
 //! UDP: flows of datagrams between clients and backends.
 
+mod dial;
+pub(crate) mod door;
+mod flow;
+pub(crate) mod listener;
+mod reply;
 mod sending;
+pub(crate) mod table;
+mod upstream;

@@ -1,4 +1,4 @@
-//! What is known of one connection, told once when it ends: counted, and written to the access log.
+//! What is known of one connection or flow, told once when it ends: counted, and written to the access log.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -15,13 +15,14 @@ use crate::operation::CloseReason;
 use crate::sniff::Found;
 use crate::worker::Worker;
 
-/// A connection's story. It is told when it is dropped, so no way out of the code can forget it; one that nobody ended was
+/// A connection's or a flow's story. It is told when it is dropped, so no way out of the code can forget it; one that nobody ended was
 /// ended by the proxy's own end.
 #[derive(Debug)]
 pub(crate) struct Story {
     pub(crate) worker: Rc<Worker>,
     pub(crate) epoch: Rc<Epoch>,
     pub(crate) listener: ListenerId,
+    pub(crate) transport: Transport,
     pub(crate) peer: SocketAddr,
     pub(crate) client: SocketAddr,
     pub(crate) original_dst: SocketAddr,
@@ -41,20 +42,22 @@ pub(crate) struct Story {
 }
 
 impl Story {
-    /// The beginning: accepted at a listener.
+    /// The beginning, at a listener.
     pub(crate) fn begin(
         worker: &Rc<Worker>,
         epoch: &Rc<Epoch>,
         listener: ListenerId,
+        transport: Transport,
         peer: SocketAddr,
         original_dst: SocketAddr,
     ) -> Self {
-        epoch.counters.opened(listener, Transport::Tcp);
+        epoch.counters.opened(listener, transport);
         let (peer, original_dst) = (canonical(peer), canonical(original_dst));
         Self {
             worker: Rc::clone(worker),
             epoch: Rc::clone(epoch),
             listener,
+            transport,
             peer,
             client: peer,
             original_dst,
@@ -85,7 +88,7 @@ fn canonical(endpoint: SocketAddr) -> SocketAddr {
 
 impl Drop for Story {
     fn drop(&mut self) {
-        self.epoch.counters.closed(self.listener, Transport::Tcp, self.close);
+        self.epoch.counters.closed(self.listener, self.transport, self.close);
         let Some(log) = &self.worker.log else { return };
         let config = self.epoch.config();
         let found = self.spoken.as_ref();
@@ -93,7 +96,7 @@ impl Drop for Story {
             time: SystemTime::now(),
             unique_id: &self.unique_id,
             listener: config.listeners.get(self.listener.0).map_or("", |listener| &listener.name),
-            transport: Transport::Tcp,
+            transport: self.transport,
             peer: self.peer,
             client: self.client,
             original_dst: self.original_dst,
