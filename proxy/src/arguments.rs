@@ -8,6 +8,9 @@ use crate::commands::check;
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Request {
+    Run {
+        config: PathBuf,
+    },
     Check(check::Check),
     Schema,
     /// Print this.
@@ -28,6 +31,21 @@ struct Command {
 }
 
 const COMMANDS: &[Command] = &[
+    Command {
+        name: "run",
+        takes: "-c FILE",
+        does: "serve by a configuration until SIGTERM",
+        more: "  -c, --config FILE   the configuration
+
+SIGHUP reads it anew (and opens the access log anew); a file with faults changes nothing. SIGTERM and SIGINT accept no
+more and wait for open connections as long as timeouts.drain says; a second one does not wait.
+
+Exit status: 0 ended by a signal, 1 it failed while running, 2 the configuration is wrong, 3 the host is not able.
+
+example: edgeproxy run -c /etc/edgeproxy/edge.toml
+",
+        parse: |words| Ok(Request::Run { config: words.config()? }),
+    },
     Command {
         name: "check",
         takes: "-c FILE [--json]",

@@ -39,6 +39,7 @@ use commands::{check, fail, print, schema, WRONG_INPUT};
 #[must_use]
 pub fn run() -> ExitCode {
     match request_of_the_command_line() {
+        Ok(Request::Run { config }) => run::command(&config),
         Ok(Request::Check(asked)) => check::run(&asked),
         Ok(Request::Schema) => schema::run(),
         Ok(Request::Help(text)) => print(&text),

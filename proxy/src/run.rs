@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::sync::mpsc::{unbounded_channel, UnboundedSender};
 use tokio::time::{sleep, Instant};
 
 use crate::admission::Admission;
+use crate::commands::{fail, HOST_NOT_ABLE, RAN_AND_FAILED, WRONG_INPUT};
 use crate::config::model::Config;
 use crate::generation::Generation;
 use crate::listening::{bind, Endpoint, ListenError};
@@ -63,12 +65,25 @@ struct Hand {
     thread: JoinHandle<io::Result<()>>,
 }
 
+/// `edgeproxy run`.
+pub(crate) fn command(path: &Path) -> ExitCode {
+    let config = match crate::config::load(path) {
+        Ok(config) => config,
+        Err(faults) => return fail(WRONG_INPUT, &faults.to_string()),
+    };
+    match run(path, config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ (RunError::Listen(_) | RunError::Log { .. })) => fail(RAN_AND_FAILED, &error.to_string()),
+        Err(error @ RunError::Host { .. }) => fail(HOST_NOT_ABLE, &error.to_string()),
+    }
+}
+
 /// Runs a configuration until SIGTERM or SIGINT, and reads its file anew on SIGHUP.
 ///
 /// # Errors
 ///
 /// What could not be had at the start. Later faults are told on stderr and end nothing.
-pub(crate) fn run(path: &Path, config: Config) -> Result<(), RunError> {
+fn run(path: &Path, config: Config) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(host("event queue"))?;
     let proxy = Proxy::start(path, config)?;
     runtime.block_on(proxy.steer())

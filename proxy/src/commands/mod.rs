@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 pub(crate) const RAN_AND_FAILED: u8 = 1;
 pub(crate) const WRONG_INPUT: u8 = 2;
+pub(crate) const HOST_NOT_ABLE: u8 = 3;
 
 /// The result of a command, on stdout.
 pub(crate) fn print(text: &str) -> ExitCode {
