@@ -129,23 +129,23 @@ mod tests {
 
     #[test]
     fn fields_must_be_as_a_server_would_accept_them() {
-        let read = |change: &dyn Fn(&mut SampleHello)| {
+        let read = |change: fn(&mut SampleHello)| {
             let mut hello = sample();
             change(&mut hello);
             ClientHello::from_body(&hello.body(), Dialect::Tls)
         };
-        let changes: [(&str, bool, &dyn Fn(&mut SampleHello)); 11] = [
-            ("as it is", true, &|_| ()),
-            ("no extensions", true, &|hello| hello.extensions = None),
-            ("SSL 3", true, &|hello| hello.version = 0x0300),
-            ("TLS 1.3 in the old place", true, &|hello| hello.version = 0x0304),
-            ("no session", true, &|hello| hello.session_id = vec![]),
-            ("version 2", false, &|hello| hello.version = 0x0200),
-            ("a long session id", false, &|hello| hello.session_id = vec![1; 33]),
-            ("no cipher suite", false, &|hello| hello.cipher_suites = vec![]),
-            ("half a cipher suite", false, &|hello| hello.cipher_suites = vec![1, 2, 3]),
-            ("no compression method", false, &|hello| hello.compression_methods = vec![]),
-            ("a cookie", false, &|hello| hello.cookie = Some(vec![])),
+        let changes: [(&str, bool, fn(&mut SampleHello)); 11] = [
+            ("as it is", true, |_| ()),
+            ("no extensions", true, |hello| hello.extensions = None),
+            ("SSL 3", true, |hello| hello.version = 0x0300),
+            ("TLS 1.3 in the old place", true, |hello| hello.version = 0x0304),
+            ("no session", true, |hello| hello.session_id = vec![]),
+            ("version 2", false, |hello| hello.version = 0x0200),
+            ("a long session id", false, |hello| hello.session_id = vec![1; 33]),
+            ("no cipher suite", false, |hello| hello.cipher_suites = vec![]),
+            ("half a cipher suite", false, |hello| hello.cipher_suites = vec![1, 2, 3]),
+            ("no compression method", false, |hello| hello.compression_methods = vec![]),
+            ("a cookie", false, |hello| hello.cookie = Some(vec![])),
         ];
         for (what, is_sound, change) in changes {
             assert_eq!(read(change).is_some(), is_sound, "{what}");

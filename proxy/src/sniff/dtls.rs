@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn what_is_no_hello_is_refused() {
         let sound = record(0xfd, &fragment(0, 0, 40));
-        assert_eq!(answers(&[sound.clone()]), [Sniffed::NeedMore]);
+        assert_eq!(HelloReader::default().push(&sound), Sniffed::NeedMore);
         // Type, major and minor version, epoch, type of message, message number, a part past the end.
         for (place, wrong) in [(0, 23), (1, 3), (2, 0xfb), (4, 1), (13, 2), (18, 2), (21, 200)] {
             let mut other = sound.clone();
