@@ -127,6 +127,8 @@ mod tests {
         assert_eq!(read_message(&[1, 0, 0, 99, 2], 999), Parse::Refuse(()));
     }
 
+    type Case = (&'static str, bool, fn(&mut SampleHello));
+
     #[test]
     fn fields_must_be_as_a_server_would_accept_them() {
         let read = |change: fn(&mut SampleHello)| {
@@ -134,7 +136,7 @@ mod tests {
             change(&mut hello);
             ClientHello::from_body(&hello.body(), Dialect::Tls)
         };
-        let changes: [(&str, bool, fn(&mut SampleHello)); 11] = [
+        let changes: [Case; 11] = [
             ("as it is", true, |_| ()),
             ("no extensions", true, |hello| hello.extensions = None),
             ("SSL 3", true, |hello| hello.version = 0x0300),

@@ -245,7 +245,14 @@ mod tests {
         for version in [1, 0x6b33_43cf, 0xff00_001d, 0xff00_0020] {
             for token in [&b""[..], &[7; 60]] {
                 for dcid in [&b""[..], b"destined", &[9; 20]] {
-                    let initial = SampleInitial { version, token, dcid, frames: &frames, number: 70_000, least: 1200 };
+                    let initial = SampleInitial {
+                        version,
+                        token,
+                        dcid,
+                        frames: &frames,
+                        number: 70_000,
+                        ..SampleInitial::default()
+                    };
                     assert_eq!(answers(&[initial.seal().unwrap()]), [home()]);
                 }
             }
@@ -283,6 +290,14 @@ mod tests {
         let other = [small(b"destined", 50, end), small(b"stranger", 0, 50)].concat();
         assert_eq!(answers(&[padded(other)]), [Sniffed::NeedMore]);
         assert_eq!(answers(&[both]), [Sniffed::NeedMore], "0-RTT alone counts in a datagram that is too short");
+    }
+
+    #[test]
+    fn the_fixed_bit_may_be_greased() {
+        let frames = crypto(0, message().len());
+        let initial = SampleInitial { frames: &frames, has_greased_bit: true, ..SampleInitial::default() };
+        let datagram = initial.seal().unwrap();
+        assert_eq!((datagram[0] & 0xc0, answers(&[datagram])), (0x80, vec![home()]));
     }
 
     #[test]

@@ -15,12 +15,14 @@ pub(crate) struct SampleInitial<'a> {
     pub(crate) frames: &'a [u8],
     /// Bytes that the packet has at least; PADDING fills it up.
     pub(crate) least: usize,
+    /// The "fixed" bit is 0 (RFC 9287).
+    pub(crate) has_greased_bit: bool,
 }
 
 impl Default for SampleInitial<'_> {
     fn default() -> Self {
         let least = SHORTEST_INITIAL_DATAGRAM;
-        Self { version: 1, dcid: b"destined", token: b"", number: 0, frames: b"", least }
+        Self { version: 1, dcid: b"destined", token: b"", number: 0, frames: b"", least, has_greased_bit: false }
     }
 }
 
@@ -30,7 +32,7 @@ impl SampleInitial<'_> {
         let version = Version::from_wire(self.version)?;
         let turned = [0xc3, 0xd3].into_iter().find(|&first| version.packet_type(first) == PacketType::Initial)?;
         let token = u8::try_from(self.token.len()).ok().filter(|&length| length < 1 << 6)?;
-        let mut header = vec![turned];
+        let mut header = vec![if self.has_greased_bit { turned & !0x40 } else { turned }];
         header.extend(self.version.to_be_bytes());
         header.push(u8::try_from(self.dcid.len()).ok()?);
         header.extend(self.dcid);
