@@ -95,3 +95,72 @@ pub(crate) fn read_message(stream: &[u8], longest: usize) -> Parse<ClientHello, 
         None => Parse::Refuse(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample_hello::{server_name, SampleHello};
+    use super::{read_message, ClientHello, Dialect};
+    use crate::wire::Parse;
+
+    fn sample() -> SampleHello {
+        SampleHello::with(&[server_name(b"home.example")])
+    }
+
+    #[test]
+    fn a_message_is_read_when_its_last_byte_is_there_and_not_before() {
+        let message = [sample().message(), b"more".to_vec()].concat();
+        let whole = message.len() - 4;
+        for cut in 0..whole {
+            assert_eq!(read_message(&message[..cut], 999), Parse::NeedMore);
+        }
+        for cut in whole..=message.len() {
+            let Parse::Done { value, consumed } = read_message(&message[..cut], 999) else { panic!("{cut}") };
+            assert_eq!((value.server_name.as_deref(), consumed), (Some("home.example"), whole));
+        }
+    }
+
+    #[test]
+    fn another_message_a_long_one_and_another_version_are_refused_early() {
+        assert_eq!(read_message(&[2], 999), Parse::Refuse(()));
+        assert_eq!(read_message(&[1, 0, 3, 232], 1000), Parse::NeedMore);
+        assert_eq!(read_message(&[1, 0, 3, 232], 999), Parse::Refuse(()));
+        assert_eq!(read_message(&[1, 0, 0, 99, 2], 999), Parse::Refuse(()));
+    }
+
+    type Case = (&'static str, bool, fn(&mut SampleHello));
+
+    #[test]
+    fn fields_must_be_as_a_server_would_accept_them() {
+        let read = |change: fn(&mut SampleHello)| {
+            let mut hello = sample();
+            change(&mut hello);
+            ClientHello::from_body(&hello.body(), Dialect::Tls)
+        };
+        let changes: [Case; 11] = [
+            ("as it is", true, |_| ()),
+            ("no extensions", true, |hello| hello.extensions = None),
+            ("SSL 3", true, |hello| hello.version = 0x0300),
+            ("TLS 1.3 in the old place", true, |hello| hello.version = 0x0304),
+            ("no session", true, |hello| hello.session_id = vec![]),
+            ("version 2", false, |hello| hello.version = 0x0200),
+            ("a long session id", false, |hello| hello.session_id = vec![1; 33]),
+            ("no cipher suite", false, |hello| hello.cipher_suites = vec![]),
+            ("half a cipher suite", false, |hello| hello.cipher_suites = vec![1, 2, 3]),
+            ("no compression method", false, |hello| hello.compression_methods = vec![]),
+            ("a cookie", false, |hello| hello.cookie = Some(vec![])),
+        ];
+        for (what, is_sound, change) in changes {
+            assert_eq!(read(change).is_some(), is_sound, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_body_must_be_filled_exactly() {
+        let body = sample().body();
+        for cut in 0..body.len() {
+            let ends_before_extensions = cut == SampleHello { extensions: None, ..sample() }.body().len();
+            assert_eq!(ClientHello::from_body(&body[..cut], Dialect::Tls).is_some(), ends_before_extensions);
+        }
+        assert_eq!(ClientHello::from_body(&[body, vec![0]].concat(), Dialect::Tls), None);
+    }
+}

@@ -132,3 +132,108 @@ fn fragment<'a>(cursor: &mut Cursor<'a>) -> Option<Fragment<'a>> {
     let is_sound = kind == CLIENT_HELLO && length <= LONGEST_HELLO && number <= 1 && offset + part.len() <= length;
     is_sound.then_some(Fragment { number, length, offset, part })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample_hello::{server_name, vector16, SampleHello};
+    use super::super::{Found, Sniffed};
+    use super::{HelloReader, LONGEST_HELLO, MOST_DATAGRAMS};
+
+    fn body() -> Vec<u8> {
+        let hello = SampleHello::with(&[server_name(b"home.example")]);
+        SampleHello { version: 0xfefd, cookie: Some(vec![]), ..hello }.body()
+    }
+
+    fn home() -> Sniffed {
+        Sniffed::Yes(Found { name: Some("home.example".into()), ..Found::default() })
+    }
+
+    fn u24(value: usize) -> [u8; 3] {
+        let [_, bytes @ ..] = u32::try_from(value).unwrap().to_be_bytes();
+        bytes
+    }
+
+    fn fragment(number: u8, from: usize, to: usize) -> Vec<u8> {
+        let body = body();
+        [&[1][..], &u24(body.len()), &[0, number], &u24(from), &u24(to - from), &body[from..to]].concat()
+    }
+
+    fn record(minor: u8, fragment: &[u8]) -> Vec<u8> {
+        [&[22, 0xfe, minor, 0, 0, 0, 0, 0, 0, 0, 1][..], &vector16(fragment)].concat()
+    }
+
+    fn answers(datagrams: &[Vec<u8>]) -> Vec<Sniffed> {
+        let mut reader = HelloReader::default();
+        datagrams.iter().map(|datagram| reader.push(datagram)).collect()
+    }
+
+    #[test]
+    fn a_whole_hello_gives_the_name_in_every_version_and_with_a_cookie_before() {
+        for minor in [0xff, 0xfd, 0xfc] {
+            for number in [0, 1] {
+                assert_eq!(answers(&[record(minor, &fragment(number, 0, body().len()))]), [home()]);
+            }
+        }
+    }
+
+    #[test]
+    fn fragments_are_joined_in_every_order_in_one_datagram_or_more() {
+        let end = body().len();
+        let parts = [
+            record(0xfd, &fragment(0, 0, 30)),
+            record(0xfd, &fragment(0, 20, 60)),
+            record(0xfd, &fragment(0, 60, end)),
+        ];
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            let datagrams = order.map(|place: usize| parts[place].clone());
+            assert_eq!(answers(&datagrams), [Sniffed::NeedMore, Sniffed::NeedMore, home()]);
+            assert_eq!(answers(&[datagrams.concat()]), [home()]);
+        }
+        let in_one_record = [fragment(0, 0, 30), fragment(0, 30, end)].concat();
+        assert_eq!(answers(&[record(0xfd, &in_one_record)]), [home()]);
+    }
+
+    #[test]
+    fn a_second_hello_is_not_mixed_with_the_first() {
+        let end = body().len();
+        let datagrams = [fragment(0, 0, 30), fragment(1, 30, end), fragment(1, 0, 30)].map(|part| record(0xfd, &part));
+        assert_eq!(answers(&datagrams), [Sniffed::NeedMore, Sniffed::NeedMore, home()]);
+    }
+
+    #[test]
+    fn a_datagram_that_is_cut_off_is_refused_at_the_beginning_and_passed_over_later() {
+        let end = body().len();
+        let whole = record(0xfd, &fragment(0, 0, end));
+        for cut in 0..whole.len() {
+            assert_eq!(answers(&[whole[..cut].to_vec()]), [Sniffed::No], "{cut}");
+            let begun = record(0xfd, &fragment(0, 0, 9));
+            assert_eq!(answers(&[begun, whole[..cut].to_vec(), whole.clone()])[1..], [Sniffed::NeedMore, home()]);
+        }
+    }
+
+    #[test]
+    fn what_is_no_hello_is_refused() {
+        let sound = record(0xfd, &fragment(0, 0, 40));
+        assert_eq!(HelloReader::default().push(&sound), Sniffed::NeedMore);
+        // Type, major and minor version, epoch, type of message, message number, a part past the end.
+        for (place, wrong) in [(0, 23), (1, 3), (2, 0xfb), (4, 1), (13, 2), (18, 2), (21, 200)] {
+            let mut other = sound.clone();
+            other[place] = wrong;
+            assert_eq!(answers(&[other]), [Sniffed::No], "{place}");
+        }
+        assert_eq!(answers(&[record(0xfd, &[])]), [Sniffed::No]);
+        let long = |length| record(0xfd, &[&[1][..], &u24(length), &[0; 5], &[0, 0, 1, 0xfe]].concat());
+        assert_eq!(answers(&[long(LONGEST_HELLO)]), [Sniffed::NeedMore]);
+        assert_eq!(answers(&[long(LONGEST_HELLO + 1)]), [Sniffed::No]);
+    }
+
+    #[test]
+    fn two_versions_of_a_part_are_refused_and_a_flow_without_end_is_given_up() {
+        let mut other = record(0xfd, &fragment(0, 10, 20));
+        other[13 + 12] ^= 1;
+        assert_eq!(answers(&[record(0xfd, &fragment(0, 0, 30)), other]), [Sniffed::NeedMore, Sniffed::No]);
+        let given = answers(&vec![record(0xfd, &fragment(0, 0, 30)); MOST_DATAGRAMS]);
+        assert_eq!(given.iter().filter(|&answer| *answer == Sniffed::No).count(), 1);
+        assert_eq!(given.last(), Some(&Sniffed::No));
+    }
+}

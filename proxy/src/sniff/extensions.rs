@@ -119,3 +119,99 @@ fn is_grease(value: u16) -> bool {
     let [high, low] = value.to_be_bytes();
     high == low && low & 0x0f == 0x0a
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::client_hello::{ClientHello, Dialect};
+    use super::super::sample_hello::{alpn, key_share, server_name, vector16, vector8, SampleHello};
+
+    fn read(extensions: &[(u16, Vec<u8>)]) -> Option<ClientHello> {
+        ClientHello::from_body(&SampleHello::with(extensions).body(), Dialect::Tls)
+    }
+
+    fn name_in(body: Vec<u8>) -> Option<Option<String>> {
+        read(&[(0, body)]).map(|hello| hello.server_name)
+    }
+
+    #[test]
+    fn all_that_routing_looks_at_is_read_among_grease() {
+        let hello = read(&[
+            (0x0a0a, vec![]),
+            server_name(b"Home.Example."),
+            (0xfe0d, vec![0, 1, 2]),
+            alpn(&[b"h2", b"\x1a\x1a", b"http/1.1"]),
+            (43, vector8(&[0x7a, 0x7a, 3, 4, 3, 3])),
+            key_share(&[(0x8a8a, 1), (0x11ec, 1216), (29, 32)]),
+            (0xfafa, vec![0]),
+        ])
+        .unwrap();
+        assert_eq!(hello.server_name.as_deref(), Some("home.example"));
+        assert_eq!(hello.alpn, [&b"h2"[..], b"\x1a\x1a", b"http/1.1"]);
+        assert_eq!(hello.supported_versions, [0x0304, 0x0303]);
+        assert!(hello.ech && hello.has_post_quantum_key_share);
+    }
+
+    #[test]
+    fn without_extensions_nothing_is_known() {
+        assert_eq!(read(&[]), Some(ClientHello::default()));
+    }
+
+    #[test]
+    fn every_post_quantum_group_is_known_and_no_other() {
+        for group in super::POST_QUANTUM_GROUPS {
+            assert!(read(&[key_share(&[(23, 65), (group, 99)])]).unwrap().has_post_quantum_key_share);
+        }
+        assert!(!read(&[key_share(&[(0xeaea, 1), (29, 32), (30, 56)])]).unwrap().has_post_quantum_key_share);
+    }
+
+    #[test]
+    fn a_fault_in_what_decides_no_route_is_let_through() {
+        for (kind, body) in [(43, vec![3, 3, 4]), (43, vec![]), (51, vec![0, 9, 1]), (51, vec![0, 0]), (0xfe0d, vec![])]
+        {
+            let hello = read(&[server_name(b"home.example"), (kind, body)]).unwrap();
+            assert_eq!(hello.server_name.as_deref(), Some("home.example"));
+        }
+    }
+
+    #[test]
+    fn an_extension_that_occurs_twice_refuses_the_hello() {
+        assert_eq!(read(&[server_name(b"a.example"), (5, vec![]), server_name(b"b.example")]), None);
+        assert_eq!(read(&[(0x0a0a, vec![]), (0x1a1a, vec![1]), (0x0a0a, vec![])]), None);
+    }
+
+    #[test]
+    fn a_name_that_can_be_no_host_is_no_name_but_the_hello_stands() {
+        let long = [b'a'; 254];
+        let names: [&[u8]; 7] =
+            [b"", b"192.0.2.1", b"2001:db8::1", b"a\0.example", b"b\xc3\xbc.example", b"a b", &long];
+        for name in names {
+            let hello = read(&[server_name(name), alpn(&[b"h2"])]).unwrap();
+            assert_eq!((hello.server_name, hello.alpn.len()), (None, 1));
+        }
+    }
+
+    #[test]
+    fn a_list_of_names_must_be_whole_and_name_one_host() {
+        let entry = |kind: u8, name: &[u8]| [vec![kind], vector16(name)].concat();
+        let other = [entry(7, b"other"), entry(0, b"home.example")].concat();
+        assert_eq!(name_in(vector16(&other)), Some(Some("home.example".into())));
+        assert_eq!(name_in(vector16(&entry(7, b"other"))), Some(None));
+        let two = [entry(0, b"a.example"), entry(0, b"b.example")].concat();
+        let first_is_none = [entry(0, b""), entry(0, b"b.example")].concat();
+        let past_the_end = [vector16(&entry(0, b"a.example")), vec![0]].concat();
+        let cut_off = vector16(&[0, 0, 9, b'a']);
+        for body in [vector16(&two), vector16(&first_is_none), past_the_end, cut_off, vec![], vec![0, 0]] {
+            assert_eq!(name_in(body), None);
+        }
+    }
+
+    #[test]
+    fn empty_or_too_many_protocols_refuse_the_hello() {
+        let many = |count: usize| read(&[alpn(&vec![&b"x"[..]; count])]);
+        assert_eq!(many(64).map(|hello| hello.alpn.len()), Some(64));
+        assert_eq!(many(65), None);
+        assert_eq!(read(&[alpn(&[b"h2", b"", b"h3"])]), None);
+        assert_eq!(read(&[alpn(&[])]), None);
+        assert_eq!(read(&[(16, vec![0, 4, 2, b'h', b'2'])]), None);
+    }
+}

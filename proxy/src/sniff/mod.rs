@@ -15,7 +15,10 @@ pub mod quic;
 mod quic_frames;
 pub mod quic_header;
 mod quic_keys;
+mod quic_seal;
 mod reassembly;
+#[cfg(test)]
+mod sample_hello;
 mod ssl2_hello;
 pub mod tls;
 mod tls_records;

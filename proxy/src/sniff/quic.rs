@@ -194,3 +194,186 @@ fn measure<'a>(left: &'a [u8], header: &LongHeader<'a>) -> Option<(&'a [u8], usi
     let packet = left.get(..number_offset.checked_add(length)?)?;
     Some((packet, number_offset))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::quic_seal::SampleInitial;
+    use super::super::sample_hello::{alpn, server_name, SampleHello};
+    use super::super::{Found, Sniffed};
+    use super::{InitialReader, MOST_DATAGRAMS};
+
+    fn message() -> Vec<u8> {
+        SampleHello::with(&[server_name(b"home.example"), alpn(&[b"h3"])]).message()
+    }
+
+    fn home() -> Sniffed {
+        Sniffed::Yes(Found { name: Some("home.example".into()), alpn: vec![b"h3".to_vec()], ech: false })
+    }
+
+    fn nameless() -> Sniffed {
+        Sniffed::Yes(Found::default())
+    }
+
+    fn crypto(from: usize, to: usize) -> Vec<u8> {
+        let field = |value: usize| (0x4000 | u16::try_from(value).unwrap()).to_be_bytes();
+        [&[6][..], &field(from), &field(to - from), &message()[from..to]].concat()
+    }
+
+    fn sealed(frames: &[u8]) -> Vec<u8> {
+        SampleInitial { frames, ..SampleInitial::default() }.seal().unwrap()
+    }
+
+    /// Another kind of packet: 0xd0 is 0-RTT in version 1, 0xe0 Handshake.
+    fn unreadable(first: u8, dcid: &[u8]) -> Vec<u8> {
+        [&[first, 0, 0, 0, 1, 8], dcid, &[0, 30], &[0x5a; 30][..]].concat()
+    }
+
+    fn unknown(version: u32, length: usize) -> Vec<u8> {
+        let mut datagram = [&[0xc0][..], &version.to_be_bytes(), b"\x08destined\x04self"].concat();
+        datagram.resize(length, 0x5a);
+        datagram
+    }
+
+    fn answers(datagrams: &[Vec<u8>]) -> Vec<Sniffed> {
+        let mut reader = InitialReader::default();
+        datagrams.iter().map(|datagram| reader.push(datagram)).collect()
+    }
+
+    #[test]
+    fn every_version_that_is_known_gives_the_name_with_and_without_a_token() {
+        let frames = crypto(0, message().len());
+        for version in [1, 0x6b33_43cf, 0xff00_001d, 0xff00_0020] {
+            for token in [&b""[..], &[7; 60]] {
+                for dcid in [&b""[..], b"destined", &[9; 20]] {
+                    let initial = SampleInitial {
+                        version,
+                        token,
+                        dcid,
+                        frames: &frames,
+                        number: 70_000,
+                        ..SampleInitial::default()
+                    };
+                    assert_eq!(answers(&[initial.seal().unwrap()]), [home()]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_hello_over_datagrams_is_read_in_every_order_and_with_repeats() {
+        let end = message().len();
+        let parts = [
+            sealed(&[crypto(40, 41), crypto(30, 40), vec![1, 0, 0], crypto(0, 9)].concat()),
+            sealed(&crypto(5, 35)),
+            sealed(&crypto(41, end)),
+        ];
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            let [first, second, third] = order.map(|place: usize| parts[place].clone());
+            let given = answers(&[first.clone(), first.clone(), second.clone(), first, third]);
+            assert_eq!(given, [vec![Sniffed::NeedMore; 4], vec![home()]].concat());
+        }
+    }
+
+    #[test]
+    fn coalesced_packets_are_read_but_not_those_of_another_connection() {
+        let end = message().len();
+        let small = |dcid, from, to| {
+            let frames = crypto(from, to);
+            SampleInitial { dcid, frames: &frames, least: 0, ..SampleInitial::default() }.seal().unwrap()
+        };
+        let both = [small(b"destined", 50, end), unreadable(0xd0, b"destined"), small(b"destined", 0, 50)].concat();
+        let padded = |mut datagram: Vec<u8>| {
+            datagram.resize(1200, 0);
+            datagram
+        };
+        assert_eq!(answers(&[padded(both.clone())]), [home()]);
+        let other = [small(b"destined", 50, end), small(b"stranger", 0, 50)].concat();
+        assert_eq!(answers(&[padded(other)]), [Sniffed::NeedMore]);
+        assert_eq!(answers(&[both]), [Sniffed::NeedMore], "0-RTT alone counts in a datagram that is too short");
+    }
+
+    #[test]
+    fn the_fixed_bit_may_be_greased() {
+        let frames = crypto(0, message().len());
+        let initial = SampleInitial { frames: &frames, has_greased_bit: true, ..SampleInitial::default() };
+        let datagram = initial.seal().unwrap();
+        assert_eq!((datagram[0] & 0xc0, answers(&[datagram])), (0x80, vec![home()]));
+    }
+
+    #[test]
+    fn an_initial_in_a_short_datagram_is_refused() {
+        let frames = crypto(0, message().len());
+        for (least, expected) in [(1199, Sniffed::No), (1200, home())] {
+            let initial = SampleInitial { frames: &frames, least, ..SampleInitial::default() };
+            assert_eq!(answers(&[initial.seal().unwrap()]), [expected]);
+        }
+    }
+
+    #[test]
+    fn versions_not_known_and_greased_ones_are_quic_without_a_name() {
+        for version in [0x1a2a_3a4a, 0xfafa_fafa, 2, 0xff00_001c, 0x709a_50c4] {
+            assert_eq!(answers(&[unknown(version, 1200)]), [nameless()]);
+            assert_eq!(answers(&[unknown(version, 1199)]), [Sniffed::No]);
+        }
+        let mut long_id = unknown(0x1a2a_3a4a, 1200);
+        long_id[5] = 21;
+        assert_eq!(answers(&[long_id]), [Sniffed::No]);
+    }
+
+    #[test]
+    fn what_no_client_begins_with_is_refused() {
+        let retry = [&[0xf0, 0, 0, 0, 1, 8][..], b"destined", &[0; 1300]].concat();
+        let negotiation = unknown(0, 1200);
+        let short_header = [0x40; 1200].to_vec();
+        let forged = [&[0xc0, 0, 0, 0, 1, 8][..], b"destined", &[0, 0, 0x44, 0x9e], &[0x5a; 1182]].concat();
+        for datagram in [retry, negotiation, short_header, forged, vec![], vec![0xc0]] {
+            assert_eq!(answers(&[datagram]), [Sniffed::No]);
+        }
+    }
+
+    #[test]
+    fn early_data_waits_for_the_initial_and_a_late_handshake_has_no_name() {
+        let initial = sealed(&crypto(0, message().len()));
+        assert_eq!(answers(&[unreadable(0xd0, b"destined"), initial]), [Sniffed::NeedMore, home()]);
+        assert_eq!(answers(&[unreadable(0xe0, b"destined")]), [nameless()]);
+    }
+
+    #[test]
+    fn a_strangers_datagram_does_not_end_a_flow_that_has_begun() {
+        let end = message().len();
+        let mut reader = InitialReader::default();
+        assert_eq!(reader.push(&sealed(&crypto(0, 50))), Sniffed::NeedMore);
+        assert_eq!(reader.held(), 50);
+        let mut damaged = sealed(&crypto(50, end));
+        damaged[600] ^= 1;
+        for noise in [vec![], vec![0x40; 50], unknown(0, 1200), unknown(0x1a2a_3a4a, 1200), damaged] {
+            assert_eq!(reader.push(&noise), Sniffed::NeedMore);
+        }
+        assert_eq!(reader.push(&sealed(&crypto(50, end))), home());
+        assert_eq!((reader.push(&[]), reader.held()), (home(), 0));
+        assert_eq!(reader.hello().map(|hello| hello.alpn.len()), Some(1));
+    }
+
+    #[test]
+    fn a_client_that_tries_anew_is_read_anew() {
+        let frames = crypto(0, message().len());
+        let again = SampleInitial { dcid: b"anotherid", frames: &frames, ..SampleInitial::default() };
+        assert_eq!(answers(&[sealed(&crypto(9, 50)), again.seal().unwrap()]), [Sniffed::NeedMore, home()]);
+    }
+
+    #[test]
+    fn frames_and_hellos_that_no_client_sends_are_refused() {
+        let contradiction = [crypto(0, 20), vec![6, 0, 1, 9]].concat();
+        let too_long = [6, 0, 4, 1, 0, 0x40, 1];
+        for frames in [&[8, 0, 0][..], &contradiction, &[6, 0, 1, 2], &too_long, &[6, 0x80, 0, 0x40, 4, 1, 1]] {
+            assert_eq!(answers(&[sealed(frames)]), [Sniffed::No]);
+        }
+    }
+
+    #[test]
+    fn a_flow_that_never_completes_its_hello_is_given_up() {
+        let given = answers(&vec![sealed(&crypto(0, 50)); MOST_DATAGRAMS + 1]);
+        assert_eq!(given.iter().filter(|&answer| *answer == Sniffed::NeedMore).count(), MOST_DATAGRAMS - 1);
+        assert_eq!(given.last(), Some(&Sniffed::No));
+    }
+}

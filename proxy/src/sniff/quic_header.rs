@@ -58,7 +58,7 @@ impl Version {
         }
     }
 
-    fn packet_type(self, first: u8) -> PacketType {
+    pub(crate) fn packet_type(self, first: u8) -> PacketType {
         let bits = (first >> 4) & 3;
         // Version 2 turns the types by one (RFC 9369 section 3.2).
         let bits = if self == Self::V2 { bits.wrapping_sub(1) & 3 } else { bits };

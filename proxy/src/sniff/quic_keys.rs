@@ -110,3 +110,55 @@ fn expand_label<const LENGTH: usize>(secret: &Hkdf<Sha256>, label: &[u8]) -> Opt
     let info: [&[u8]; 5] = [&length.to_be_bytes(), &[label_length], b"tls13 ", label, &[0]];
     secret.expand_multi_info(&info, &mut okm).ok().map(|()| okm)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample_hello::datagrams;
+    use super::{ClientKeys, Version};
+
+    const DCID: &[u8] = b"\x83\x94\xc8\xf0\x3e\x51\x57\x08";
+    /// The packet number of these packets begins after a header of so many bytes.
+    const NUMBER_OFFSET: usize = 18;
+    const PACKETS: [(Version, &str); 2] = [
+        (Version::V1, include_str!("../../tests/vectors/quic_initial/rfc9001_a2.hex")),
+        (Version::V2, include_str!("../../tests/vectors/quic_initial/rfc9369_a2.hex")),
+    ];
+
+    #[test]
+    fn the_packets_of_rfc_9001_a_2_and_rfc_9369_a_2_open_and_are_sealed_the_same() {
+        for (version, text) in PACKETS {
+            let packet = datagrams(text).remove(0);
+            let keys = ClientKeys::derive(version, DCID).unwrap();
+            let frames = keys.open(&packet, NUMBER_OFFSET).unwrap();
+            assert_eq!(frames.len(), 1162);
+            assert!(frames.starts_with(b"\x06\x00\x40\xf1\x01\x00\x00\xed\x03\x03\xeb\xf8\xfa\x56\xf1\x29"));
+            assert!(frames[245..].iter().all(|&byte| byte == 0));
+            let mut header = packet[..NUMBER_OFFSET + 4].to_vec();
+            header[0] = if version == Version::V1 { 0xc3 } else { 0xd3 };
+            header[NUMBER_OFFSET..].copy_from_slice(&[0, 0, 0, 2]);
+            assert_eq!(keys.seal(&header, 2, &frames), Some(packet));
+        }
+    }
+
+    #[test]
+    fn neither_another_version_nor_another_id_nor_a_changed_bit_opens() {
+        for (version, text) in PACKETS {
+            let packet = datagrams(text).remove(0);
+            let keys = ClientKeys::derive(version, DCID).unwrap();
+            for other in [Version::V1, Version::V2, Version::Draft29] {
+                let opened = ClientKeys::derive(other, DCID).unwrap().open(&packet, NUMBER_OFFSET);
+                assert_eq!(opened.is_some(), other == version);
+            }
+            assert_eq!(ClientKeys::derive(version, &DCID[1..]).unwrap().open(&packet, NUMBER_OFFSET), None);
+            for place in (0..packet.len()).step_by(7) {
+                let mut changed = packet.clone();
+                changed[place] ^= 1;
+                assert_eq!(keys.open(&changed, NUMBER_OFFSET), None, "{place}");
+            }
+            for cut in 0..packet.len() {
+                assert_eq!(keys.open(&packet[..cut], NUMBER_OFFSET), None, "{cut}");
+            }
+            assert_eq!(keys.open(&packet, usize::MAX), None);
+        }
+    }
+}
