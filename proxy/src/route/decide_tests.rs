@@ -1,3 +1,5 @@
+use std::slice::from_ref;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -143,12 +145,12 @@ fn alpn_is_heeded() {
 fn a_later_no_or_yes_does_not_outrun_an_earlier_rule_that_needs_more() {
     let open = (Protocol::Tls, Sniffed::NeedMore);
     assert_eq!(
-        led(vec![speaking(&[Protocol::Tls], 0), speaking(&[Protocol::Http1], 1)], &arrived(), &[open.clone()]),
+        led(vec![speaking(&[Protocol::Tls], 0), speaking(&[Protocol::Http1], 1)], &arrived(), from_ref(&open)),
         "more"
     );
     let later = [open.clone(), (Protocol::Socks5, yes())];
     assert_eq!(led(vec![speaking(&[Protocol::Tls], 0), speaking(&[Protocol::Socks5], 1)], &arrived(), &later), "more");
-    assert_eq!(led(vec![speaking(&[Protocol::Tls], 0), rule(1)], &arrived(), &[open.clone()]), "more");
+    assert_eq!(led(vec![speaking(&[Protocol::Tls], 0), rule(1)], &arrived(), from_ref(&open)), "more");
     assert_eq!(led(vec![speaking(&[Protocol::Socks5], 0), speaking(&[Protocol::Tls], 1)], &arrived(), &later), "0");
     let elsewhere = Rule { ports: vec![1..=1], ..speaking(&[Protocol::Tls], 0) };
     assert_eq!(led(vec![elsewhere, rule(1)], &arrived(), &[open]), "1");
