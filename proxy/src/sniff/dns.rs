@@ -1,6 +1,6 @@
 //! DNS (RFC 1035, section 4.1): a query, over UDP or, behind its length, over TCP; its name is the one asked for.
 
-use super::authority::of_host;
+use super::host_name::host_name;
 use super::scan::{named, require, settled, Scan, Stop};
 use super::{Found, Sniffed};
 
@@ -48,7 +48,7 @@ fn query(mut scan: Scan<'_>) -> Result<Found, Stop> {
     let name = question_name(&mut scan)?;
     scan.u16()?;
     require(CLASSES.contains(&scan.u16()?))?;
-    Ok(named(of_host(&name)))
+    Ok(named(host_name(&name)))
 }
 
 /// Labels joined by dots; a question has no pointer to an earlier name.

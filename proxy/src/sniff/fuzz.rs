@@ -1,6 +1,9 @@
-//! Bodies of the fuzz targets: laws that hold for every input. They end the process where one does not.
+//! Bodies of the fuzz targets: laws that hold for every input. They end the process where one does not, and answer what was
+//! read, so that a corpus can be shown to get deep.
 
-use super::{dispatch, Sniffed};
+use super::quic_header::{connection_ids, short_header_dcid};
+use super::quic_seal::SampleInitial;
+use super::{dispatch, dtls, quic, tls, Sniffed};
 use crate::config::model::Protocol;
 
 /// All protocols that are recognised by their bytes.
@@ -35,6 +38,46 @@ pub(crate) const ALL: [Protocol; 24] = [
 const EACH_UP_TO: usize = 256;
 const STEP: usize = 97;
 
+/// A stream of TLS: its answer does not depend on its cuts, and what was answered stays.
+pub fn client_hello(data: &[u8]) -> Sniffed {
+    let whole = tls::parse(data);
+    for length in [1, 5, 7, 64] {
+        let mut reader = tls::HelloReader::default();
+        let mut answer = Sniffed::NeedMore;
+        for part in data.chunks(length) {
+            let next = reader.push(part);
+            assert!(answer == Sniffed::NeedMore || answer == next, "an answer must stay");
+            answer = next;
+            assert!(reader.held() <= data.len(), "no more is kept than was given");
+        }
+        assert_eq!(answer, whole, "the cuts must not matter");
+    }
+    check_found(&whole);
+    whole
+}
+
+/// Datagrams, as QUIC and as DTLS. The first byte chooses: pieces of the input are datagrams, or frames that are sealed first.
+pub fn quic_initial(data: &[u8]) -> [Sniffed; 2] {
+    let Some((&choice, data)) = data.split_first() else {
+        return [Sniffed::NeedMore, Sniffed::NeedMore];
+    };
+    let mut readers = (quic::InitialReader::default(), dtls::HelloReader::default());
+    let mut answers = (Sniffed::NeedMore, Sniffed::NeedMore);
+    for (piece, number) in data.chunks(usize::from(choice.max(8)) * 8).zip(0_u32..) {
+        let sealed = choice.is_power_of_two().then(|| sealed_initial(choice, number, piece)).flatten();
+        let datagram = sealed.as_deref().unwrap_or(piece);
+        let _ = (connection_ids(datagram), short_header_dcid(datagram, 8));
+        let next = (readers.0.push(datagram), readers.1.push(datagram));
+        assert!(answers.0 == Sniffed::NeedMore || answers.0 == next.0, "an answer must stay");
+        assert!(answers.1 == Sniffed::NeedMore || answers.1 == next.1, "an answer must stay");
+        assert!(readers.0.held().max(readers.1.held()) <= 16 * 1024 + 4, "what is kept is bounded");
+        answers = next;
+    }
+    check_found(&answers.0);
+    check_found(&answers.1);
+    answers.into()
+}
+
 /// Any protocol, of a stream and of one datagram: what was answered stays, and a name is in its one form.
 pub fn sniff(data: &[u8]) {
     for protocol in ALL {
@@ -46,16 +89,26 @@ pub fn sniff(data: &[u8]) {
         }
         let certain = dispatch::stream_is_certain(protocol, data);
         assert!(!(certain && answer == Sniffed::No), "{protocol:?}: what is certain is not denied");
-        check_name(&answer);
-        check_name(&dispatch::of_datagrams(protocol, &[data.to_vec()]));
+        check_found(&answer);
+        check_found(&dispatch::of_datagrams(protocol, &[data.to_vec()]));
     }
 }
 
-fn check_name(answer: &Sniffed) {
+fn sealed_initial(choice: u8, number: u32, frames: &[u8]) -> Option<Vec<u8>> {
+    let version = match choice.trailing_zeros() % 3 {
+        0 => 1,
+        1 => 0x6b33_43cf,
+        _ => 0xff00_001d,
+    };
+    SampleInitial { version, number, frames, ..SampleInitial::default() }.seal()
+}
+
+fn check_found(answer: &Sniffed) {
     if let Sniffed::Yes(found) = answer {
         let is_sound = |name: &String| {
             (1..=253).contains(&name.len()) && !name.ends_with('.') && *name == name.to_ascii_lowercase()
         };
         assert!(found.name.iter().all(is_sound), "a name is in its one form");
+        assert!(found.alpn.iter().all(|name| !name.is_empty()), "no protocol is empty");
     }
 }

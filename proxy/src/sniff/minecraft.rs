@@ -1,7 +1,7 @@
 //! Minecraft: the handshake of the Java edition, whose host is the name; the ping of its elder releases; and RakNet, over
 //! which the Bedrock edition speaks and which names nobody.
 
-use super::authority::of_host;
+use super::host_name::host_name;
 use super::scan::{named, nameless, require, settled, Scan, Stop};
 use super::{Found, Sniffed};
 
@@ -42,7 +42,7 @@ fn handshake(bytes: &[u8]) -> Result<Found, Stop> {
     let host = scan.take(usize::try_from(host_length).unwrap_or(usize::MAX))?;
     scan.u16()?;
     scan.byte_of(|next| (1..=3).contains(&next))?; // status, login, transfer
-    Ok(named(of_host(first_part(host))))
+    Ok(named(host_name(first_part(host))))
 }
 
 /// Mod loaders and proxies put their marks behind a NUL (`\0FML\0`) or three slashes.
@@ -67,7 +67,7 @@ fn elder_ping(bytes: &[u8]) -> Result<Found, Stop> {
     scan.u32()?; // the port
     let host: Vec<u16> =
         host.chunks_exact(2).map(|pair| pair.iter().fold(0, |sum, byte| sum << 8 | u16::from(*byte))).collect();
-    Ok(named(of_host(String::from_utf16_lossy(&host).as_bytes())))
+    Ok(named(host_name(String::from_utf16_lossy(&host).as_bytes())))
 }
 
 /// Seven bits a byte, the lowest first.

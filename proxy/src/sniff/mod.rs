@@ -3,12 +3,17 @@
 mod amqp;
 mod authority;
 mod bittorrent;
+pub mod client_hello;
+mod cursor;
 pub(crate) mod dispatch;
 mod dns;
+pub mod dtls;
 mod eternal_terminal;
+mod extensions;
 #[doc(hidden)]
 pub mod fuzz;
 mod hellos;
+mod host_name;
 mod hpack;
 mod http1;
 mod http2;
@@ -16,15 +21,26 @@ mod minecraft;
 mod mqtt;
 mod openvpn;
 mod postgres;
+pub mod quic;
+mod quic_frames;
+pub mod quic_header;
+mod quic_keys;
+mod quic_seal;
 mod rdp;
+mod reassembly;
 mod redis;
 mod rsync;
+#[cfg(test)]
+mod sample_hello;
 mod scan;
 mod smb;
 mod socks;
 mod ssh;
+mod ssl2_hello;
 mod stun;
 mod syslog;
+pub mod tls;
+mod tls_records;
 #[cfg(test)]
 mod vectors;
 mod wireguard;

@@ -1,6 +1,6 @@
 //! SOCKS 4, 4a and 5 (RFC 1928): the request of the former, the greeting of the latter.
 
-use super::authority::of_host;
+use super::host_name::host_name;
 use super::scan::{named, nameless, require, settled, Scan, Stop};
 use super::{Found, Sniffed};
 
@@ -27,7 +27,7 @@ fn request4(bytes: &[u8]) -> Result<Found, Stop> {
     require(address != 0)?;
     text(&mut scan)?; // the user
     let by_name = address <= 0xff; // 0.0.0.x stands for "the name follows"
-    Ok(named(if by_name { of_host(text(&mut scan)?) } else { None }))
+    Ok(named(if by_name { host_name(text(&mut scan)?) } else { None }))
 }
 
 fn text<'a>(scan: &mut Scan<'a>) -> Result<&'a [u8], Stop> {

@@ -98,6 +98,20 @@ fn none_is_something_else_or_leaves_another_protocol_open() {
 }
 
 #[test]
+fn no_hello_of_tls_leaves_another_protocol_open() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/client_hello");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let hellos: Vec<_> = files.filter(|path| path.extension().is_some_and(|it| it == "bin")).collect();
+    assert!(hellos.len() >= 10, "only {} hellos", hellos.len());
+    for path in hellos {
+        let bytes = std::fs::read(&path).unwrap();
+        for other in fuzz::ALL.into_iter().filter(|it| *it != Protocol::Tls) {
+            assert_eq!(dispatch::of_stream(other, &bytes), Sniffed::No, "{} as {other:?}", path.display());
+        }
+    }
+}
+
+#[test]
 fn each_protocol_has_a_vector() {
     let elsewhere = [Protocol::Tls, Protocol::Quic, Protocol::Dtls];
     let had: BTreeSet<_> = vectors().iter().map(|vector| vector.protocol).collect();

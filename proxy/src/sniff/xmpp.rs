@@ -1,6 +1,6 @@
 //! XMPP (RFC 6120, section 4.2): the opening stream tag, and to whom it is.
 
-use super::authority::of_host;
+use super::host_name::host_name;
 use super::scan::{named, require, settled, trimmed, Scan, Stop};
 use super::{Found, Sniffed};
 
@@ -25,7 +25,7 @@ fn opening(bytes: &[u8]) -> Result<Found, Stop> {
     scan.literal(b"stream:stream")?;
     scan.next_is(is_space)?;
     let tag = scan.until(b'>', LONGEST_TAG, |byte| byte >= b' ' && byte != b'<' || is_space(byte))?;
-    Ok(named(attribute(tag, b"to").and_then(of_host)))
+    Ok(named(attribute(tag, b"to").and_then(host_name)))
 }
 
 fn space(scan: &mut Scan<'_>) -> Result<(), Stop> {
