@@ -180,7 +180,8 @@ fn compared(
 
 fn content_conditions(rule: &Rule, spoken: &mut dyn Spoken) -> Vec<ConditionTrace> {
     let answers: Vec<_> = asked(rule).iter().map(|&protocol| (protocol, ask(rule, protocol, spoken))).collect();
-    let words: Vec<_> = answers.iter().map(|(protocol, answer)| format!("{protocol:?}: {}", word(answer))).collect();
+    let words: Vec<_> =
+        answers.iter().map(|(protocol, answer)| format!("{}: {}", protocol_name(*protocol), word(answer))).collect();
     let protocols = over(&answers, |_| true);
     let mut all = vec![ConditionTrace { condition: Condition::Protocols, holding: protocols, why: words.join(", ") }];
     let spoken_ones: Vec<_> = answers.iter().filter_map(|(_, answer)| found(answer)).collect();
@@ -225,6 +226,18 @@ fn word(answer: &Sniffed) -> &'static str {
         Sniffed::No => "no",
         Sniffed::NeedMore => "not known",
     }
+}
+
+/// As the file has it: `EternalTerminal` is `eternal_terminal`.
+fn protocol_name(protocol: Protocol) -> String {
+    let mut name = String::new();
+    for letter in format!("{protocol:?}").chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    name
 }
 
 fn transport_name(transport: Transport) -> &'static str {

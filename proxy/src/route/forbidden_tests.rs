@@ -1,1 +1,150 @@
+use super::*;
+use crate::route::sample::config;
 
+fn judged(policy: &TargetPolicy, address: &str, origin: Origin) -> Option<Forbidden> {
+    forbidden(policy, &Own::default(), Transport::Tcp, SocketAddr::new(address.parse().unwrap(), 80), origin)
+}
+
+fn by_name(address: &str) -> Option<Forbidden> {
+    judged(&TargetPolicy::default(), address, Origin::Name)
+}
+
+const SAMPLES: [(&str, Forbidden); 33] = [
+    ("127.0.0.1", Forbidden::Loopback),
+    ("127.255.255.254", Forbidden::Loopback),
+    ("::1", Forbidden::Loopback),
+    ("::ffff:127.0.0.1", Forbidden::Loopback),
+    ("::127.0.0.1", Forbidden::Loopback),
+    ("64:ff9b::127.0.0.1", Forbidden::Loopback),
+    ("2002:7f00:1::", Forbidden::Loopback),
+    ("169.254.0.1", Forbidden::LinkLocal),
+    ("::ffff:169.254.0.1", Forbidden::LinkLocal),
+    ("fe80::1", Forbidden::LinkLocal),
+    ("febf::1", Forbidden::LinkLocal),
+    ("0.0.0.0", Forbidden::Unspecified),
+    ("0.1.2.3", Forbidden::Unspecified),
+    ("::", Forbidden::Unspecified),
+    ("::ffff:0.0.0.0", Forbidden::Unspecified),
+    ("224.0.0.1", Forbidden::Multicast),
+    ("239.255.255.255", Forbidden::Multicast),
+    ("::ffff:224.0.0.1", Forbidden::Multicast),
+    ("ff02::1", Forbidden::Multicast),
+    ("ff0e::1", Forbidden::Multicast),
+    ("255.255.255.255", Forbidden::Broadcast),
+    ("::ffff:255.255.255.255", Forbidden::Broadcast),
+    ("169.254.169.254", Forbidden::Metadata),
+    ("::ffff:169.254.169.254", Forbidden::Metadata),
+    ("64:ff9b::169.254.169.254", Forbidden::Metadata),
+    ("169.254.170.2", Forbidden::Metadata),
+    ("fd00:ec2::254", Forbidden::Metadata),
+    ("fd20:ce::254", Forbidden::Metadata),
+    ("100.100.100.200", Forbidden::Metadata),
+    ("192.0.0.192", Forbidden::Metadata),
+    ("168.63.129.16", Forbidden::Metadata),
+    ("::ffff:100.100.100.200", Forbidden::Metadata),
+    ("2002:a9fe:a9fe::1", Forbidden::Metadata),
+];
+
+#[test]
+fn names_lead_to_none_of_these_and_the_file_may() {
+    for (address, why) in SAMPLES {
+        assert_eq!(by_name(address), Some(why), "{address}");
+        assert_eq!(judged(&TargetPolicy::default(), address, Origin::File), None, "{address}");
+    }
+}
+
+#[test]
+fn names_lead_to_all_others() {
+    for address in [
+        "192.0.2.1",
+        "10.0.0.1",
+        "100.64.0.1",
+        "100.100.100.100",
+        "fd00::1",
+        "2001:db8::1",
+        "fec0::1",
+        "126.0.0.1",
+        "::ffff:10.0.0.1",
+    ] {
+        assert_eq!(by_name(address), None, "{address}");
+    }
+}
+
+#[test]
+fn what_the_file_allows_is_allowed_in_each_form() {
+    let policy = TargetPolicy { allow: vec!["127.0.0.0/8".parse().unwrap(), "fe80::/10".parse().unwrap()] };
+    for address in ["127.0.0.1", "::ffff:127.0.0.1", "fe80::1"] {
+        assert_eq!(judged(&policy, address, Origin::Name), None, "{address}");
+    }
+    assert_eq!(judged(&policy, "::1", Origin::Name), Some(Forbidden::Loopback));
+}
+
+fn own(listeners: &[&str]) -> Own {
+    Own {
+        addresses: ["198.51.100.1", "2001:db8::1"].iter().map(|it| it.parse().unwrap()).collect(),
+        tcp: listeners.iter().map(|it| it.parse().unwrap()).collect(),
+        udp: BTreeSet::new(),
+    }
+}
+
+#[test]
+fn a_circle_is_forbidden_whoever_asks() {
+    for (listener, target, circle) in [
+        ("0.0.0.0:443", "198.51.100.1:443", true),
+        ("0.0.0.0:443", "127.0.0.9:443", true),
+        ("0.0.0.0:443", "0.0.0.0:443", true),
+        ("0.0.0.0:443", "[::ffff:198.51.100.1]:443", true),
+        ("0.0.0.0:443", "198.51.100.1:444", false),
+        ("0.0.0.0:443", "198.51.100.2:443", false),
+        ("0.0.0.0:443", "[2001:db8::1]:443", false),
+        ("[::]:443", "[2001:db8::1]:443", true),
+        ("[::]:443", "[::1]:443", true),
+        ("[::]:443", "198.51.100.1:443", false),
+        ("198.51.100.1:443", "198.51.100.1:443", true),
+        ("198.51.100.1:443", "127.0.0.1:443", false),
+        ("127.0.0.1:443", "0.0.0.0:443", true),
+        ("203.0.113.9:443", "203.0.113.9:443", true),
+    ] {
+        for origin in [Origin::File, Origin::Name] {
+            let why =
+                forbidden(&TargetPolicy::default(), &own(&[listener]), Transport::Tcp, target.parse().unwrap(), origin);
+            assert_eq!(why == Some(Forbidden::OwnListener), circle, "{listener} {target} {origin:?}");
+        }
+    }
+    let udp = forbidden(
+        &TargetPolicy::default(),
+        &own(&["0.0.0.0:443"]),
+        Transport::Udp,
+        "198.51.100.1:443".parse().unwrap(),
+        Origin::Name,
+    );
+    assert_eq!(udp, None);
+}
+
+#[test]
+fn a_circle_can_be_allowed() {
+    let policy = TargetPolicy { allow: vec!["198.51.100.1/32".parse().unwrap()] };
+    let why =
+        forbidden(&policy, &own(&["0.0.0.0:443"]), Transport::Tcp, "198.51.100.1:443".parse().unwrap(), Origin::Name);
+    assert_eq!(why, None);
+}
+
+#[test]
+fn the_listeners_are_those_of_the_configuration() {
+    let own = Own::new(&config(Vec::new()), ["198.51.100.1".parse().unwrap()]);
+    for (transport, target, circle) in [
+        (Transport::Tcp, "198.51.100.1:443", true),
+        (Transport::Udp, "198.51.100.1:8443", true),
+        (Transport::Udp, "198.51.100.1:53", false),
+    ] {
+        assert_eq!(own.answers(transport, target.parse().unwrap()), circle, "{target}");
+    }
+}
+
+#[test]
+fn labels_differ() {
+    let mut kinds: BTreeSet<_> = SAMPLES.iter().map(|(_, why)| *why).collect();
+    kinds.insert(Forbidden::OwnListener);
+    let labels: BTreeSet<_> = kinds.iter().map(|why| why.label()).collect();
+    assert_eq!((labels.len(), kinds.len()), (7, 7));
+}

@@ -79,9 +79,12 @@ impl Spoken for TcpPreface {
     }
 
     fn is_certainly(&mut self, protocol: Protocol) -> Sniffed {
-        match self.is(protocol) {
-            Sniffed::NeedMore if dispatch::stream_is_certain(protocol, &self.bytes) => Sniffed::Yes(Found::default()),
-            answer => answer,
+        let answer = self.is(protocol);
+        let certain = answer == Sniffed::NeedMore && dispatch::stream_is_certain(protocol, &self.bytes);
+        if certain {
+            Sniffed::Yes(Found::default())
+        } else {
+            answer
         }
     }
 }

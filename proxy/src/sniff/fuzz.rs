@@ -3,7 +3,40 @@
 
 use super::quic_header::{connection_ids, short_header_dcid};
 use super::quic_seal::SampleInitial;
-use super::{dtls, quic, tls, Sniffed};
+use super::{dispatch, dtls, quic, tls, Sniffed};
+use crate::config::model::Protocol;
+
+/// All protocols that are recognised by their bytes.
+pub(crate) const ALL: [Protocol; 24] = [
+    Protocol::Tls,
+    Protocol::Quic,
+    Protocol::Http1,
+    Protocol::Http2,
+    Protocol::Ssh,
+    Protocol::Dtls,
+    Protocol::Socks4,
+    Protocol::Socks5,
+    Protocol::Rdp,
+    Protocol::Postgres,
+    Protocol::Mqtt,
+    Protocol::Xmpp,
+    Protocol::Wireguard,
+    Protocol::Openvpn,
+    Protocol::Dns,
+    Protocol::Stun,
+    Protocol::Minecraft,
+    Protocol::EternalTerminal,
+    Protocol::Smb,
+    Protocol::Redis,
+    Protocol::Amqp,
+    Protocol::Bittorrent,
+    Protocol::Syslog,
+    Protocol::Rsync,
+];
+
+/// Cuts of a long input that are tried: all near its begin, where parsers decide, and some of the rest.
+const EACH_UP_TO: usize = 256;
+const STEP: usize = 97;
 
 /// A stream of TLS: its answer does not depend on its cuts, and what was answered stays.
 pub fn client_hello(data: &[u8]) -> Sniffed {
@@ -43,6 +76,22 @@ pub fn quic_initial(data: &[u8]) -> [Sniffed; 2] {
     check_found(&answers.0);
     check_found(&answers.1);
     answers.into()
+}
+
+/// Any protocol, of a stream and of one datagram: what was answered stays, and a name is in its one form.
+pub fn sniff(data: &[u8]) {
+    for protocol in ALL {
+        let mut answer = Sniffed::NeedMore;
+        for end in (0..=data.len()).filter(|end| *end <= EACH_UP_TO || end % STEP == 0 || *end == data.len()) {
+            let next = dispatch::of_stream(protocol, data.get(..end).unwrap_or_default());
+            assert!(answer == Sniffed::NeedMore || answer == next, "{protocol:?}: an answer must stay");
+            answer = next;
+        }
+        let certain = dispatch::stream_is_certain(protocol, data);
+        assert!(!(certain && answer == Sniffed::No), "{protocol:?}: what is certain is not denied");
+        check_found(&answer);
+        check_found(&dispatch::of_datagrams(protocol, &[data.to_vec()]));
+    }
 }
 
 fn sealed_initial(choice: u8, number: u32, frames: &[u8]) -> Option<Vec<u8>> {

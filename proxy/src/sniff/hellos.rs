@@ -10,16 +10,16 @@ pub(crate) fn tls(bytes: &[u8]) -> Sniffed {
 /// The first datagrams of a flow, in the order of arrival; of one hello, several may be needed.
 pub(crate) fn quic(datagrams: &[Vec<u8>]) -> Sniffed {
     let mut reader = quic::InitialReader::default();
-    last_of(datagrams, |datagram| reader.push(datagram))
+    first_answer(datagrams, |datagram| reader.push(datagram))
 }
 
 /// As [`quic`].
 pub(crate) fn dtls(datagrams: &[Vec<u8>]) -> Sniffed {
     let mut reader = dtls::HelloReader::default();
-    last_of(datagrams, |datagram| reader.push(datagram))
+    first_answer(datagrams, |datagram| reader.push(datagram))
 }
 
-/// What a reader says when it has seen all datagrams.
-fn last_of(datagrams: &[Vec<u8>], mut push: impl FnMut(&[u8]) -> Sniffed) -> Sniffed {
-    datagrams.iter().map(|datagram| push(datagram)).last().unwrap_or(Sniffed::NeedMore)
+fn first_answer(datagrams: &[Vec<u8>], push: impl FnMut(&Vec<u8>) -> Sniffed) -> Sniffed {
+    let mut answers = datagrams.iter().map(push);
+    answers.find(|answer| *answer != Sniffed::NeedMore).unwrap_or(Sniffed::NeedMore)
 }

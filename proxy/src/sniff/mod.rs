@@ -1,27 +1,50 @@
 //! What the first bytes of a client say: which protocol, for which name. Pure; three-valued.
 
+mod amqp;
 mod authority;
-pub(crate) mod dispatch;
-mod hellos;
-mod scan;
+mod bittorrent;
 pub mod client_hello;
 mod cursor;
+pub(crate) mod dispatch;
+mod dns;
 pub mod dtls;
+mod eternal_terminal;
 mod extensions;
 #[doc(hidden)]
 pub mod fuzz;
+mod hellos;
 mod host_name;
+mod hpack;
+mod http1;
+mod http2;
+mod minecraft;
+mod mqtt;
+mod openvpn;
+mod postgres;
 pub mod quic;
 mod quic_frames;
 pub mod quic_header;
 mod quic_keys;
 mod quic_seal;
+mod rdp;
 mod reassembly;
+mod redis;
+mod rsync;
 #[cfg(test)]
 mod sample_hello;
+mod scan;
+mod smb;
+mod socks;
+mod ssh;
 mod ssl2_hello;
+mod stun;
+mod syslog;
 pub mod tls;
 mod tls_records;
+#[cfg(test)]
+mod vectors;
+mod wireguard;
+mod xmpp;
 
 /// The answer to "is this protocol spoken here?".
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Reads fields of the first bytes one after the other, and tells "other than expected" from "not here yet".
 
+use std::ops::RangeInclusive;
+
 use super::{Found, Sniffed};
 
 /// Why reading ends before everything is read.
@@ -54,6 +56,21 @@ impl<'a> Scan<'a> {
         self.array().map(u32::from_be_bytes)
     }
 
+    /// A big-endian number of so many bytes within a range; the first byte that leaves the range is a `No`.
+    pub(crate) fn number(&mut self, width: u32, range: RangeInclusive<u32>) -> Result<u32, Stop> {
+        let mut number = 0;
+        for left in (0..width).rev() {
+            let open = 8 * left; // bits that later bytes fill
+            let with = |byte: u8| number << 8 | u32::from(byte);
+            number = with(self.byte_of(|byte| {
+                let low = with(byte) << open;
+                let high = low | ((1 << open) - 1);
+                high >= *range.start() && low <= *range.end()
+            })?);
+        }
+        Ok(number)
+    }
+
     /// Exactly these bytes; the first other one is a `No`.
     pub(crate) fn literal(&mut self, expected: &[u8]) -> Result<(), Stop> {
         for byte in expected {
@@ -67,6 +84,11 @@ impl<'a> Scan<'a> {
         let byte = self.peek()?;
         require(fits(byte))?;
         self.u8()
+    }
+
+    /// The same, and it stays unread.
+    pub(crate) fn next_is(&self, fits: impl Fn(u8) -> bool) -> Result<(), Stop> {
+        self.peek().and_then(|byte| require(fits(byte)))
     }
 
     /// All bytes up to `end`, which is read too and is not among them. They fit, and are at most `longest`.
@@ -89,6 +111,13 @@ pub(crate) fn require(holds: bool) -> Result<(), Stop> {
     } else {
         Err(Stop::No)
     }
+}
+
+/// Without white space at either end.
+pub(crate) fn trimmed(text: &[u8]) -> &[u8] {
+    let begin = text.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(text.len());
+    let end = text.iter().rposition(|byte| !byte.is_ascii_whitespace()).map_or(begin, |last| last + 1);
+    text.get(begin..end).unwrap_or_default()
 }
 
 /// The answer of a parser of the first bytes.
@@ -130,6 +159,20 @@ mod tests {
         assert_eq!(until(b"abcd."), Err(Stop::No));
         assert_eq!(until(b"a!"), Err(Stop::No));
         assert_eq!(until(b"."), Ok(&b""[..]));
+    }
+
+    #[test]
+    fn a_number_stops_at_the_byte_that_leaves_its_range() {
+        let number = |bytes: &'static [u8]| Scan::new(bytes).number(2, 0x0110..=0x0220);
+        assert_eq!([number(&[0]), number(&[3]), number(&[1, 0x0f]), number(&[2, 0x21])], [Err(Stop::No); 4]);
+        assert_eq!([number(&[]), number(&[1]), number(&[2])], [Err(Stop::NeedMore); 3]);
+        assert_eq!([number(&[1, 0x10]), number(&[2, 0x20])], [Ok(0x110), Ok(0x220)]);
+        assert_eq!(Scan::new(&[0xff; 4]).number(4, 0..=u32::MAX), Ok(u32::MAX));
+    }
+
+    #[test]
+    fn trimming_takes_the_ends_only() {
+        assert_eq!([trimmed(b" a b\t"), trimmed(b" "), trimmed(b"")], [&b"a b"[..], b"", b""]);
     }
 
     #[test]
