@@ -123,7 +123,7 @@ mod tests {
             (found(six, 5), failed.clone(), (known(&[six]), seconds(5))),
             (none.clone(), none.clone(), (Known::NoAddresses, seconds(3))),
             (none.clone(), gone.clone(), (Known::NoSuchName, seconds(2))),
-            (gone.clone(), failed.clone(), (Known::Unanswered(Fault::Silent), seconds(0))),
+            (gone, failed.clone(), (Known::Unanswered(Fault::Silent), seconds(0))),
             (failed, none, (Known::Unanswered(Fault::Silent), seconds(0))),
         ];
         for (v6, v4, meant) in cases {

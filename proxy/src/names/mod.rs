@@ -17,6 +17,7 @@ mod name;
 mod resolver;
 mod system;
 
+pub(crate) use chance::Chance;
 pub use exchange::Fault;
 pub use resolver::{NameError, Names};
 pub use system::SystemFiles;

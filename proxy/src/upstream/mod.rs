@@ -1,1 +1,6 @@
-//! What is known of the candidates of backends, and how the addresses of one are dialled.
+//! What is known of the candidates of backends ([`condition`]), how it is found out ([`health`]), and how the addresses of
+//! one are dialled ([`eyeballs`]). It never decides which candidate comes first.
+
+pub mod condition;
+pub mod eyeballs;
+pub mod health;
