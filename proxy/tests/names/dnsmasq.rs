@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use edgeproxy::names::{Fault, NameError};
 
-use crate::fixture::{ask, local, names, pass, settings, Folder, AMPLE};
+use crate::fixture::{ask, local, names, pass, settings, Folder};
 use crate::liar::Liar;
 
 /// A dnsmasq in the foreground; it ends with the value.
@@ -133,6 +133,6 @@ fn a_failure_of_the_server_behind_it_comes_through() {
         let server = Dnsmasq::start("behind", "192.0.2.1 nas.test\n", &[&behind]);
         let found = ask(&names(&settings(&[server.address])), "other.example").await;
         assert_eq!(found, Err(NameError::Unanswered(Fault::Failure)));
-        assert!(!failing.heard().is_empty() && AMPLE > Duration::ZERO);
+        assert!(!failing.heard().is_empty());
     });
 }
