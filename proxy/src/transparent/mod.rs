@@ -3,5 +3,6 @@
 
 pub mod local_addresses;
 mod netlink;
+pub mod rules;
 pub mod socket;
 pub mod udp_endpoints;
