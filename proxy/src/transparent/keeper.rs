@@ -101,7 +101,8 @@ struct Keeper {
     heard: Vec<u8>,
     requests: Requests,
     routing: News,
-    nftables: News,
+    /// `None` without the capability or without nftables; whatever is then wanted of them says so.
+    nftables: Option<News>,
     kept: Option<Kept>,
     looked: Instant,
     nftables_changed: bool,
@@ -115,7 +116,7 @@ impl Keeper {
             heard: Vec::new(),
             requests: Requests::open()?,
             routing: News::of_routing(group::RULES | group::ROUTES)?,
-            nftables: News::of_nftables()?,
+            nftables: News::of_nftables().ok(),
             kept: None,
             looked: Instant::now(),
             nftables_changed: false,
@@ -130,7 +131,7 @@ impl Keeper {
                 return Ok(());
             }
             let routing_changed = self.hear_routing()?;
-            self.nftables_changed |= drain(&mut self.nftables)?;
+            self.nftables_changed |= self.drain_nftables()?;
             let nftables_due = self.nftables_changed && self.looked.elapsed() >= NFTABLES_LOOK;
             if routing_changed || nftables_due || self.looked.elapsed() >= LOOK {
                 self.look();
@@ -143,8 +144,10 @@ impl Keeper {
         let rest = longest.saturating_sub(self.looked.elapsed()).as_millis();
         // One more than what is left, for poll() counts whole milliseconds.
         let timeout = PollTimeout::try_from(rest.saturating_add(1)).unwrap_or(PollTimeout::MAX);
-        let fds = [self.channel.as_fd(), self.routing.as_fd(), self.nftables.as_fd()];
-        match poll(&mut fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)), timeout) {
+        let sockets =
+            [self.channel.as_fd(), self.routing.as_fd()].into_iter().chain(self.nftables.iter().map(AsFd::as_fd));
+        let mut waited_for: Vec<PollFd<'_>> = sockets.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        match poll(&mut waited_for, timeout) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
@@ -190,12 +193,15 @@ impl Keeper {
         }
         let lock = Lock::take(mark, table)?;
         let presence = Presence::announce(mark, table, needs)?;
-        let old = self.kept.replace(Kept { want, presence, set: RuleSet::new(needs, mark, table), listing: None });
-        let put = self.put();
-        if let (true, Some(kept)) = (same_rules, &self.kept) {
-            drop(old);
-            return put.and_then(|_| kernel_rules::take_all_but(&mut self.requests, &kept.set, mark, table));
+        let new = Kept { want, presence, set: RuleSet::new(needs, mark, table), listing: None };
+        let old = self.kept.replace(new);
+        if same_rules {
+            drop(old); // or it would count as another keeper
+            self.put()?;
+            let Some(kept) = &self.kept else { return Ok(()) };
+            return kernel_rules::take_all_but(&mut self.requests, &kept.set, mark, table);
         }
+        let put = self.put();
         drop(lock);
         old.map_or(Ok(()), |old| remove(old, &mut self.requests)).and(put.map(drop))
     }
@@ -218,7 +224,7 @@ impl Keeper {
             }
         }
         // The news of our own changes is no news.
-        drain(&mut self.nftables)?;
+        self.drain_nftables()?;
         self.nftables_changed = false;
         self.looked = Instant::now();
         Ok(put)
@@ -249,6 +255,16 @@ impl Keeper {
         }
     }
 
+    /// Whether there was any news of nftables.
+    fn drain_nftables(&mut self) -> io::Result<bool> {
+        let Some(news) = &mut self.nftables else { return Ok(false) };
+        let mut any = false;
+        while !matches!(news.hear()?, Heard::Nothing) {
+            any = true;
+        }
+        Ok(any)
+    }
+
     /// The proxy may be gone, or not listen: neither is a reason to end.
     fn say(&mut self, report: &Report) {
         if let Ok(mut line) = serde_json::to_vec(report) {
@@ -266,15 +282,6 @@ fn remove(kept: Kept, requests: &mut Requests) -> io::Result<()> {
     let others = presence.others(mark, table)?.unwrap_or_default();
     drop(presence);
     kernel_rules::take_all_but(requests, &RuleSet::new(others, mark, table), mark, table)
-}
-
-/// Whether there was anything.
-fn drain(news: &mut News) -> io::Result<bool> {
-    let mut any = false;
-    while !matches!(news.hear()?, Heard::Nothing) {
-        any = true;
-    }
-    Ok(any)
 }
 
 fn is_removal(change: &RouteNetlinkMessage) -> bool {
