@@ -6,15 +6,38 @@
 //! client -> listener -> preface (PROXY header, first bytes) -> decide -> resolve, dial -> relay -> close reason
 //! ```
 
+mod arguments;
+mod commands;
 pub mod config;
 pub mod sniff;
 pub mod transparent;
 pub mod wire;
 
+use std::env;
 use std::process::ExitCode;
 
+use arguments::Request;
+use commands::{check, fail, print, schema, WRONG_INPUT};
+
 /// The whole command.
+///
+/// Exit status: 0 done, or ended by a signal; 1 it failed while running; 2 the arguments or the configuration are wrong;
+/// 3 the host is not able.
 #[must_use]
 pub fn run() -> ExitCode {
-    ExitCode::from(2)
+    match request_of_the_command_line() {
+        Ok(Request::Check(asked)) => check::run(&asked),
+        Ok(Request::Schema) => schema::run(),
+        Ok(Request::Help(text)) => print(&text),
+        Ok(Request::Version) => print(concat!("edgeproxy ", env!("CARGO_PKG_VERSION"), "\n")),
+        Err(fault) => fail(WRONG_INPUT, fault.trim_end()),
+    }
+}
+
+fn request_of_the_command_line() -> Result<Request, String> {
+    let words: Vec<String> = env::args_os()
+        .skip(1)
+        .map(|word| word.into_string().map_err(|raw| format!("{} is not UTF-8", raw.to_string_lossy())))
+        .collect::<Result<_, _>>()?;
+    arguments::parse(&words)
 }

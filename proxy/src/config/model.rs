@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use regex::Regex;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// Index of a listener in [`Config::listeners`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -61,7 +63,7 @@ pub struct Listener {
     pub arrival: Arrival,
     /// Who may, must or must not speak the PROXY protocol here: the first prefix that holds the peer decides; none: never.
     pub proxy_header: Vec<HeaderTrust>,
-    /// What becomes of a peer whose header is missing though required, or broken.
+    /// TCP connections at once at this listener.
     pub connections: NonZeroUsize,
     /// Bytes a second that each of its flows may carry in each direction; `None`: no bound.
     pub rate_per_flow: Option<NonZeroU32>,
@@ -70,7 +72,8 @@ pub struct Listener {
 }
 
 /// How a client's packets came to the listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Arrival {
     /// They were addressed to it.
     Direct,
@@ -88,7 +91,8 @@ pub struct HeaderTrust {
 }
 
 /// Whether a PROXY header is expected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum HeaderPolicy {
     /// Without a header the connection is refused.
     Require,
@@ -99,7 +103,8 @@ pub enum HeaderPolicy {
 }
 
 /// TCP or UDP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Transport {
     /// Connections.
     Tcp,
@@ -108,7 +113,8 @@ pub enum Transport {
 }
 
 /// Protocols that are recognised by their first bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 #[allow(missing_docs)] // the names say it
 pub enum Protocol {
     Tls,
@@ -239,7 +245,8 @@ pub enum TargetPort {
 }
 
 /// Which candidate is tried first; the others follow in turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Balance {
     /// As they stand in the file: the later ones are for when the earlier ones fail.
     InOrder,
@@ -281,7 +288,8 @@ pub enum SendProxy {
 }
 
 /// A PROXY header with datagrams to a backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum SendProxyUdp {
     /// Version 2 before the payload of each datagram (PROXY protocol, revision 2026/04/27).
     Every,

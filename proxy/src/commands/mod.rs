@@ -1,0 +1,31 @@
+//! What each command of `edgeproxy` does, and how commands speak.
+
+pub(crate) mod check;
+pub(crate) mod schema;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+pub(crate) const RAN_AND_FAILED: u8 = 1;
+pub(crate) const WRONG_INPUT: u8 = 2;
+
+/// The result of a command, on stdout.
+pub(crate) fn print(text: &str) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(RAN_AND_FAILED, &format!("stdout: {error}")),
+    }
+}
+
+/// Why there is none, on stderr.
+pub(crate) fn fail(code: u8, text: &str) -> ExitCode {
+    say(&format!("edgeproxy: {text}"));
+    ExitCode::from(code)
+}
+
+/// A line on stderr.
+pub(crate) fn say(text: &str) {
+    // With stderr gone too, the exit status is all that can be said.
+    let _ = writeln!(io::stderr(), "{text}");
+}

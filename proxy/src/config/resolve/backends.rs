@@ -1,0 +1,146 @@
+//! Backends, each by itself, and their fallbacks.
+
+use std::time::Duration;
+
+use super::Names;
+use crate::config::file::{BackendFile, ConfigFile, HeaderField, HealthFile, SendProxyFile, SourceFile};
+use crate::config::findings::Findings;
+use crate::config::model::{
+    Backend, BackendId, Balance, Ejection, HealthCheck, Host, NamePart, SendProxy, Source, Target,
+};
+use crate::config::notation::{is_plain_name, NAME_RULE};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+pub(super) fn backends(file: &ConfigFile, names: &Names<'_>, findings: &mut Findings<'_>) -> Vec<Backend> {
+    let written = names.names.iter().filter_map(|name| Some((*name, file.backend.get(*name)?)));
+    let backends: Vec<_> = written.map(|(name, backend)| as_meant(name, backend, names, findings)).collect();
+    for id in 0..backends.len() {
+        examine_circle(id, &backends, names, findings);
+    }
+    backends
+}
+
+fn as_meant(name: &str, file: &BackendFile, names: &Names<'_>, findings: &mut Findings<'_>) -> Backend {
+    let path = names.path(name);
+    if !is_plain_name(name) {
+        findings.fault(&path, format!("{name:?} is not a name"), NAME_RULE);
+    }
+    let targets: Vec<_> = file.targets.iter().flatten().map(|written| written.0.clone()).collect();
+    let suffixes: Vec<_> = file.allow_suffixes.iter().flatten().map(|written| written.0 .0.clone()).collect();
+    examine_targets(&path, &targets, &suffixes, findings);
+    let fallback = file.fallback.as_ref().and_then(|to| names.find(to, &format!("{path}.fallback"), findings));
+    Backend {
+        name: name.to_owned(),
+        targets,
+        balance: file.balance.unwrap_or(Balance::InOrder),
+        source: source(file.source),
+        send_proxy: send_proxy(&path, file, findings),
+        send_proxy_udp: file.send_proxy_udp,
+        health: file.health.map(|written| health(&path, written, findings)),
+        eject: file.eject.map(|written| {
+            at_least_a_moment(&format!("{path}.eject.duration"), written.duration.0, findings);
+            Ejection { failures: written.failures, duration: written.duration.0 }
+        }),
+        connect_timeout: match file.connect_timeout {
+            Some(written) => at_least_a_moment(&format!("{path}.connect_timeout"), written.0, findings),
+            None => CONNECT_TIMEOUT,
+        },
+        fallback: fallback.map(BackendId),
+        allow_suffixes: suffixes,
+    }
+}
+
+fn source(written: Option<SourceFile>) -> Source {
+    match written {
+        None | Some(SourceFile::Own) => Source::Own,
+        Some(SourceFile::Client) => Source::Client { or_own: false },
+        Some(SourceFile::ClientOrOwn) => Source::Client { or_own: true },
+    }
+}
+
+fn send_proxy(path: &str, file: &BackendFile, findings: &mut Findings<'_>) -> Option<SendProxy> {
+    let fields = file.send_proxy_with.as_deref().unwrap_or_default();
+    let has = |field| fields.contains(&field);
+    match file.send_proxy {
+        Some(SendProxyFile::V2) => Some(SendProxy::V2 {
+            hello: has(HeaderField::Hello),
+            unique_id: has(HeaderField::UniqueId),
+            crc32c: has(HeaderField::Crc32c),
+        }),
+        other => {
+            if !fields.is_empty() && findings.is_sound(&format!("{path}.send_proxy")) {
+                let path = format!("{path}.send_proxy_with");
+                findings.fault(path, "fields for a header that is not sent", "they need send_proxy = \"v2\"");
+            }
+            other.map(|_| SendProxy::V1)
+        }
+    }
+}
+
+fn health(path: &str, written: HealthFile, findings: &mut Findings<'_>) -> HealthCheck {
+    let interval = at_least_a_moment(&format!("{path}.health.interval"), written.interval.0, findings);
+    let timeout = at_least_a_moment(&format!("{path}.health.timeout"), written.timeout.0, findings);
+    if timeout > interval {
+        findings.fault(
+            format!("{path}.health"),
+            format!("a timeout of {timeout:?} with an interval of {interval:?}"),
+            "a check ends before the next begins: timeout is not above interval",
+        );
+    }
+    HealthCheck { interval, timeout, rise: written.rise, fall: written.fall }
+}
+
+fn at_least_a_moment(path: &str, time: Duration, findings: &mut Findings<'_>) -> Duration {
+    if time.is_zero() {
+        findings.fault(path, "no time at all", "it is \"1ms\" at least");
+    }
+    time
+}
+
+fn examine_targets(path: &str, targets: &[Target], suffixes: &[String], findings: &mut Findings<'_>) {
+    for (index, target) in targets.iter().enumerate() {
+        let place = format!("{path}.targets[{index}]");
+        if targets.iter().take(index).any(|earlier| earlier == target) {
+            findings.fault(&place, "a target that stands in the list already", "each candidate stands once");
+        }
+        let Host::Name(parts) = &target.host else { continue };
+        let has_captures = parts.iter().any(|part| matches!(part, NamePart::Capture(_)));
+        if !has_captures {
+            continue;
+        }
+        if suffixes.is_empty() {
+            if findings.is_sound(&format!("{path}.allow_suffixes")) {
+                let allowed = "say what it must end in: allow_suffixes = [\".tailnet\"] or the like";
+                findings.fault(&place, "clients choose this name, and nothing bounds it", allowed);
+            }
+        } else if let Some(NamePart::Literal(end)) = parts.last() {
+            // Whatever is captured, the name ends so; a longer suffix may still be met by what is captured.
+            let can_end = |suffix: &String| end.ends_with(suffix.as_str()) || suffix.ends_with(end.as_str());
+            if !suffixes.iter().any(can_end) {
+                let found = format!("the name ends in {end:?}, which allow_suffixes does not allow");
+                findings.fault(&place, found, format!("allowed: {}", suffixes.join(", ")));
+            }
+        }
+    }
+}
+
+/// Tells of a circle once: at its first backend.
+fn examine_circle(start: usize, backends: &[Backend], names: &Names<'_>, findings: &mut Findings<'_>) {
+    let mut seen = vec![start];
+    let mut at = start;
+    while let Some(BackendId(next)) = backends.get(at).and_then(|backend| backend.fallback) {
+        if next == start {
+            let name = |id: &usize| backends.get(*id).map_or("", |backend| backend.name.as_str());
+            let circle: Vec<_> = seen.iter().chain([&start]).map(name).collect();
+            let path = format!("{}.fallback", names.path(name(&start)));
+            findings.fault(path, format!("a circle: {}", circle.join(" -> ")), "take one of these fallbacks out");
+            return;
+        }
+        if next < start || seen.contains(&next) {
+            return;
+        }
+        seen.push(next);
+        at = next;
+    }
+}
