@@ -1,7 +1,13 @@
 //! The client's address as the source towards backends: the sockets, what this host's addresses are, and the kernel's rules
 //! without which the backends' answers would not come back.
 
+pub mod keeper;
+pub mod keeper_channel;
+mod kernel_rules;
 pub mod local_addresses;
+pub mod needs;
 mod netlink;
+pub mod rules;
+mod sharing;
 pub mod socket;
 pub mod udp_endpoints;

@@ -1,0 +1,95 @@
+//! The proxy's end of the rule keeper: start it, tell it what is wanted, hear what it did.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::keeper::{as_stdin, Report, Want};
+
+/// The first report comes when all is installed, which takes a few runs of nft; other keepers may come first.
+const ANSWER: Duration = Duration::from_secs(20);
+/// A report is far shorter.
+const LONGEST_LINE: usize = 16 << 10;
+
+/// The keeper of this proxy's rules. When the last process that has this ends or drops it, the rules are removed.
+#[derive(Debug)]
+pub struct RuleKeeper {
+    channel: UnixStream,
+    heard: Vec<u8>,
+}
+
+impl RuleKeeper {
+    /// Starts the keeper; `command` is this very binary with its internal command. To be called while the process still has
+    /// CAP_NET_ADMIN and may execute, and before it has threads that give that up.
+    ///
+    /// # Errors
+    /// When no process can be started.
+    pub fn start(mut command: Command) -> io::Result<Self> {
+        let (ours, theirs) = UnixStream::pair()?;
+        // It outlives the proxy by design, so nobody waits for it; in a group of its own no terminal's signal reaches it.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        command.stdin(as_stdin(theirs)).stdout(Stdio::null()).spawn()?;
+        Ok(Self { channel: ours, heard: Vec::new() })
+    }
+
+    /// The channel of a keeper that an earlier process of this proxy started (a binary upgrade hands it over).
+    #[must_use]
+    pub fn from_channel(channel: OwnedFd) -> Self {
+        Self { channel: channel.into(), heard: Vec::new() }
+    }
+
+    /// Tells what is wanted from now on, and waits until it is there.
+    ///
+    /// # Errors
+    /// When the keeper is gone or silent.
+    pub fn want(&mut self, want: Want) -> io::Result<Report> {
+        let mut line = serde_json::to_vec(&want)?;
+        line.push(b'\n');
+        self.channel.set_nonblocking(false)?;
+        self.channel.set_read_timeout(Some(ANSWER))?;
+        self.channel.write_all(&line)?;
+        loop {
+            let Some(report) = self.read()? else { return Err(io::ErrorKind::TimedOut.into()) };
+            if !matches!(report, Report::Restored(_)) {
+                return Ok(report);
+            }
+        }
+    }
+
+    /// The next report, if there is one; to be asked when the channel is readable.
+    ///
+    /// # Errors
+    /// When the keeper is gone: from then on nobody puts rules back, or removes them.
+    pub fn report(&mut self) -> io::Result<Option<Report>> {
+        self.channel.set_nonblocking(true)?;
+        self.read()
+    }
+
+    fn read(&mut self) -> io::Result<Option<Report>> {
+        loop {
+            if let Some(end) = self.heard.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.heard.drain(..=end).collect();
+                return Ok(Some(serde_json::from_slice(&line)?));
+            }
+            if self.heard.len() > LONGEST_LINE {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a report has no end"));
+            }
+            let mut bytes = [0; 1024];
+            match self.channel.read(&mut bytes) {
+                Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the rule keeper is gone")),
+                Ok(count) => self.heard.extend_from_slice(bytes.get(..count).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl AsFd for RuleKeeper {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}
