@@ -4,6 +4,9 @@
 
 pub mod access_line;
 pub mod access_log;
+pub mod admin;
+pub mod admin_socket;
+mod bounded_io;
 pub mod close_reason;
 pub mod counters;
 pub mod deny;
@@ -12,6 +15,7 @@ pub mod ledger;
 pub mod metrics;
 #[cfg(test)]
 pub(crate) mod metrics_check;
+pub mod metrics_http;
 pub mod notify;
 pub mod outcomes;
 pub mod protocols;
