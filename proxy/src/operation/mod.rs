@@ -6,8 +6,10 @@ pub mod access_line;
 pub mod access_log;
 pub mod admin;
 pub mod admin_socket;
+pub mod ask;
 mod bounded_io;
 pub mod close_reason;
+pub mod command;
 pub mod counters;
 pub mod deny;
 pub mod histogram;
@@ -22,6 +24,7 @@ pub mod protocols;
 #[cfg(test)]
 pub(crate) mod scratch;
 pub mod state;
+pub mod top;
 pub mod unique_id;
 
 pub use close_reason::{CloseReason, Limit};
