@@ -8,6 +8,7 @@
 
 pub mod config;
 pub mod operation;
+pub mod sandbox;
 pub mod sniff;
 pub mod wire;
 
