@@ -17,6 +17,7 @@ pub mod names;
 pub mod operation;
 pub mod route;
 mod run;
+pub mod sandbox;
 pub mod sniff;
 mod story;
 mod tcp;

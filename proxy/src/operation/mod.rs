@@ -4,7 +4,12 @@
 
 pub mod access_line;
 pub mod access_log;
+pub mod admin;
+pub mod admin_socket;
+pub mod ask;
+mod bounded_io;
 pub mod close_reason;
+pub mod command;
 pub mod counters;
 pub mod deny;
 pub mod histogram;
@@ -12,12 +17,14 @@ pub mod ledger;
 pub mod metrics;
 #[cfg(test)]
 pub(crate) mod metrics_check;
+pub mod metrics_http;
 pub mod notify;
 pub mod outcomes;
 pub mod protocols;
 #[cfg(test)]
 pub(crate) mod scratch;
 pub mod state;
+pub mod top;
 pub mod unique_id;
 
 pub use close_reason::{CloseReason, Limit};

@@ -1,0 +1,240 @@
+//! What stays allowed in the sandbox, and what a configuration needs of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use caps::Capability;
+
+use crate::config::model::{Config, Host, Source, TargetPort};
+
+/// What stays allowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Allowed {
+    /// Files, and directories with all that is in them, that may be read; those that are not there are passed over.
+    pub read: Vec<PathBuf>,
+    /// Directories in which files may be made and written: logs.
+    pub write: Vec<PathBuf>,
+    /// Directories in which names may be removed: that of the admin socket.
+    pub remove: Vec<PathBuf>,
+    /// TCP ports.
+    pub ports: Ports,
+    /// Capabilities that are kept, where the process has them.
+    pub capabilities: Vec<Capability>,
+    /// Who the process becomes; needs root.
+    pub user: Option<User>,
+}
+
+/// A user and its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct User {
+    /// `uid`.
+    pub user: u32,
+    /// `gid`; other groups are given up.
+    pub group: u32,
+}
+
+/// TCP ports that may be used (landlock's network rules, from Linux 6.7).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ports {
+    /// All: a reload may bring other listeners and targets.
+    Any,
+    /// `None`: all, for this direction. A transparent socket is bound to whatever port the client has.
+    Only {
+        /// Ports to bind to.
+        bind: Option<Vec<u16>>,
+        /// Ports to connect to.
+        connect: Option<Vec<u16>>,
+    },
+}
+
+/// The capabilities of a data plane: `IP_TRANSPARENT` needs the first (ip(7)), ports below 1024 the second.
+pub const CAPABILITIES: [Capability; 2] = [Capability::CAP_NET_RAW, Capability::CAP_NET_BIND_SERVICE];
+
+impl Allowed {
+    /// What a configuration needs, and reloads of it that keep its files.
+    #[must_use]
+    pub fn of(config: &Config, config_file: &Path) -> Self {
+        let operation = &config.operation;
+        let log = operation.access_log.as_deref().filter(|path| *path != Path::new("-"));
+        let directory = |path: Option<&Path>| path.and_then(Path::parent).map(Path::to_owned).into_iter().collect();
+        Self {
+            read: [config_file, Path::new("/etc/resolv.conf"), Path::new("/etc/hosts")].map(readable).to_vec(),
+            write: directory(log),
+            remove: directory(operation.admin_socket.as_deref()),
+            ports: Ports::Any,
+            capabilities: CAPABILITIES.to_vec(),
+            user: None,
+        }
+    }
+}
+
+/// What must be readable so that a file is, also after it was replaced by another of its name: its directory. Of `/etc` and
+/// `/` that would be too much: there the file itself, and a replaced one is read at the next start only.
+#[must_use]
+pub fn readable(path: &Path) -> PathBuf {
+    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let crowded = ["", "/", "/etc", "/run", "/home", "/root", "/tmp", "/var", "/usr"];
+    match real.parent() {
+        Some(parent) if !crowded.iter().any(|crowded| parent == Path::new(crowded)) => parent.to_owned(),
+        _ => real,
+    }
+}
+
+/// The ports of a configuration, as narrow as they can be; reloads that need others then fail to bind or to connect.
+#[must_use]
+pub fn ports_of(config: &Config) -> Ports {
+    let transparent = config.backends.iter().any(|backend| matches!(backend.source, Source::Client { .. }));
+    let listeners = config.listeners.iter().flat_map(|listener| &listener.tcp).chain(&config.operation.metrics);
+    let bind = (!transparent).then(|| sorted(listeners.map(std::net::SocketAddr::port)));
+    let named = config.backends.iter().flat_map(|backend| &backend.targets).any(|t| matches!(t.host, Host::Name(_)));
+    let servers = config.resolver.servers.iter().map(std::net::SocketAddr::port);
+    let dns = named.then_some(53).into_iter().chain(servers);
+    let targets = config.backends.iter().flat_map(|backend| &backend.targets).map(|target| match target.port {
+        TargetPort::Fixed(port) => Some(port),
+        TargetPort::Original => None,
+    });
+    let connect = targets.collect::<Option<Vec<u16>>>().map(|targets| sorted(targets.into_iter().chain(dns)));
+    Ports::Only { bind, connect }
+}
+
+fn sorted(ports: impl Iterator<Item = u16>) -> Vec<u16> {
+    let mut ports: Vec<u16> = ports.collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::{NonZeroU32, NonZeroUsize};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::model::{
+        Backend, Balance, Limits, Listener, NamePart, Operation, Resolver, Target, TargetPolicy, Timeouts,
+        TransparentRules,
+    };
+    use crate::operation::scratch::Scratch;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn target(host: Host, port: TargetPort) -> Target {
+        Target { host, port }
+    }
+
+    fn config(source: Source, targets: Vec<Target>) -> Config {
+        let one = NonZeroUsize::MIN;
+        let listener = Listener {
+            name: "web".to_owned(),
+            tcp: vec!["192.0.2.1:443".parse().unwrap(), "192.0.2.1:80".parse().unwrap()],
+            udp: vec!["192.0.2.1:444".parse().unwrap()],
+            arrival: crate::config::model::Arrival::Direct,
+            proxy_header: Vec::new(),
+            connections: one,
+            rate_per_flow: None,
+            rate: None,
+        };
+        let backend = Backend {
+            name: "home".to_owned(),
+            targets,
+            balance: Balance::InOrder,
+            source,
+            send_proxy: None,
+            send_proxy_udp: None,
+            health: None,
+            eject: None,
+            connect_timeout: SECOND,
+            fallback: None,
+            allow_suffixes: Vec::new(),
+        };
+        let resolver = Resolver {
+            servers: vec!["192.0.2.53:5353".parse().unwrap()],
+            timeout: SECOND,
+            stale: SECOND,
+            negative: SECOND,
+            min_ttl: SECOND,
+            max_ttl: SECOND,
+            cache_entries: one,
+        };
+        let limits = Limits {
+            connections: one,
+            connections_per_source: one,
+            udp_flows: one,
+            udp_flows_per_source: one,
+            preface_bytes: one,
+        };
+        let timeouts = Timeouts {
+            header: SECOND,
+            preface: SECOND,
+            silence: SECOND,
+            idle: SECOND,
+            half_closed: SECOND,
+            udp_one_way: SECOND,
+            udp_idle: SECOND,
+            drain: SECOND,
+            keepalive: SECOND,
+            user_timeout: SECOND,
+        };
+        Config {
+            workers: one,
+            listeners: vec![listener],
+            rules: Vec::new(),
+            backends: vec![backend],
+            resolver,
+            limits,
+            timeouts,
+            targets: TargetPolicy::default(),
+            transparent: TransparentRules { manage_rules: false, mark: NonZeroU32::MIN, table: NonZeroU32::MIN },
+            operation: Operation {
+                admin_socket: Some("/run/edgeproxy/admin.sock".into()),
+                metrics: Some("127.0.0.1:9100".parse().unwrap()),
+                access_log: Some("/var/log/edgeproxy/access.log".into()),
+            },
+            deny: Vec::new(),
+        }
+    }
+
+    fn fixed(port: u16) -> Target {
+        target(Host::Address("192.0.2.9".parse().unwrap()), TargetPort::Fixed(port))
+    }
+
+    #[test]
+    fn ports_are_those_of_listeners_metrics_targets_and_resolvers() {
+        let only =
+            |bind: &[u16], connect: &[u16]| Ports::Only { bind: Some(bind.to_vec()), connect: Some(connect.to_vec()) };
+        assert_eq!(ports_of(&config(Source::Own, vec![fixed(8443)])), only(&[80, 443, 9100], &[5353, 8443]));
+        let named = target(Host::Name(vec![NamePart::Literal("nas".to_owned())]), TargetPort::Fixed(22));
+        assert_eq!(ports_of(&config(Source::Own, vec![named])), only(&[80, 443, 9100], &[22, 53, 5353]));
+    }
+
+    #[test]
+    fn a_direction_is_free_when_its_ports_are_the_clients_choice() {
+        let original = target(Host::Address("192.0.2.9".parse().unwrap()), TargetPort::Original);
+        let ports = ports_of(&config(Source::Client { or_own: true }, vec![fixed(1), original]));
+        assert_eq!(ports, Ports::Only { bind: None, connect: None });
+    }
+
+    #[test]
+    fn the_paths_are_those_of_the_configuration() {
+        let allowed = Allowed::of(&config(Source::Own, vec![fixed(1)]), Path::new("/opt/edgeproxy/edge.toml"));
+        assert_eq!(allowed.read.first(), Some(&PathBuf::from("/opt/edgeproxy")));
+        assert_eq!(allowed.read.len(), 3);
+        assert_eq!(allowed.write, [PathBuf::from("/var/log/edgeproxy")]);
+        assert_eq!(allowed.remove, [PathBuf::from("/run/edgeproxy")]);
+        let mut quiet = config(Source::Own, vec![fixed(1)]);
+        quiet.operation = Operation { access_log: Some("-".into()), ..Operation::default() };
+        let allowed = Allowed::of(&quiet, Path::new("/opt/edgeproxy/edge.toml"));
+        assert_eq!((allowed.write.len(), allowed.remove.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_directory_is_readable_for_its_file_unless_others_keep_theirs_there() {
+        assert_eq!(readable(Path::new("/etc/edge.toml")), PathBuf::from("/etc/edge.toml"));
+        let scratch = Scratch::new();
+        let (real, link) = (scratch.path("resolve/stub.conf"), scratch.path("resolv.conf"));
+        fs::create_dir(scratch.path("resolve")).unwrap();
+        fs::write(&real, "").unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        assert_eq!(readable(&link), fs::canonicalize(scratch.path("resolve")).unwrap());
+    }
+}
