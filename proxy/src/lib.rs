@@ -9,6 +9,7 @@
 mod arguments;
 mod commands;
 pub mod config;
+pub mod route;
 pub mod sniff;
 pub mod wire;
 
