@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import select
 import socket
 import struct
@@ -16,6 +17,8 @@ _TIMESTAMP = struct.Struct("qq")
 _SO_TIMESTAMPNS = 35  # asm-generic/socket.h
 HEADERS = 14 + 20 + 8  # bytes: Ethernet, IPv4, UDP
 PATIENCE = 1.0  # seconds after the last datagram
+TURN = 16  # datagrams sent at most before those that have come are read, however late it is
+RECEIVE_BUFFER = 1 << 20  # bytes; the kernel gives less if it is set so
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +78,13 @@ class Arrivals:
         return sum(delay < milliseconds for delay in self.delays) / len(self.delays)
 
     def rate(self, size: int) -> float:
-        """Bits a second of whole Ethernet frames between the first arrival and the last."""
-        seconds = (self.arrived[-1][1] - self.arrived[0][1]) / 1000
-        return (len(self.arrived) - 1) * (size + HEADERS) * 8 / seconds
+        """Bits a second of whole Ethernet frames while the line had one to send.
+
+        A frame counts, with the time since the arrival before it, if it had been sent by then.
+        """
+        pairs = zip(self.arrived, self.arrived[1:], strict=False)
+        busy = [at - before for (_, before), (number, at) in pairs if self.sent[number] < before]
+        return len(busy) * (size + HEADERS) * 8 * 1000 / sum(busy) if sum(busy) else math.inf
 
 
 def run_flows(lab: Lab, sink: str, network: str, flows: list[Flow]) -> dict[str, Arrivals]:
@@ -88,7 +95,7 @@ def run_flows(lab: Lab, sink: str, network: str, flows: list[Flow]) -> dict[str,
     poll = select.poll()
     try:
         for flow in flows:
-            options = [(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)]
+            options = [(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1), (socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)]
             address = (lab[sink].address(network), 0)
             receiver = lab[sink].socket(socket.AF_INET, socket.SOCK_DGRAM, options=options, bind=address)
             receiver.setblocking(False)
@@ -113,8 +120,11 @@ def _exchange(
     begin = time.monotonic()
     due = [(begin + number * 0.0001, number) for number in range(len(flows))]
     end = begin + PATIENCE
-    while due or time.monotonic() < end:
-        while due and due[0][0] <= time.monotonic():
+    arriving: list[tuple[int, int]] = []
+    while due or arriving or time.monotonic() < end:
+        for _ in range(TURN):
+            if not due or due[0][0] > time.monotonic():
+                break
             at, number = heapq.heappop(due)
             flow = flows[number]
             sent = found[flow.node].sent
@@ -124,7 +134,8 @@ def _exchange(
                 heapq.heappush(due, (at + flow.interval, number))
             end = time.monotonic() + PATIENCE
         until = due[0][0] if due else end
-        for descriptor, _ in poll.poll(max(0.0, until - time.monotonic()) * 1000):
+        arriving = poll.poll(max(0.0, until - time.monotonic()) * 1000)
+        for descriptor, _ in arriving:
             _receive(*receivers[descriptor])
 
 

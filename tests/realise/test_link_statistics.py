@@ -18,6 +18,8 @@ from lab.realise.lab import Lab
 from tests.realise.conftest import Up
 from tests.realise.streams import Arrivals, Flow, run_flows
 
+pytestmark = pytest.mark.alone  # it measures single milliseconds
+
 MANY = Flow("", 1500, 0.002)
 SPACED = Flow("", 200, 0.02)
 FLOOD = Flow("", 1600, 0.001, 1400)  # 11.5 Mbit/s, more than any rate here
@@ -58,6 +60,9 @@ class Measured:
     def __init__(self, lab: Lab, backend: str) -> None:
         self.lab, self.backend = lab, backend
         self.nodes = [node for node in ASKED if backend != "tbf" or node in OF_TBF]
+        # All learn the sink's MAC address while no question for it can be lost.
+        learning = run_flows(lab, "sink", "home", [Flow(node, 1, 0.0) for node in self.nodes])
+        assert [node for node, arrivals in learning.items() if arrivals.lost] == []
         try:
             for node in (*self.nodes, "tcp"):
                 words = SHAPED if node == "tcp" else ASKED[node][0]
@@ -66,7 +71,6 @@ class Measured:
                     lab.link(f"{node}:home").impair(from_=node, backend=backend, **options)
         except HostError as error:
             pytest.skip(str(error))
-        run_flows(lab, "sink", "home", [Flow(node, 1, 0.0) for node in self.nodes])  # all know each other's MAC address
         flows = [ASKED[node][1] for node in self.nodes]
         named = [Flow(node, flow.count, flow.interval, flow.size) for node, flow in zip(self.nodes, flows, strict=True)]
         self.corrupt_before = checksum_errors(lab)
