@@ -14,10 +14,12 @@ use crate::config::model::{
 use crate::listening::Endpoint;
 use crate::names::Names;
 use crate::operation::counters::WorkerCounters;
+use crate::operation::state::{self, TargetCondition};
 use crate::route::forbidden::Own;
 use crate::route::order;
 use crate::tcp::allowance::Bucket;
-use crate::upstream::condition::Condition;
+use crate::upstream::condition::{Condition, Standing};
+use crate::upstream::health::{self, Check};
 
 /// What all workers share of a configuration.
 #[derive(Debug)]
@@ -114,6 +116,33 @@ impl Generation {
     /// The buckets that all flows of a listener share: from clients, to clients.
     pub(crate) fn buckets(&self, id: ListenerId) -> Option<[Arc<Mutex<Bucket>>; 2]> {
         self.buckets.get(id.0)?.clone()
+    }
+
+    /// The active checks of all candidates.
+    pub(crate) fn checks(&self) -> Vec<Check> {
+        let backends = self.config.backends.iter().zip(&self.candidates);
+        let checks = backends.flat_map(|(backend, candidates)| {
+            let conditions: Vec<_> = candidates.iter().map(|candidate| Arc::clone(&candidate.condition)).collect();
+            health::checks(backend, &conditions)
+        });
+        checks.collect()
+    }
+
+    /// How all candidates stand, for those who ask.
+    pub(crate) fn conditions_now(&self, now: Instant) -> Vec<TargetCondition> {
+        let of_backend = |(backend, candidates): (&Backend, &Vec<Candidate>)| -> Vec<TargetCondition> {
+            let of_target = |(target, candidate): (&Target, &Candidate)| TargetCondition {
+                backend: backend.name.clone(),
+                target: target.to_string(),
+                condition: match candidate.condition.standing(now.into_std()) {
+                    Standing::Usable => state::Condition::Up,
+                    Standing::Ejected => state::Condition::Ejected,
+                    Standing::Down => state::Condition::Down,
+                },
+            };
+            backend.targets.iter().zip(candidates).map(of_target).collect()
+        };
+        self.config.backends.iter().zip(&self.candidates).flat_map(of_backend).collect()
     }
 
     /// Where this proxy listens.

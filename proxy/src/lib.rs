@@ -19,6 +19,7 @@ pub mod route;
 mod run;
 pub mod sandbox;
 pub mod sniff;
+mod steering;
 mod story;
 mod tcp;
 pub mod transparent;

@@ -48,12 +48,33 @@ fn mend(cause: &io::Error) -> &'static str {
     }
 }
 
+/// An endpoint with one socket for each worker.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) sockets: Vec<OwnedFd>,
+}
+
+/// Binds endpoints: all of them, or none.
+///
+/// # Errors
+///
+/// As [`bind`], of the first that fails.
+pub(crate) fn bind_all(
+    endpoints: &[Endpoint],
+    workers: usize,
+    timeouts: &Timeouts,
+) -> Result<Vec<Bound>, ListenError> {
+    let bound = |endpoint: &Endpoint| Ok(Bound { endpoint: *endpoint, sockets: bind(*endpoint, workers, timeouts)? });
+    endpoints.iter().map(bound).collect()
+}
+
 /// Binds an endpoint once for each worker, TCP sockets listening. Nothing is left bound when one of them fails.
 ///
 /// # Errors
 ///
 /// What the kernel said, with the endpoint; also when anybody else is bound there, even with `SO_REUSEPORT`.
-pub(crate) fn bind(endpoint: Endpoint, workers: usize, timeouts: &Timeouts) -> Result<Vec<OwnedFd>, ListenError> {
+fn bind(endpoint: Endpoint, workers: usize, timeouts: &Timeouts) -> Result<Vec<OwnedFd>, ListenError> {
     let fault = |cause| ListenError {
         transport: match endpoint.transport {
             Transport::Tcp => "tcp",

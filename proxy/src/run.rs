@@ -1,33 +1,42 @@
-//! `edgeproxy run`: binds, starts workers, and steers them until the end. The control thread carries no client's bytes.
+//! `edgeproxy run`: all that needs rights is had first, then they are given up, then workers start.
 
-use std::io::{self, Write};
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
-use std::sync::Arc;
+use std::process::{Command, ExitCode};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::SystemTime;
 
-use tokio::signal::unix::{signal, SignalKind};
-use tokio::sync::mpsc::{unbounded_channel, UnboundedSender};
-use tokio::time::{sleep, Instant};
+use nix::sys::resource::{getrlimit, setrlimit, Resource};
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::time::Instant;
 
 use crate::admission::Admission;
-use crate::commands::{fail, HOST_NOT_ABLE, RAN_AND_FAILED, WRONG_INPUT};
+use crate::commands::{fail, say, HOST_NOT_ABLE, RAN_AND_FAILED, WRONG_INPUT};
 use crate::config::model::Config;
 use crate::generation::Generation;
-use crate::listening::{bind, Endpoint, ListenError};
-use crate::operation::access_log::AccessLog;
-use crate::operation::ledger::{Ledger, Names};
+use crate::listening::{bind_all, Bound, ListenError};
+use crate::operation::access_log::{AccessLog, OpenedLog};
+use crate::operation::admin_socket::{self, Predecessor};
+use crate::operation::deny::DenyList;
+use crate::operation::ledger::Names;
+use crate::operation::metrics_http;
+use crate::operation::notify::Notifier;
+use crate::operation::state::State;
 use crate::operation::unique_id::fresh_seed;
-use crate::transparent::local_addresses::LocalAddresses;
+use crate::sandbox::{self, Allowed, SandboxError};
+use crate::steering::{Hand, Proxy};
+use crate::transparent::keeper::{Report, Want};
+use crate::transparent::keeper_channel::RuleKeeper;
+use crate::transparent::local_addresses::{LocalAddresses, Watch};
+use crate::transparent::needs::Needs;
 use crate::transparent::udp_endpoints::UdpEndpoints;
-use crate::worker::{work, Beginning, Order};
+use crate::worker::{work, Beginning};
 
-/// How often the end of the last connection is looked for while draining.
-const DRAIN_LOOK: Duration = Duration::from_millis(20);
-
-/// How long the log may take for its last lines.
-const LOG_PATIENCE: Duration = Duration::from_secs(2);
+/// The internal command of the rule keeper.
+pub(crate) const KEEP_RULES: &str = "keep-rules";
 
 /// Why the proxy does not run.
 #[derive(Debug, thiserror::Error)]
@@ -35,34 +44,26 @@ pub(crate) enum RunError {
     /// An endpoint cannot be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// The access log cannot be written.
-    #[error("access log {}: {cause}; `operation.access_log` must be a file that this user may append to, or \"-\"", path.display())]
-    Log { path: PathBuf, cause: io::Error },
+    /// A file or socket that the configuration names.
+    #[error("{key}: {what}: {cause}")]
+    Named { key: &'static str, what: String, cause: io::Error },
+    /// Rules that transparency needs are not there.
+    #[error("transparent.manage_rules: {0}; `edgeproxy doctor` says more")]
+    Rules(String),
     /// The kernel lacks something.
     #[error("{what}: {cause}")]
     Host { what: &'static str, cause: io::Error },
+    /// The process cannot give up what it must not have.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
 }
 
 fn host(what: &'static str) -> impl Fn(io::Error) -> RunError {
     move |cause| RunError::Host { what, cause }
 }
 
-/// A running proxy, as its control thread has it.
-struct Proxy {
-    path: PathBuf,
-    generation: Arc<Generation>,
-    ledger: Ledger,
-    admission: Arc<Admission>,
-    flows: Arc<Admission>,
-    workers: Vec<Hand>,
-    endpoints: Vec<Endpoint>,
-    log: Option<AccessLog>,
-}
-
-/// A worker's thread, and the way to it.
-struct Hand {
-    orders: UnboundedSender<Order>,
-    thread: JoinHandle<io::Result<()>>,
+fn named(key: &'static str, what: impl ToString) -> impl Fn(io::Error) -> RunError {
+    move |cause| RunError::Named { key, what: what.to_string(), cause }
 }
 
 /// `edgeproxy run`.
@@ -73,180 +74,136 @@ pub(crate) fn command(path: &Path) -> ExitCode {
     };
     match run(path, config) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ (RunError::Listen(_) | RunError::Log { .. })) => fail(RAN_AND_FAILED, &error.to_string()),
-        Err(error @ RunError::Host { .. }) => fail(HOST_NOT_ABLE, &error.to_string()),
+        Err(error @ (RunError::Listen(_) | RunError::Named { .. })) => fail(RAN_AND_FAILED, &error.to_string()),
+        Err(error @ (RunError::Rules(_) | RunError::Host { .. } | RunError::Sandbox(_))) => {
+            fail(HOST_NOT_ABLE, &error.to_string())
+        }
     }
 }
 
-/// Runs a configuration until SIGTERM or SIGINT, and reads its file anew on SIGHUP.
-///
-/// # Errors
-///
-/// What could not be had at the start. Later faults are told on stderr and end nothing.
+/// Runs a configuration until SIGTERM or SIGINT, and reads its file anew on SIGHUP. Faults after the start are told on stderr
+/// and end nothing.
 fn run(path: &Path, config: Config) -> Result<(), RunError> {
+    raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(host("event queue"))?;
-    let proxy = Proxy::start(path, config)?;
-    runtime.block_on(proxy.steer())
+    let opened = Opened::all(config)?;
+    let report = sandbox::enter(&Allowed::of(&opened.generation.config, path))?;
+    say(&format!("edgeproxy: {report}"));
+    let proxy = opened.start(path)?;
+    let tasks = tokio::task::LocalSet::new();
+    tasks.block_on(&runtime, proxy.steer()).map_err(host("signals"))
 }
 
-impl Proxy {
-    fn start(path: &Path, config: Config) -> Result<Self, RunError> {
+/// A connection takes two descriptors; what the host allows is what the limits of the configuration are for.
+fn raise_descriptor_limit() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Without it, the proxy serves fewer, and says so when it comes to that.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}
+
+/// All that is had before the sandbox.
+struct Opened {
+    generation: Arc<Generation>,
+    bound: Vec<Bound>,
+    log: Option<OpenedLog>,
+    admin: Option<UnixListener>,
+    metrics: Option<TcpListener>,
+    locals: LocalAddresses,
+    watch: Watch,
+    notifier: Notifier,
+    keeper: Option<RuleKeeper>,
+    seeds: Vec<[u8; 16]>,
+}
+
+impl Opened {
+    fn all(config: Config) -> Result<Self, RunError> {
         let count = config.workers.get();
-        let log = match &config.operation.access_log {
-            Some(file) => Some(AccessLog::open(file).map_err(|cause| RunError::Log { path: file.clone(), cause })?),
-            None => None,
-        };
+        let operation = &config.operation;
+        let log = operation.access_log.as_deref();
+        let log = log.map(|file| AccessLog::open(file).map_err(named("operation.access_log", file.display())));
+        let admin = operation.admin_socket.as_deref();
+        let admin = admin.map(|socket| {
+            let listener = admin_socket::listen(socket, Predecessor::Respect);
+            listener.map_err(named("operation.admin_socket", socket.display()))
+        });
+        let metrics = operation.metrics;
+        let metrics =
+            metrics.map(|address| metrics_http::listen(address).map_err(named("operation.metrics", address)));
+        let (log, admin, metrics) = (log.transpose()?, admin.transpose()?, metrics.transpose()?);
         let (locals, watch) = LocalAddresses::open().map_err(host("addresses of this host, by netlink"))?;
-        spawn("addresses", move || drop(watch.run()))?;
-        let udp_endpoints = UdpEndpoints::default();
+        let notifier = Notifier::connect(std::env::var_os("NOTIFY_SOCKET").as_deref()).map_err(host("NOTIFY_SOCKET"))?;
+        let seeds = (0..count).map(|_| fresh_seed()).collect::<Result<_, _>>().map_err(host("/dev/urandom"))?;
+        let keeper = keeper(&config, &locals)?;
         let generation = Arc::new(Generation::after(None, config, Instant::now()));
-        let mut proxy = Self {
-            path: path.to_owned(),
-            generation: Arc::clone(&generation),
-            ledger: Ledger::default(),
-            admission: Arc::new(Admission::default()),
-            flows: Arc::new(Admission::default()),
-            workers: Vec::with_capacity(count),
-            endpoints: Vec::new(),
-            log,
-        };
-        let bound = bind_all(&generation, &generation.endpoints(), count)?;
-        let counters = proxy.ledger.begin(Names::of(&generation.config), count);
-        for (index, counters) in counters.into_iter().enumerate() {
+        let bound = bind_all(&generation.endpoints(), count, &generation.config.timeouts)?;
+        Ok(Self { generation, bound, log, admin, metrics, locals, watch, notifier, keeper, seeds })
+    }
+
+    /// Starts all threads.
+    fn start(self, path: &Path) -> Result<Proxy, RunError> {
+        let Self { generation, bound, log, admin, metrics, locals, watch, notifier, keeper, seeds } = self;
+        let log = log.map(OpenedLog::start).transpose().map_err(host("a thread"))?;
+        spawn("addresses", move || drop(watch.run()))?;
+        let (admission, flows) = (Arc::new(Admission::default()), Arc::new(Admission::default()));
+        let udp_endpoints = UdpEndpoints::default();
+        let figures = log.as_ref().map(AccessLog::figures);
+        let started = (std::time::Instant::now(), SystemTime::now());
+        let mut state = State::new(DenyList::new(&generation.config.deny), figures, seeds.len(), started);
+        let counters = state.ledger.begin(Names::of(&generation.config), seeds.len());
+        let mut workers = Vec::with_capacity(seeds.len());
+        for (index, (seed, counters)) in seeds.into_iter().zip(counters).enumerate() {
             let beginning = Beginning {
                 generation: Arc::clone(&generation),
                 counters,
-                seed: fresh_seed().map_err(host("/dev/urandom"))?,
-                log: proxy.log.as_ref().map(AccessLog::worker),
+                seed,
+                log: log.as_ref().map(AccessLog::worker),
                 locals: locals.clone(),
-                admission: Arc::clone(&proxy.admission),
-                flows: Arc::clone(&proxy.flows),
+                admission: Arc::clone(&admission),
+                flows: Arc::clone(&flows),
                 udp_endpoints: udp_endpoints.clone(),
+                deny: state.deny.reader(),
             };
             let (orders, inbox) = unbounded_channel();
             let thread = spawn(&format!("worker-{index}"), move || work(beginning, inbox))?;
-            proxy.workers.push(Hand { orders, thread });
+            workers.push(Hand { orders, thread });
         }
+        let mut proxy = Proxy {
+            path: PathBuf::from(path),
+            generation,
+            state: Arc::new(Mutex::new(state)),
+            admission,
+            workers,
+            endpoints: Vec::new(),
+            log,
+            admin,
+            metrics,
+            notifier,
+            keeper,
+            locals,
+            checks: None,
+        };
         proxy.hand_out(bound);
         Ok(proxy)
     }
-
-    /// Gives each worker its socket of each endpoint.
-    fn hand_out(&mut self, bound: Vec<Bound>) {
-        for Bound { endpoint, sockets } in bound {
-            for (hand, socket) in self.workers.iter().zip(sockets) {
-                hand.tell(Order::Listen(endpoint, socket));
-            }
-            self.endpoints.push(endpoint);
-        }
-    }
-
-    async fn steer(mut self) -> Result<(), RunError> {
-        let mut hangup = signal(SignalKind::hangup()).map_err(host("SIGHUP"))?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(host("SIGTERM"))?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(host("SIGINT"))?;
-        say("ready");
-        loop {
-            tokio::select! {
-                _ = hangup.recv() => self.reload(),
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-            }
-        }
-        let drain = self.generation.config.timeouts.drain;
-        for endpoint in &self.endpoints {
-            for hand in &self.workers {
-                hand.tell(Order::Leave(*endpoint));
-            }
-        }
-        let deadline = Instant::now() + drain;
-        while self.admission.total() > 0 && Instant::now() < deadline {
-            tokio::select! {
-                () = sleep(DRAIN_LOOK) => {}
-                // A second signal ends the wait.
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-            }
-        }
-        self.end();
-        Ok(())
-    }
-
-    /// Takes the file as it is now, if it is valid and its endpoints can be had; otherwise all stays as it was.
-    fn reload(&mut self) {
-        if let Some(log) = &self.log {
-            log.reopen();
-        }
-        match self.taken_over() {
-            Ok(()) => say("reloaded"),
-            Err(why) => say(&format!("not reloaded, the old configuration stays: {why}")),
-        }
-    }
-
-    fn taken_over(&mut self) -> Result<(), String> {
-        let config = crate::config::load(&self.path).map_err(|faults| faults.to_string())?;
-        let count = self.workers.len();
-        let generation = Arc::new(Generation::after(Some(&self.generation), config, Instant::now()));
-        let wanted = generation.endpoints();
-        let new: Vec<_> = wanted.iter().copied().filter(|endpoint| !self.endpoints.contains(endpoint)).collect();
-        let bound = bind_all(&generation, &new, count).map_err(|error| error.to_string())?;
-        let counters = self.ledger.begin(Names::of(&generation.config), count);
-        for (hand, counters) in self.workers.iter().zip(counters) {
-            hand.tell(Order::Serve(Arc::clone(&generation), counters));
-        }
-        let (kept, left): (Vec<_>, Vec<_>) = self.endpoints.drain(..).partition(|endpoint| wanted.contains(endpoint));
-        for endpoint in left {
-            for hand in &self.workers {
-                hand.tell(Order::Leave(endpoint));
-            }
-        }
-        self.endpoints = kept;
-        self.hand_out(bound);
-        self.generation = generation;
-        Ok(())
-    }
-
-    fn end(self) {
-        for Hand { orders, thread } in self.workers {
-            // A worker that is gone needs no telling.
-            let _ = orders.send(Order::End);
-            let _ = thread.join();
-        }
-        if let Some(log) = self.log {
-            log.finish(LOG_PATIENCE);
-        }
-    }
 }
 
-impl Hand {
-    fn tell(&self, order: Order) {
-        // A worker that is gone needs no telling.
-        let _ = self.orders.send(order);
+/// The process that keeps the kernel's rules, if the configuration wants them kept and needs any.
+fn keeper(config: &Config, locals: &LocalAddresses) -> Result<Option<RuleKeeper>, RunError> {
+    let rules = config.transparent;
+    let needs = Needs::of(config, |address| locals.is_local(address));
+    if !rules.manage_rules || needs.is_empty() {
+        return Ok(None);
     }
-}
-
-/// An endpoint with one socket for each worker.
-struct Bound {
-    endpoint: Endpoint,
-    sockets: Vec<std::os::fd::OwnedFd>,
-}
-
-fn bind_all(generation: &Generation, endpoints: &[Endpoint], workers: usize) -> Result<Vec<Bound>, ListenError> {
-    endpoints
-        .iter()
-        .map(|endpoint| {
-            let sockets = bind(*endpoint, workers, &generation.config.timeouts)?;
-            Ok(Bound { endpoint: *endpoint, sockets })
-        })
-        .collect()
+    let mut command = Command::new("/proc/self/exe");
+    command.arg(KEEP_RULES);
+    let mut keeper = RuleKeeper::start(command).map_err(host("the rule keeper"))?;
+    match keeper.want(Want { needs, mark: rules.mark, table: rules.table }).map_err(host("the rule keeper"))? {
+        Report::Installed | Report::Restored(_) => Ok(Some(keeper)),
+        Report::Failed(why) => Err(RunError::Rules(why)),
+    }
 }
 
 fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>, RunError> {
     thread::Builder::new().name(name.to_owned()).spawn(work).map_err(host("a thread"))
-}
-
-/// One line to whoever started the proxy.
-fn say(text: &str) {
-    // With stderr gone there is nobody to tell.
-    let _ = writeln!(io::stderr(), "edgeproxy: {text}");
 }

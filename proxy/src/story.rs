@@ -1,5 +1,6 @@
 //! What is known of one connection or flow, told once when it ends: counted, and written to the access log.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
@@ -8,8 +9,10 @@ use tokio::time::Instant;
 
 use crate::config::model::{BackendId, ListenerId, Protocol, RuleId, Transport};
 use crate::generation::Epoch;
-use crate::operation::access_line::Record;
+use crate::operation::access_line::{self, Record};
+use crate::operation::admin::Active;
 use crate::operation::outcomes::{HeaderIn, HeaderOut, SourceUsed};
+use crate::operation::protocols;
 use crate::operation::unique_id::UniqueId;
 use crate::operation::CloseReason;
 use crate::sniff::Found;
@@ -76,7 +79,40 @@ impl Story {
             close: CloseReason::Drained,
         }
     }
+
+    /// Lets it be seen by those who ask who is here.
+    pub(crate) fn share(self) -> SharedStory {
+        let worker = Rc::clone(&self.worker);
+        let shared = Rc::new(RefCell::new(self));
+        worker.register(&shared);
+        shared
+    }
+
+    /// What those who ask are told.
+    pub(crate) fn active(&self) -> Active {
+        let config = self.epoch.config();
+        let found = self.spoken.as_ref();
+        Active {
+            unique_id: self.unique_id.to_string(),
+            listener: config.listeners.get(self.listener.0).map_or_else(String::new, |listener| listener.name.clone()),
+            transport: access_line::transport(self.transport).to_owned(),
+            peer: self.peer,
+            client: self.client,
+            original_dst: self.original_dst,
+            protocol: protocols::label(found.map(|(protocol, _)| *protocol)).to_owned(),
+            server_name: found.and_then(|(_, found)| found.name.clone()),
+            rule: self.rule.and_then(|id| config.rules.get(id.0)).map(|rule| rule.name.clone()),
+            backend: self.backend.and_then(|id| config.backends.get(id.0)).map(|backend| backend.name.clone()),
+            target: self.target.map(|(target, _)| target),
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            age_us: u64::try_from(self.accepted.elapsed().as_micros()).unwrap_or(u64::MAX),
+        }
+    }
 }
+
+/// A story that can be read while it goes on.
+pub(crate) type SharedStory = Rc<RefCell<Story>>;
 
 /// An endpoint without the IPv6 clothes of an IPv4 address.
 fn canonical(endpoint: SocketAddr) -> SocketAddr {

@@ -1,19 +1,20 @@
 //! A worker: one thread with one runtime and sockets of its own. Workers share no connection; what they share is counted
 //! atomically or read as a snapshot.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
 use tokio::task::{spawn_local, JoinHandle, LocalSet};
-use tokio::time::{interval, MissedTickBehavior};
+use tokio::time::{interval, Instant, MissedTickBehavior};
 
 use crate::admission::Admission;
 use crate::config::model::Transport;
@@ -22,9 +23,12 @@ use crate::kernel::Batch;
 use crate::listening::Endpoint;
 use crate::names::{Names, SystemFiles};
 use crate::operation::access_log::WorkerLog;
+use crate::operation::admin::{Active, Page};
 use crate::operation::counters::WorkerCounters;
+use crate::operation::deny::DenyReader;
 use crate::operation::unique_id::UniqueIds;
 use crate::operation::CloseReason;
+use crate::story::{SharedStory, Story};
 use crate::tcp;
 use crate::tcp::scratch::Scratch;
 use crate::transparent::local_addresses::LocalAddresses;
@@ -34,6 +38,9 @@ use crate::udp::table::Table;
 
 /// How often a worker hands its log lines over, though they are few.
 const TICK: Duration = Duration::from_secs(1);
+
+/// Stories that are registered before the first look for those that have ended.
+const FIRST_SWEEP: usize = 64;
 
 /// What the connections of one worker share.
 #[derive(Debug)]
@@ -48,6 +55,11 @@ pub(crate) struct Worker {
     pub(crate) batch: RefCell<Batch>,
     pub(crate) udp_endpoints: UdpEndpoints,
     epoch: RefCell<Rc<Epoch>>,
+    deny: RefCell<DenyReader>,
+    /// Stories that go on; some of those that have ended.
+    stories: RefCell<Vec<Weak<RefCell<Story>>>>,
+    /// How long that list may become before those are taken out.
+    sweep_at: Cell<usize>,
 }
 
 impl Worker {
@@ -58,8 +70,29 @@ impl Worker {
 
     /// Whether an address is kept out.
     pub(crate) fn is_denied(&self, peer: IpAddr) -> bool {
-        let peer = peer.to_canonical();
-        self.epoch.borrow().config().deny.iter().any(|prefix| prefix.contains(&peer))
+        self.deny.borrow_mut().is_denied(peer, Instant::now().into_std())
+    }
+
+    /// Lets a story be found by those who ask who is here.
+    pub(crate) fn register(&self, story: &SharedStory) {
+        let mut stories = self.stories.borrow_mut();
+        if stories.len() >= self.sweep_at.get() {
+            stories.retain(|story| story.strong_count() > 0);
+            self.sweep_at.set(2 * stories.len() + FIRST_SWEEP);
+        }
+        stories.push(Rc::downgrade(story));
+    }
+
+    /// Who is here, the oldest first.
+    fn active(&self, page: Page) -> Vec<Active> {
+        let stories = self.stories.borrow();
+        let living = stories.iter().filter_map(Weak::upgrade);
+        let wanted = living.skip(page.skip).take(page.most);
+        wanted.filter_map(|story| Some(story.try_borrow().ok()?.active())).collect()
+    }
+
+    fn count_active(&self) -> usize {
+        self.stories.borrow().iter().filter(|story| story.strong_count() > 0).count()
     }
 }
 
@@ -74,6 +107,7 @@ pub(crate) struct Beginning {
     pub(crate) admission: Arc<Admission>,
     pub(crate) flows: Arc<Admission>,
     pub(crate) udp_endpoints: UdpEndpoints,
+    pub(crate) deny: DenyReader,
 }
 
 /// What the control thread tells a worker.
@@ -85,6 +119,8 @@ pub(crate) enum Order {
     Listen(Endpoint, OwnedFd),
     /// Accept what waits at this endpoint, and then close it.
     Leave(Endpoint),
+    /// Say who is here, and how many are.
+    List(Page, oneshot::Sender<(Vec<Active>, usize)>),
     /// End all that is left.
     End,
 }
@@ -104,10 +140,23 @@ pub(crate) fn work(beginning: Beginning, orders: UnboundedReceiver<Order>) -> io
 }
 
 async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) {
-    let Beginning { generation, counters, seed, log, locals, admission, flows, udp_endpoints } = beginning;
+    let Beginning { generation, counters, seed, log, locals, admission, flows, udp_endpoints, deny } = beginning;
     let epoch = RefCell::new(begin_epoch(generation, counters));
     let (scratch, batch, ids) = (Scratch::new(), RefCell::default(), RefCell::new(UniqueIds::new(seed)));
-    let worker = Rc::new(Worker { scratch, ids, log, locals, admission, flows, batch, udp_endpoints, epoch });
+    let worker = Rc::new(Worker {
+        scratch,
+        ids,
+        log,
+        locals,
+        admission,
+        flows,
+        batch,
+        udp_endpoints,
+        epoch,
+        deny: RefCell::new(deny),
+        stories: RefCell::default(),
+        sweep_at: Cell::new(FIRST_SWEEP),
+    });
     let mut doors: HashMap<Endpoint, Door> = HashMap::new();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -135,6 +184,10 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) {
                 if let Some(door) = doors.remove(&endpoint) {
                     door.close(&worker);
                 }
+            }
+            Some(Order::List(page, answer)) => {
+                // Whoever asked may be gone.
+                let _ = answer.send((worker.active(page), worker.count_active()));
             }
             Some(Order::End) | None => break,
         }

@@ -1,5 +1,6 @@
 //! The configuration as meant: valid by construction, every reference resolved, no string that is an address or a duration.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::RangeInclusive;
@@ -215,6 +216,24 @@ pub struct Target {
     pub host: Host,
     /// At which port.
     pub port: TargetPort,
+}
+
+impl fmt::Display for Target {
+    /// As the file has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::Address(IpAddr::V6(address)) => write!(f, "[{address}]")?,
+            Host::Address(IpAddr::V4(address)) => write!(f, "{address}")?,
+            Host::Name(parts) => parts.iter().try_for_each(|part| match part {
+                NamePart::Literal(text) => f.write_str(text),
+                NamePart::Capture(group) => write!(f, "${{{group}}}"),
+            })?,
+        }
+        match self.port {
+            TargetPort::Fixed(port) => write!(f, ":{port}"),
+            TargetPort::Original => f.write_str(":$port"),
+        }
+    }
 }
 
 /// A host of a target.

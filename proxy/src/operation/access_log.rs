@@ -67,14 +67,33 @@ struct Shared {
     figures: Arc<LogFigures>,
 }
 
+/// A log that is open and has no writer yet: the sandbox is entered between the two, which takes a process of one thread.
+pub struct OpenedLog {
+    sink: Box<dyn Write + Send>,
+    path: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for OpenedLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenedLog").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl OpenedLog {
+    /// Starts its writer.
+    pub fn start(self) -> io::Result<AccessLog> {
+        AccessLog::start(self.sink, self.path)
+    }
+}
+
 impl AccessLog {
-    /// Opens the log (`-` is stdout) and starts its writer. Before the sandbox is entered.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    /// Opens the log (`-` is stdout), before the sandbox is entered.
+    pub fn open(path: &Path) -> io::Result<OpenedLog> {
         if path == Path::new("-") {
             let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-            return Self::start(Box::new(stdout), None);
+            return Ok(OpenedLog { sink: Box::new(stdout), path: None });
         }
-        Self::start(Box::new(append(path)?), Some(path.to_owned()))
+        Ok(OpenedLog { sink: Box::new(append(path)?), path: Some(path.to_owned()) })
     }
 
     fn start(sink: Box<dyn Write + Send>, path: Option<PathBuf>) -> io::Result<Self> {
@@ -246,7 +265,7 @@ mod tests {
     fn lines_of_all_workers_arrive_whole() {
         let scratch = Scratch::new();
         let path = scratch.path("access.log");
-        let log = AccessLog::open(&path).unwrap();
+        let log = AccessLog::open(&path).unwrap().start().unwrap();
         thread::scope(|scope| {
             for _ in 0..3 {
                 let worker = log.worker();
@@ -298,7 +317,7 @@ mod tests {
     fn a_log_that_was_moved_away_is_begun_anew() {
         let scratch = Scratch::new();
         let (path, moved) = (scratch.path("access.log"), scratch.path("access.log.1"));
-        let log = AccessLog::open(&path).unwrap();
+        let log = AccessLog::open(&path).unwrap().start().unwrap();
         let worker = log.worker();
         record(&worker, 5);
         worker.flush();

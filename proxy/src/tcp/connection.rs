@@ -1,5 +1,6 @@
 //! One connection's life: header, first bytes, decision, dial, relay, end.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -41,8 +42,8 @@ pub(crate) struct Accepted {
 /// relayed: an idle connection holds two sockets, their directions and a timer.
 pub(crate) async fn serve(worker: Rc<Worker>, epoch: Rc<Epoch>, listener: ListenerId, accepted: Accepted) {
     let Accepted { stream: mut client, peer, original_dst, permit } = accepted;
-    let mut story = Box::new(Story::begin(&worker, &epoch, listener, Transport::Tcp, peer, original_dst));
-    match Box::pin(prepare(&worker, &epoch, &mut story, &client)).await {
+    let story = Story::begin(&worker, &epoch, listener, Transport::Tcp, peer, original_dst).share();
+    match Box::pin(prepare(&worker, &epoch, &story, &client)).await {
         Ok(Prepared { mut backend, first_bytes, header_length, in_use }) => {
             let [from_client, to_client] = allowances(&epoch, listener);
             let scratch = &worker.scratch;
@@ -51,11 +52,15 @@ pub(crate) async fn serve(worker: Rc<Worker>, epoch: Rc<Epoch>, listener: Listen
             drop(first_bytes);
             let timeouts = &epoch.config().timeouts;
             let patience = Patience { idle: timeouts.idle, half_closed: timeouts.half_closed };
-            let end = relay(&mut client, &mut backend, &mut up, &mut down, scratch, patience).await;
-            story.bytes_in = up.bytes().saturating_sub(header_length);
-            story.bytes_out = down.bytes();
-            story.close = reason(&end);
-            epoch.counters.carried(listener, Transport::Tcp, story.bytes_in, story.bytes_out);
+            let tell = |up: &Direction, down: &Direction| {
+                let mut story = story.borrow_mut();
+                let (bytes_in, bytes_out) = (up.bytes().saturating_sub(header_length), down.bytes());
+                let (more_in, more_out) = (bytes_in - story.bytes_in, bytes_out - story.bytes_out);
+                (story.bytes_in, story.bytes_out) = (bytes_in, bytes_out);
+                epoch.counters.carried(listener, Transport::Tcp, more_in, more_out);
+            };
+            let end = relay(&mut client, &mut backend, &mut up, &mut down, scratch, patience, tell).await;
+            story.borrow_mut().close = reason(&end);
             if !matches!(end, RelayEnd::Closed { .. }) {
                 reset(&backend);
                 reset(&client);
@@ -65,7 +70,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, epoch: Rc<Epoch>, listener: Listen
             drop(in_use);
         }
         Err(reason) => {
-            story.close = reason;
+            story.borrow_mut().close = reason;
             reset(&client);
         }
     }
@@ -85,23 +90,27 @@ struct Prepared {
 async fn prepare(
     worker: &Rc<Worker>,
     epoch: &Rc<Epoch>,
-    story: &mut Story,
+    story: &RefCell<Story>,
     client: &TcpStream,
 ) -> Result<Prepared, CloseReason> {
     let config = epoch.config();
-    let listener = epoch.listener(story.listener).ok_or(CloseReason::NoRule)?;
+    let (id, peer, mut begun) = {
+        let story = story.borrow();
+        (story.listener, story.peer, story.accepted)
+    };
+    let listener = epoch.listener(id).ok_or(CloseReason::NoRule)?;
     let mut effort = Effort::default();
-    let mut begun = story.accepted;
     let mut leftover = Vec::new();
-    let policy = header_policy(listener, story.peer.ip());
+    let policy = header_policy(listener, peer.ip());
     if policy != HeaderPolicy::Never {
         let (deadline, silence) = (begun + config.timeouts.header, begun + config.timeouts.silence);
         let introduced = header::read(client, policy, deadline, silence, &worker.scratch).await;
         let introduced = introduced.map_err(|(reason, outcome)| {
-            note_header(epoch, story, outcome);
+            note_header(epoch, &mut story.borrow_mut(), outcome);
             reason
         })?;
-        note_header(epoch, story, introduced.outcome);
+        let mut story = story.borrow_mut();
+        note_header(epoch, &mut story, introduced.outcome);
         if let Some((named, destination)) = introduced.addresses {
             (story.client, story.original_dst) = (named, destination);
             begun = Instant::now();
@@ -113,19 +122,21 @@ async fn prepare(
         effort.has_ended = introduced.has_ended;
     }
     let mut preface = TcpPreface::new(leftover);
-    let (rule, backend, captures) = decided(worker, epoch, story, client, &mut preface, &mut effort, begun).await?;
-    story.rule = Some(rule);
-    let caller = Caller {
-        client: story.client,
-        original_dst: story.original_dst,
-        arrival: listener.arrival,
-        captures: &captures,
+    let (backend, captures) = decided(worker, epoch, story, client, &mut preface, &mut effort, begun).await?;
+    let caller = {
+        let story = story.borrow();
+        let (client, original_dst) = (story.client, story.original_dst);
+        if worker.is_denied(client.ip()) {
+            return Err(CloseReason::Denied);
+        }
+        Caller { client, original_dst, arrival: listener.arrival, captures: &captures }
     };
     let dialled = dial(epoch, &worker.locals, backend, caller).await?;
+    let mut story = story.borrow_mut();
     story.backend = Some(dialled.backend);
     story.target = Some((dialled.target, dialled.source));
     story.connect = Some(dialled.took);
-    let mut first_bytes = header_for(epoch, story, dialled.backend);
+    let mut first_bytes = header_for(epoch, &mut story, dialled.backend);
     epoch.counters.header_out(story.header_out);
     let header_length = first_bytes.len() as u64;
     first_bytes.append(&mut preface.into_bytes());
@@ -141,18 +152,17 @@ fn note_header(epoch: &Epoch, story: &mut Story, outcome: HeaderIn) {
 async fn decided(
     worker: &Worker,
     epoch: &Epoch,
-    story: &mut Story,
+    story: &RefCell<Story>,
     client: &TcpStream,
     preface: &mut TcpPreface,
     effort: &mut Effort,
     begun: Instant,
-) -> Result<(crate::config::model::RuleId, BackendId, Captures), CloseReason> {
+) -> Result<(BackendId, Captures), CloseReason> {
     let config = epoch.config();
-    let arrived = Arrived {
-        listener: story.listener,
-        transport: Transport::Tcp,
-        original_dst: story.original_dst,
-        client: story.client,
+    let arrived = {
+        let story = story.borrow();
+        let (listener, original_dst, client) = (story.listener, story.original_dst, story.client);
+        Arrived { listener, transport: Transport::Tcp, original_dst, client }
     };
     let decision = match decide(config, &arrived, preface) {
         Decision::NeedMore => {
@@ -161,6 +171,7 @@ async fn decided(
         at_once @ (Decision::Forward { .. } | Decision::Refuse { .. } | Decision::NoRule) => Ok(at_once),
     };
     let took = begun.elapsed();
+    let mut story = story.borrow_mut();
     story.preface = Some(took);
     story.spoken = preface.found().map(|(protocol, found)| (protocol, found.clone()));
     let (protocol, ech) = story.spoken.as_ref().map_or((None, false), |(protocol, found)| (Some(*protocol), found.ech));
@@ -168,7 +179,8 @@ async fn decided(
     match decision? {
         Decision::Forward { rule, backend, captures } => {
             epoch.counters.rule_chosen(rule);
-            Ok((rule, backend, captures))
+            story.rule = Some(rule);
+            Ok((backend, captures))
         }
         Decision::Refuse { rule } => {
             epoch.counters.rule_chosen(rule);

@@ -41,7 +41,8 @@ pub(crate) enum RelayEnd {
     HalfClosed,
 }
 
-/// Relays until the end. Bytes carried stand in `up` (client to backend) and `down` afterwards.
+/// Relays until the end. Bytes carried stand in `up` (client to backend) and `down`; `tell` is called whenever they have
+/// changed, and at the end.
 ///
 /// After [`RelayEnd::Closed`] both streams may be dropped: every byte and both FINs are with the kernel. After any other
 /// end they should be reset, which is the caller's to do.
@@ -52,6 +53,7 @@ pub(crate) async fn relay(
     down: &mut Direction,
     scratch: &Scratch,
     patience: Patience,
+    mut tell: impl FnMut(&Direction, &Direction),
 ) -> RelayEnd {
     let mut first = None;
     let mut last_move = Instant::now();
@@ -60,14 +62,19 @@ pub(crate) async fn relay(
         let mut moved = false;
         let upward = up.poll_carry(context, client, backend, scratch, &mut moved);
         if let Poll::Ready(Err(broken)) = upward {
+            tell(up, down);
             return Poll::Ready(broken_relay(broken, End::Client, End::Backend));
         }
         first = first.or_else(|| (up.progress() != Progress::Open).then_some(End::Client));
         let downward = down.poll_carry(context, backend, client, scratch, &mut moved);
         if let Poll::Ready(Err(broken)) = downward {
+            tell(up, down);
             return Poll::Ready(broken_relay(broken, End::Backend, End::Client));
         }
         first = first.or_else(|| (down.progress() != Progress::Open).then_some(End::Backend));
+        if moved {
+            tell(up, down);
+        }
         if upward.is_ready() && downward.is_ready() {
             return Poll::Ready(RelayEnd::Closed { first: first.unwrap_or(End::Client) });
         }

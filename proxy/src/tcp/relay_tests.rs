@@ -35,7 +35,7 @@ fn bench(leftover: &'static [u8], patience: Patience, rate: Option<u32>) -> Benc
             let scratch = Scratch::new();
             let mut up = Direction::beginning_with(leftover, Allowance::of(rate, None), &scratch);
             let mut down = Direction::beginning_with(b"", Allowance::of(rate, None), &scratch);
-            let end = relay(&mut client, &mut backend, &mut up, &mut down, &scratch, patience).await;
+            let end = relay(&mut client, &mut backend, &mut up, &mut down, &scratch, patience, |_, _| ()).await;
             if !matches!(end, RelayEnd::Closed { .. }) {
                 for stream in [&client, &backend] {
                     socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).expect("linger");

@@ -15,7 +15,7 @@ use crate::kernel::{Batch, Route};
 use crate::operation::outcomes::UdpDrop;
 use crate::operation::CloseReason;
 use crate::route::{decide, final_decision, Arrived, Captures, DatagramPreface, Decision};
-use crate::story::Story;
+use crate::story::{SharedStory, Story};
 use crate::tcp::allowance::Allowance;
 use crate::transparent::socket::udp_from;
 
@@ -27,7 +27,7 @@ use super::upstream::{Header, Upstream};
 /// A flow; its table and its task share it.
 #[derive(Debug)]
 pub(crate) struct Flow {
-    pub(crate) story: RefCell<Story>,
+    pub(crate) story: SharedStory,
     /// Where answers go.
     peer: SocketAddr,
     reply: Reply,
@@ -63,7 +63,7 @@ impl Flow {
         let Beginning { story, peer, reply, reply_prefix, first, allowances: [up, down], permit } = beginning;
         Self {
             last_up: Cell::new(story.accepted),
-            story: RefCell::new(story),
+            story: story.share(),
             peer,
             reply,
             reply_prefix,
