@@ -1,8 +1,5 @@
 //! Targets of backends: an address or a name that may hold captures, and a port.
 
-use std::fmt;
-use std::net::IpAddr;
-
 use super::endpoint::{address, port, split};
 use super::name::host_fault;
 use super::Notation;
@@ -19,32 +16,6 @@ impl Notation for Target {
         let (host, end) = split(text)?;
         let port = if end == "$port" { TargetPort::Original } else { TargetPort::Fixed(port(end)?) };
         Ok(Self { host: self::host(host)?, port })
-    }
-}
-
-/// As the file has it.
-impl fmt::Display for Target {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host {
-            Host::Address(IpAddr::V4(v4)) => write!(out, "{v4}:")?,
-            Host::Address(IpAddr::V6(v6)) => write!(out, "[{v6}]:")?,
-            Host::Name(parts) => {
-                for (index, part) in parts.iter().enumerate() {
-                    let next = parts.get(index + 1);
-                    let goes_on = matches!(next, Some(NamePart::Literal(text)) if text.starts_with(is_of_group));
-                    match part {
-                        NamePart::Literal(text) => out.write_str(text)?,
-                        NamePart::Capture(name) if goes_on => write!(out, "${{{name}}}")?,
-                        NamePart::Capture(name) => write!(out, "${name}")?,
-                    }
-                }
-                out.write_str(":")?;
-            }
-        }
-        match self.port {
-            TargetPort::Fixed(port) => write!(out, "{port}"),
-            TargetPort::Original => out.write_str("$port"),
-        }
     }
 }
 
