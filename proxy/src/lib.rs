@@ -32,7 +32,7 @@ use std::env;
 use std::process::ExitCode;
 
 use arguments::Request;
-use commands::{check, fail, print, schema, WRONG_INPUT};
+use commands::{check, explain, fail, print, schema, WRONG_INPUT};
 
 /// The whole command.
 ///
@@ -44,6 +44,7 @@ pub fn run() -> ExitCode {
         Ok(Request::Run { config }) => run::command(&config),
         Ok(Request::Check(asked)) => check::run(&asked),
         Ok(Request::Schema) => schema::run(),
+        Ok(Request::Explain(asked)) => explain::run(&asked),
         Ok(Request::Help(text)) => print(&text),
         Ok(Request::Version) => print(concat!("edgeproxy ", env!("CARGO_PKG_VERSION"), "\n")),
         Err(fault) => fail(WRONG_INPUT, fault.trim_end()),

@@ -1,4 +1,5 @@
 //! Whole configurations: golden pairs, examples, defaults, and that each key is heeded.
+#![allow(clippy::unwrap_used)] // clippy.toml lets tests do so, but not what stands beside them
 
 use std::env;
 use std::fs;
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use edgeproxy::config::model::{
-    Action, Arrival, Balance, Config, HeaderPolicy, Protocol, SendProxy, SendProxyUdp, Source, Transport,
+    Action, Arrival, Balance, Config, HeaderPolicy, Protocol, Rule, SendProxy, SendProxyUdp, Source, Transport,
 };
 use edgeproxy::config::{self, parse, Faults};
 
@@ -170,7 +171,7 @@ fn every_key_is_heeded() {
     let name = by_name.server_name.as_ref().unwrap().captures("git.nas.example.net").unwrap();
     assert_eq!(&name["host"], "nas");
     assert_eq!((by_name.alpn.as_slice(), by_name.from.len()), ([b"h2".to_vec(), b"http/1.1".to_vec()].as_slice(), 1));
-    let leads_to = |rule: &edgeproxy::config::model::Rule| match rule.action {
+    let leads_to = |rule: &Rule| match rule.action {
         Action::Forward(id) => config.backends[id.0].name.clone(),
         Action::Refuse => "refuse".to_owned(),
     };

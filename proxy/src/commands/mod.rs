@@ -1,6 +1,7 @@
 //! What each command of `edgeproxy` does, and how commands speak.
 
 pub(crate) mod check;
+pub(crate) mod explain;
 pub(crate) mod schema;
 
 use std::io::{self, Write};

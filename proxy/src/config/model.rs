@@ -1,7 +1,8 @@
 //! The configuration as meant: valid by construction, every reference resolved, no string that is an address or a duration.
 
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+mod target;
+
+use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -11,6 +12,8 @@ use ipnet::IpNet;
 use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use target::{Host, NamePart, Target, TargetPort};
 
 /// Index of a listener in [`Config::listeners`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -207,60 +210,6 @@ pub struct Backend {
     /// Names that captures or clients chose must end in one of these (`.tailnet`), or be one of them without its dot.
     /// Empty: names of the file are free, names that hold captures are not allowed.
     pub allow_suffixes: Vec<String>,
-}
-
-/// One candidate of a backend.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    /// Who.
-    pub host: Host,
-    /// At which port.
-    pub port: TargetPort,
-}
-
-impl fmt::Display for Target {
-    /// As the file has it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host {
-            Host::Address(IpAddr::V6(address)) => write!(f, "[{address}]")?,
-            Host::Address(IpAddr::V4(address)) => write!(f, "{address}")?,
-            Host::Name(parts) => parts.iter().try_for_each(|part| match part {
-                NamePart::Literal(text) => f.write_str(text),
-                NamePart::Capture(group) => write!(f, "${{{group}}}"),
-            })?,
-        }
-        match self.port {
-            TargetPort::Fixed(port) => write!(f, ":{port}"),
-            TargetPort::Original => f.write_str(":$port"),
-        }
-    }
-}
-
-/// A host of a target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Host {
-    /// An address of the file.
-    Address(IpAddr),
-    /// A name to resolve; `$capture` and `${capture}` stand for what the rule's regex captured.
-    Name(Vec<NamePart>),
-}
-
-/// A piece of a target's name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NamePart {
-    /// As it stands in the file.
-    Literal(String),
-    /// What the named group of the rule's regex captured.
-    Capture(String),
-}
-
-/// A port of a target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TargetPort {
-    /// As it stands in the file.
-    Fixed(u16),
-    /// `$port`: that of the original destination.
-    Original,
 }
 
 /// Which candidate is tried first; the others follow in turn.

@@ -109,6 +109,13 @@ mod tests {
     }
 
     #[test]
+    fn targets_are_shown_as_they_are_written() {
+        for text in ["192.0.2.1:22", "[2001:db8::1]:$port", "a-${host}er.tailnet:1", "$a$b.c:$port", "nas:443"] {
+            assert_eq!(Target::read(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
     fn wrong_targets_are_refused_with_their_reason() {
         for (text, said) in [
             ("nas", "has no port"),

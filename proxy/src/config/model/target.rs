@@ -1,0 +1,70 @@
+//! Targets of backends, and how they are written.
+
+use std::fmt;
+use std::net::IpAddr;
+
+/// One candidate of a backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Who.
+    pub host: Host,
+    /// At which port.
+    pub port: TargetPort,
+}
+
+/// A host of a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Host {
+    /// An address of the file.
+    Address(IpAddr),
+    /// A name to resolve; `$capture` and `${capture}` stand for what the rule's regex captured.
+    Name(Vec<NamePart>),
+}
+
+/// A piece of a target's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamePart {
+    /// As it stands in the file.
+    Literal(String),
+    /// What the named group of the rule's regex captured.
+    Capture(String),
+}
+
+/// A port of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetPort {
+    /// As it stands in the file.
+    Fixed(u16),
+    /// `$port`: that of the original destination.
+    Original,
+}
+
+/// As the file has it.
+impl fmt::Display for Target {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::Address(IpAddr::V4(v4)) => write!(out, "{v4}:")?,
+            Host::Address(IpAddr::V6(v6)) => write!(out, "[{v6}]:")?,
+            Host::Name(parts) => {
+                for (index, part) in parts.iter().enumerate() {
+                    let next = parts.get(index + 1);
+                    let goes_on = matches!(next, Some(NamePart::Literal(text)) if text.starts_with(goes_on_with));
+                    match part {
+                        NamePart::Literal(text) => out.write_str(text)?,
+                        NamePart::Capture(name) if goes_on => write!(out, "${{{name}}}")?,
+                        NamePart::Capture(name) => write!(out, "${name}")?,
+                    }
+                }
+                out.write_str(":")?;
+            }
+        }
+        match self.port {
+            TargetPort::Fixed(port) => write!(out, "{port}"),
+            TargetPort::Original => out.write_str("$port"),
+        }
+    }
+}
+
+fn goes_on_with(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || letter == '_'
+}
