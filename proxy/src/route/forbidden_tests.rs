@@ -77,6 +77,9 @@ fn what_the_file_allows_is_allowed_in_each_form() {
         assert_eq!(judged(&policy, address, Origin::Name), None, "{address}");
     }
     assert_eq!(judged(&policy, "::1", Origin::Name), Some(Forbidden::Loopback));
+    let translated = TargetPolicy { allow: vec!["64:ff9b::/96".parse().unwrap()] };
+    assert_eq!(judged(&translated, "64:ff9b::127.0.0.1", Origin::Name), None);
+    assert_eq!(judged(&translated, "127.0.0.1", Origin::Name), Some(Forbidden::Loopback));
 }
 
 fn own(listeners: &[&str]) -> Own {

@@ -1,4 +1,58 @@
+use std::path::Path;
+
+use regex::Regex;
+
 use super::*;
+use crate::config::model::{Rule, Transport};
+use crate::route::decide::{decide, Arrived, Decision};
+use crate::route::sample::{arrived, config, rule, speaking};
+
+fn vector(file: &str) -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(file)).unwrap()
+}
+
+fn named(pattern: &str, backend: usize) -> Rule {
+    Rule { server_name: Some(Regex::new(pattern).unwrap()), ..rule(backend) }
+}
+
+fn backend(decision: Decision) -> Option<usize> {
+    match decision {
+        Decision::Forward { backend, .. } => Some(backend.0),
+        Decision::NeedMore => None,
+        other @ (Decision::Refuse { .. } | Decision::NoRule) => panic!("{other:?}"),
+    }
+}
+
+/// caddy-l4 #455 with the bytes of Chromium: a hello with a post-quantum key in two segments, whatever their border.
+#[test]
+fn a_hello_in_segments_is_led_by_its_name_although_later_rules_know_at_once() {
+    let config =
+        config(vec![named(r"\.elsewhere$", 0), named(r"^chromium\.", 1), speaking(&[Protocol::Http1], 2), rule(3)]);
+    let hello = vector("client_hello/chromium.bin");
+    assert!(hello.len() > 1460, "more than one segment");
+    for cut in 1..hello.len() {
+        let mut preface = TcpPreface::new(hello[..cut].to_vec());
+        assert_eq!(backend(decide(&config, &arrived(), &mut preface)), None, "the first {cut} bytes");
+        preface.extend(&hello[cut..]);
+        assert_eq!(backend(decide(&config, &arrived(), &mut preface)), Some(1), "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_hello_in_datagrams_is_led_by_its_name() {
+    let config = config(vec![speaking(&[Protocol::Dns], 0), named(r"^chromium\.example$", 1), rule(2)]);
+    let lines = String::from_utf8(vector("quic_initial/chromium.hex")).unwrap();
+    let byte = |two: &[u8]| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap();
+    let datagrams: Vec<Vec<u8>> = lines.lines().map(|line| line.as_bytes().chunks(2).map(byte).collect()).collect();
+    assert_eq!(datagrams.len(), 2);
+    let udp = Arrived { transport: Transport::Udp, ..arrived() };
+    for order in [[0, 1], [1, 0]] {
+        let mut preface = DatagramPreface::new(datagrams[order[0]].clone());
+        assert_eq!(backend(decide(&config, &udp, &mut preface)), None, "{order:?}");
+        assert!(preface.push(datagrams[order[1]].clone()));
+        assert_eq!(backend(decide(&config, &udp, &mut preface)), Some(1), "{order:?}");
+    }
+}
 
 #[test]
 fn a_connection_is_asked_again_only_while_it_needs_more() {

@@ -38,7 +38,8 @@ fn handshake(bytes: &[u8]) -> Result<Found, Stop> {
     let host_length = varint(&mut scan, 3)?;
     let read = 1 + before - scan.rest().len();
     require((1..=LONGEST_HOST).contains(&host_length))?;
-    require(u32::try_from(read).is_ok_and(|read| (1..=2).contains(&length.wrapping_sub(read + host_length + 2))))?;
+    let after_host = 2 + 1; // port, next state
+    require(u32::try_from(read).is_ok_and(|read| read + host_length + after_host == length))?;
     let host = scan.take(usize::try_from(host_length).unwrap_or(usize::MAX))?;
     scan.u16()?;
     scan.byte_of(|next| (1..=3).contains(&next))?; // status, login, transfer
@@ -119,7 +120,9 @@ mod tests {
     #[test]
     fn lengths_and_states_must_fit() {
         let mut short = hello(&[5], b"a.example", 2);
-        short[0] -= 2;
+        short[0] -= 1;
+        let mut long = hello(&[5], b"a.example", 2);
+        long[0] += 1;
         for bytes in
             [short, hello(&[5], b"a", 0), hello(&[5], b"a", 4), hello(&[0xff; 5], b"a", 1), vec![7, 1], vec![6]]
         {
