@@ -287,7 +287,7 @@ mod tests {
             datagram
         };
         assert_eq!(answers(&[padded(both.clone())]), [home()]);
-        let other = [small(b"destined", 50, end), small(b"stranger", 0, 50)].concat();
+        let other = [small(b"destined", 50, end), small(b"stranger", 0, end)].concat();
         assert_eq!(answers(&[padded(other)]), [Sniffed::NeedMore]);
         assert_eq!(answers(&[both]), [Sniffed::NeedMore], "0-RTT alone counts in a datagram that is too short");
     }

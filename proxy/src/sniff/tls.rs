@@ -206,5 +206,7 @@ mod tests {
             other[place] = wrong;
             assert_eq!(parse(&other), Sniffed::No, "{place}");
         }
+        let four_bytes_of_ciphers = [&[0x80, 29, 1, 3, 1, 0, 4, 0, 0, 0, 16][..], &[0; 20]].concat();
+        assert_eq!(parse(&four_bytes_of_ciphers), Sniffed::No);
     }
 }
