@@ -1,5 +1,6 @@
 //! Where transparent backends may be, as the configuration has it: what decides which rules of the kernel are needed. Pure.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,15 @@ impl Family {
         } else {
             Self::V6
         }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
     }
 }
 
