@@ -196,12 +196,11 @@ const ARRIVING: &str = "\
 ";
 
 /// A connection that a transparent socket opens to this very host bears the mark, unless another program gave it one of its
-/// own; answers take the mark over, which makes a chain of type `route` look up their way anew. Answers of TPROXY listeners
-/// come from transparent sockets too, but open nothing (`ct direction`).
+/// own; answers take the mark over, which makes a chain of type `route` look up their way anew.
 const ANSWERING: &str = "\
 \tchain opening {
 \t\ttype filter hook output priority mangle; policy accept;
-\t\tsocket transparent 1 ct direction original ct mark 0 fib daddr type local ct mark set MARK
+\t\tsocket transparent 1 ct mark 0 fib daddr type local ct mark set MARK
 \t}
 \tchain answering {
 \t\ttype route hook output priority mangle; policy accept;
