@@ -3,13 +3,17 @@
 
 use std::path::PathBuf;
 
-use crate::commands::{check, doctor, rules};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::commands::{check, doctor, explain, rules};
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     Check(check::Check),
     Schema,
+    Explain(explain::Explain),
     Doctor(doctor::Doctor),
     Rules(rules::Rules),
     /// Internal: what `run` starts beside itself.
@@ -59,6 +63,26 @@ example: edgeproxy schema > edgeproxy.schema.json
         parse: |_| Ok(Request::Schema),
     },
     Command {
+        name: "explain",
+        takes: "-c FILE [OPTION ...]",
+        does: "say which rule would take a client, where it leads, and why",
+        more: "  -c, --config FILE       the configuration
+  --sni NAME              the name that the client asks for
+  --port PORT             the port that it asks for
+  --from ADDRESS          where it is
+  --transport tcp|udp     by which it comes
+  --protocol PROTOCOL     what it speaks, as in a rule; with --sni or --alpn it is tls, over udp quic
+  --alpn NAME[,NAME ...]  application protocols that it offers
+  --listener NAME         where it arrives, when there are several
+  --json                  one JSON object on stdout
+
+What is not said is not known, and the answer says what depends on it. Names are not resolved, and nothing is dialled.
+
+example: edgeproxy explain -c edge.toml --sni git.nas.example.net --port 443 --from 203.0.113.7
+",
+        parse: explain_of,
+    },
+    Command {
         name: "doctor",
         takes: "-c FILE [--json]",
         does: "say what this host lacks for a configuration, and the line that mends it",
@@ -90,6 +114,28 @@ example: edgeproxy rules -c /etc/edgeproxy/home.toml | sudo sh
         },
     },
 ];
+
+fn explain_of(words: &mut Words) -> Result<Request, String> {
+    let port = words.value(&["--port"])?.map(|text| {
+        let port = text.parse().ok().filter(|port| *port != 0);
+        port.ok_or_else(|| format!("--port: {text:?} is not a port from 1 to 65535"))
+    });
+    let from = words.value(&["--from"])?.map(|text| {
+        text.parse().map_err(|_| format!("--from: {text:?} is not an address, as in 203.0.113.7 or 2001:db8::7"))
+    });
+    let alpn = words.value(&["--alpn"])?.unwrap_or_default();
+    Ok(Request::Explain(explain::Explain {
+        sni: words.value(&["--sni"])?,
+        port: port.transpose()?,
+        from: from.transpose()?,
+        transport: words.word("--transport")?,
+        protocol: words.word("--protocol")?,
+        alpn: alpn.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+        listener: words.value(&["--listener"])?,
+        json: words.flag("--json")?,
+        config: words.config()?,
+    }))
+}
 
 /// The request, or what is wrong with it.
 pub(crate) fn parse(words: &[String]) -> Result<Request, String> {
@@ -190,6 +236,13 @@ impl Words {
         self.value(names)?.ok_or_else(|| format!("{} needs {} {what}", self.command, names.join(" or ")))
     }
 
+    /// The value of an option that is one word of several, as in the configuration.
+    fn word<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, String> {
+        let value = self.value(&[name])?;
+        let read = |text| serde_json::from_value(Value::String(text)).map_err(|error| format!("{name}: {error}"));
+        value.map(read).transpose()
+    }
+
     fn config(&mut self) -> Result<PathBuf, String> {
         self.needed(&["-c", "--config"], "FILE").map(PathBuf::from)
     }
@@ -206,6 +259,7 @@ impl Words {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::model::{Protocol, Transport};
 
     fn parse_line(line: &str) -> Result<Request, String> {
         parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
@@ -234,6 +288,26 @@ mod tests {
     }
 
     #[test]
+    fn every_option_of_explain_is_read() {
+        let line = "explain --sni a.b --port 7 --from 203.0.113.7 --transport udp --protocol quic --alpn h3,h2 \
+                    --listener public --json -c c.toml";
+        let expected = explain::Explain {
+            config: "c.toml".into(),
+            sni: Some("a.b".to_owned()),
+            port: Some(7),
+            from: Some("203.0.113.7".parse().unwrap()),
+            transport: Some(Transport::Udp),
+            protocol: Some(Protocol::Quic),
+            alpn: vec!["h3".to_owned(), "h2".to_owned()],
+            listener: Some("public".to_owned()),
+            json: true,
+        };
+        assert_eq!(parse_line(line), Ok(Request::Explain(expected)));
+        let least = explain::Explain { config: "c.toml".into(), ..explain::Explain::default() };
+        assert_eq!(parse_line("explain -c c.toml"), Ok(Request::Explain(least)));
+    }
+
+    #[test]
     fn every_command_has_help_with_an_example() {
         assert!(!COMMANDS.is_empty());
         assert!(usage().contains("\nexample: edgeproxy "));
@@ -255,12 +329,17 @@ mod tests {
             ("check", "check needs -c or --config FILE"),
             ("check c.toml", "check needs -c"),
             ("check -c", "-c needs a value"),
-            ("check -c --json", "check needs -c"),
+            ("check -c --json", "-c needs a value"),
             ("check --config --other", "--config needs a value"),
             ("check -c a -c b", "-c or --config stands twice"),
             ("check -c a --json --json", "--json stands twice"),
             ("check -c a b", "does not take \"b\""),
             ("check -c a --jsn", "does not take \"--jsn\""),
+            ("explain -c a --port 0", "\"0\" is not a port"),
+            ("explain -c a --from home", "\"home\" is not an address"),
+            ("explain -c a --transport sctp", "expected `tcp` or `udp`"),
+            ("explain -c a --protocol http", "unknown variant `http`"),
+            ("explain --port 1", "explain needs -c"),
             ("schema now", "does not take \"now\""),
         ] {
             let fault = parse_line(line).expect_err(line);

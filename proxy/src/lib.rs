@@ -9,6 +9,7 @@
 mod arguments;
 mod commands;
 pub mod config;
+pub mod route;
 pub mod sniff;
 pub mod transparent;
 pub mod wire;
@@ -17,7 +18,7 @@ use std::env;
 use std::process::ExitCode;
 
 use arguments::Request;
-use commands::{check, doctor, fail, print, rules, schema, WRONG_INPUT};
+use commands::{check, doctor, explain, fail, print, rules, schema, WRONG_INPUT};
 
 /// The whole command.
 ///
@@ -28,6 +29,7 @@ pub fn run() -> ExitCode {
     match request_of_the_command_line() {
         Ok(Request::Check(asked)) => check::run(&asked),
         Ok(Request::Schema) => schema::run(),
+        Ok(Request::Explain(asked)) => explain::run(&asked),
         Ok(Request::Doctor(asked)) => doctor::run(&asked),
         Ok(Request::Rules(asked)) => rules::run(&asked),
         Ok(Request::KeepRules) => rules::keep(),

@@ -19,6 +19,7 @@ mod shape;
 use std::fs::File;
 use std::io::Read;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::path::Path;
 use std::thread;
 
@@ -79,6 +80,7 @@ fn examine(text: &str, file_name: &str, cores: NonZeroUsize) -> Result<Checked, 
     let config = from_text(text, cores, &mut findings);
     let Findings { mut faults, mut notes, .. } = findings;
     faults.sort();
+    faults.dedup();
     notes.sort();
     match config {
         Some(config) if faults.is_empty() => Ok(Checked { config, notes }),
@@ -89,7 +91,7 @@ fn examine(text: &str, file_name: &str, cores: NonZeroUsize) -> Result<Checked, 
 fn from_text(text: &str, cores: NonZeroUsize, findings: &mut Findings<'_>) -> Option<Config> {
     let (mut table, errors) = DeTable::parse_recoverable(text);
     for error in errors.iter().take(MOST_SYNTAX_FAULTS) {
-        let found = format!("not TOML: {}", error.message().replace('\n', ", "));
+        let found = format!("not TOML: {}{}", error.message().replace('\n', ", "), place(text, error.span()));
         findings.fault_at(error.span().map(|span| span.start), found, "see https://toml.io for the notation");
     }
     if !errors.is_empty() {
@@ -104,6 +106,16 @@ fn from_text(text: &str, cores: NonZeroUsize, findings: &mut Findings<'_>) -> Op
             findings.fault_at(error.span().map(|span| span.start), found, "`edgeproxy schema` prints what is allowed");
             None
         }
+    }
+}
+
+/// The word at which the parser stopped, if it is one.
+fn place(text: &str, span: Option<Range<usize>>) -> String {
+    let word = span.and_then(|span| text.get(span)).unwrap_or_default();
+    if word.is_empty() || word.len() > 40 || word.contains('\n') {
+        String::new()
+    } else {
+        format!(" at {word:?}")
     }
 }
 

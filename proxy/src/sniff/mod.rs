@@ -1,5 +1,35 @@
 //! What the first bytes of a client say: which protocol, for which name. Pure; three-valued.
 
+mod amqp;
+mod authority;
+mod bittorrent;
+pub(crate) mod dispatch;
+mod dns;
+mod eternal_terminal;
+#[doc(hidden)]
+pub mod fuzz;
+mod hellos;
+mod hpack;
+mod http1;
+mod http2;
+mod minecraft;
+mod mqtt;
+mod openvpn;
+mod postgres;
+mod rdp;
+mod redis;
+mod rsync;
+mod scan;
+mod smb;
+mod socks;
+mod ssh;
+mod stun;
+mod syslog;
+#[cfg(test)]
+mod vectors;
+mod wireguard;
+mod xmpp;
+
 /// The answer to "is this protocol spoken here?".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sniffed {

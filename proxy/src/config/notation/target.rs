@@ -1,5 +1,8 @@
 //! Targets of backends: an address or a name that may hold captures, and a port.
 
+use std::fmt;
+use std::net::IpAddr;
+
 use super::endpoint::{address, port, split};
 use super::name::host_fault;
 use super::Notation;
@@ -16,6 +19,32 @@ impl Notation for Target {
         let (host, end) = split(text)?;
         let port = if end == "$port" { TargetPort::Original } else { TargetPort::Fixed(port(end)?) };
         Ok(Self { host: self::host(host)?, port })
+    }
+}
+
+/// As the file has it.
+impl fmt::Display for Target {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::Address(IpAddr::V4(v4)) => write!(out, "{v4}:")?,
+            Host::Address(IpAddr::V6(v6)) => write!(out, "[{v6}]:")?,
+            Host::Name(parts) => {
+                for (index, part) in parts.iter().enumerate() {
+                    let next = parts.get(index + 1);
+                    let goes_on = matches!(next, Some(NamePart::Literal(text)) if text.starts_with(is_of_group));
+                    match part {
+                        NamePart::Literal(text) => out.write_str(text)?,
+                        NamePart::Capture(name) if goes_on => write!(out, "${{{name}}}")?,
+                        NamePart::Capture(name) => write!(out, "${name}")?,
+                    }
+                }
+                out.write_str(":")?;
+            }
+        }
+        match self.port {
+            TargetPort::Fixed(port) => write!(out, "{port}"),
+            TargetPort::Original => out.write_str("$port"),
+        }
     }
 }
 
@@ -106,6 +135,13 @@ mod tests {
             assert_eq!(Target::read(text), Ok(expected), "{text}");
         }
         assert_eq!(Target::read("nas:$port").map(|target| target.port), Ok(TargetPort::Original));
+    }
+
+    #[test]
+    fn targets_are_shown_as_they_are_written() {
+        for text in ["192.0.2.1:22", "[2001:db8::1]:$port", "a-${host}er.tailnet:1", "$a$b.c:$port", "nas:443"] {
+            assert_eq!(Target::read(text).unwrap().to_string(), text);
+        }
     }
 
     #[test]

@@ -111,13 +111,12 @@ impl Binds {
         let is_clash = |(other, _): &&(IpAddr, String)| *other == ip || other.is_unspecified() || ip.is_unspecified();
         // Of a range that overlaps another, the first port tells enough.
         if let Some((other, place)) = taken.iter().find(is_clash).filter(|_| findings.is_sound(path)) {
-            let why = if *other == ip { "stands there too" } else { "is part of it or holds it" };
-            let other = SocketAddr::new(*other, endpoint.port());
-            findings.fault(
-                path,
-                format!("{endpoint} {why}: {other} in {place}"),
-                "each endpoint belongs to one listener; take one of them out",
-            );
+            let found = if *other == ip {
+                format!("{endpoint} stands in {place} already")
+            } else {
+                format!("{endpoint} overlaps with {} of {place}", SocketAddr::new(*other, endpoint.port()))
+            };
+            findings.fault(path, found, "each endpoint belongs to one listener; take one of them out");
         }
         taken.push((ip, path.to_owned()));
     }

@@ -29,7 +29,8 @@ pub(crate) fn resolve(file: &ConfigFile, cores: NonZeroUsize, findings: &mut Fin
     let drafts = rules::rules(file, &listener_names, &backend_names, findings);
     rules::examine(&drafts, &listeners, &timeouts, findings);
     shadow::examine(&drafts, listeners.len(), findings);
-    reach::examine(&drafts, &listeners, &backends, findings);
+    let allow: Vec<_> = file.targets.allow.iter().map(|written| written.0).collect();
+    reach::examine(&drafts, &listeners, &backends, &allow, findings);
 
     let operation = bounds::operation(&file.operation, &listeners, findings);
     Config {
@@ -40,7 +41,7 @@ pub(crate) fn resolve(file: &ConfigFile, cores: NonZeroUsize, findings: &mut Fin
         resolver: bounds::resolver(&file.resolver, findings),
         limits,
         timeouts,
-        targets: TargetPolicy { allow: file.targets.allow.iter().map(|written| written.0).collect() },
+        targets: TargetPolicy { allow },
         transparent: bounds::transparent(&file.transparent, findings),
         operation,
         deny: file.deny.iter().map(|written| written.0).collect(),

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use ipnet::IpNet;
+
 use super::rules::Draft;
 use crate::config::findings::Findings;
 use crate::config::model::{
@@ -9,7 +11,13 @@ use crate::config::model::{
 };
 use crate::config::shape::below;
 
-pub(super) fn examine(drafts: &[Draft], listeners: &[Listener], backends: &[Backend], findings: &mut Findings<'_>) {
+pub(super) fn examine(
+    drafts: &[Draft],
+    listeners: &[Listener],
+    backends: &[Backend],
+    allow: &[IpNet],
+    findings: &mut Findings<'_>,
+) {
     // With faults among rules and listeners it is not known who leads where.
     let is_known = drafts.iter().all(|draft| draft.is_sound) && findings.is_sound("listener");
     let led = leading(drafts, backends);
@@ -21,7 +29,7 @@ pub(super) fn examine(drafts: &[Draft], listeners: &[Listener], backends: &[Back
         let comes = |transport| rules.iter().any(|draft| draft.takes(transport, listeners));
         for transport in [Transport::Tcp, Transport::Udp] {
             if comes(transport) {
-                examine_loop(&path, backend, transport, listeners, findings);
+                examine_loop(&path, backend, transport, listeners, allow, findings);
             }
         }
         if !is_known {
@@ -105,6 +113,7 @@ fn examine_loop(
     backend: &Backend,
     transport: Transport,
     listeners: &[Listener],
+    allow: &[IpNet],
     findings: &mut Findings<'_>,
 ) {
     for (index, target) in backend.targets.iter().enumerate() {
@@ -117,10 +126,13 @@ fn examine_loop(
             };
             listener.arrival == Arrival::Direct && endpoints.iter().any(|endpoint| arrives_at(target, *endpoint))
         };
+        if allow.iter().any(|prefix| prefix.contains(ip)) {
+            continue;
+        }
         let place = format!("{path}.targets[{index}]");
         if let Some(listener) = listeners.iter().find(is_own).filter(|_| findings.is_sound(&place)) {
             let found = format!("{target} is the listener {:?} of this proxy", listener.name);
-            findings.fault(place, found, "lead to another port or address");
+            findings.fault(place, found, "lead to another port or address; targets.allow makes an exception");
         }
     }
 }

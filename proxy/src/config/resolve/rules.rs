@@ -7,6 +7,7 @@ use crate::config::model::{
     Action, Arrival, BackendId, HeaderPolicy, Listener, ListenerId, Protocol, Rule, Timeouts, Transport,
 };
 use crate::config::shape::below;
+use crate::sniff::dispatch::exists_over;
 
 /// A rule with what else is known of it.
 pub(super) struct Draft {
@@ -151,7 +152,8 @@ fn examine_transports(draft: &Draft, listeners: &[Listener], findings: &mut Find
         return;
     }
     for (index, protocol) in draft.rule.protocols.iter().enumerate() {
-        let spoken = transports(*protocol);
+        let spoken: Vec<_> =
+            [Transport::Tcp, Transport::Udp].into_iter().filter(|one| exists_over(*protocol, *one)).collect();
         if !spoken.iter().any(|one| taken.contains(one)) {
             let over: Vec<_> = spoken.iter().map(|one| word(*one)).collect();
             let come: Vec<_> = taken.iter().map(|one| word(*one)).collect();
@@ -241,35 +243,6 @@ fn word(transport: Transport) -> &'static str {
     }
 }
 
-/// Over what a protocol is spoken.
-fn transports(protocol: Protocol) -> &'static [Transport] {
-    match protocol {
-        Protocol::Quic | Protocol::Dtls | Protocol::Wireguard => &[Transport::Udp],
-        Protocol::Openvpn
-        | Protocol::Dns
-        | Protocol::Stun
-        | Protocol::Minecraft
-        | Protocol::Bittorrent
-        | Protocol::Syslog
-        | Protocol::Rdp => &[Transport::Tcp, Transport::Udp],
-        Protocol::Tls
-        | Protocol::Http1
-        | Protocol::Http2
-        | Protocol::Ssh
-        | Protocol::Socks4
-        | Protocol::Socks5
-        | Protocol::Postgres
-        | Protocol::Mqtt
-        | Protocol::Xmpp
-        | Protocol::EternalTerminal
-        | Protocol::Smb
-        | Protocol::Redis
-        | Protocol::Amqp
-        | Protocol::Rsync
-        | Protocol::Silence => &[Transport::Tcp],
-    }
-}
-
 /// Whether the first bytes of such a client can hold a host's name.
 fn names_a_server(protocol: Protocol) -> bool {
     match protocol {
@@ -280,12 +253,12 @@ fn names_a_server(protocol: Protocol) -> bool {
         | Protocol::Http2
         | Protocol::Socks4
         | Protocol::Socks5
-        | Protocol::Rdp
         | Protocol::Xmpp
         | Protocol::Dns
-        | Protocol::Minecraft
-        | Protocol::Smb => true,
+        | Protocol::Minecraft => true,
         Protocol::Ssh
+        | Protocol::Rdp
+        | Protocol::Smb
         | Protocol::Postgres
         | Protocol::Mqtt
         | Protocol::Wireguard

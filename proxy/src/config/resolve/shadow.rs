@@ -15,7 +15,7 @@ pub(super) fn examine(drafts: &[Draft], listeners: usize, findings: &mut Finding
         if let Some(taker) = taker.filter(|_| draft.is_sound) {
             findings.fault(
                 &draft.path,
-                format!("{} never matches: {} before it takes all that it would", draft.rule.name, taker.shown()),
+                format!("it never matches: {} before it takes all that it would", taker.shown()),
                 "put the narrower rule first, or take it out",
             );
         }

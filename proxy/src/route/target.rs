@@ -1,0 +1,192 @@
+//! From a target of the file, captures and the original port to the endpoint or name that is dialled. What a client chose of
+//! a name is never trusted: it must be a host name and end as the backend allows.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use thiserror::Error;
+
+use super::decide::Captures;
+use super::forbidden::Origin;
+use crate::config::model::{Host, NamePart, Target, TargetPort};
+
+/// RFC 1035, section 2.3.4: 255 octets with the length of each label and the root's.
+const LONGEST_NAME: usize = 253;
+const LONGEST_LABEL: usize = 63;
+
+/// What is dialled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// An address, and who chose it.
+    Address(SocketAddr, Origin),
+    /// A name to resolve, in lower case, without a final dot; each of its addresses is of [`Origin::Name`].
+    Name {
+        /// Who.
+        name: String,
+        /// At which port.
+        port: u16,
+    },
+}
+
+/// Why a target is not dialled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
+pub enum TargetError {
+    /// A group of the regex that stands in the target took no part in the match.
+    #[error("the name has nothing for a capture of the target")]
+    CaptureMissing,
+    /// A label is empty: two dots follow each other, or there is no name at all.
+    #[error("the target's name has an empty label")]
+    LabelEmpty,
+    /// More than 63 octets.
+    #[error("a label of the target's name has more than 63 octets")]
+    LabelTooLong,
+    /// More than 253 octets.
+    #[error("the target's name has more than 253 octets")]
+    NameTooLong,
+    /// Something other than letters, digits, hyphens and underscores.
+    #[error("the target's name has a character that no host name has")]
+    Character,
+    /// A label begins or ends with a hyphen.
+    #[error("a label of the target's name begins or ends with a hyphen")]
+    Hyphen,
+    /// A resolver would take the name for an address (`10.1`, `0x7f.1`).
+    #[error("the client's choice is an address, not a name")]
+    AddressLiteral,
+    /// `localhost` or a name below it (RFC 6761, section 6.3).
+    #[error("the client's choice is this host")]
+    Localhost,
+    /// The backend allows no name of a client's choice.
+    #[error("the backend has no allow_suffixes")]
+    NoSuffixes,
+    /// None of the backend's suffixes.
+    #[error("the target's name ends in none of allow_suffixes")]
+    Suffix,
+    /// Nothing listens there.
+    #[error("the target's port is 0")]
+    PortZero,
+}
+
+impl TargetError {
+    /// A short word for metrics and logs; it does not change.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::CaptureMissing => "capture_missing",
+            Self::LabelEmpty => "label_empty",
+            Self::LabelTooLong => "label_too_long",
+            Self::NameTooLong => "name_too_long",
+            Self::Character => "character",
+            Self::Hyphen => "hyphen",
+            Self::AddressLiteral => "address_literal",
+            Self::Localhost => "localhost",
+            Self::NoSuffixes => "no_suffixes",
+            Self::Suffix => "suffix",
+            Self::PortZero => "port_zero",
+        }
+    }
+}
+
+/// Fills a target. `allow_suffixes` are those of its backend; an IPv4 address that one of them spells out may be chosen too.
+///
+/// # Errors
+///
+/// The reason why it must not be dialled.
+pub fn fill(
+    target: &Target,
+    allow_suffixes: &[String],
+    captures: &Captures,
+    original_port: u16,
+) -> Result<Destination, TargetError> {
+    let port = match target.port {
+        TargetPort::Fixed(port) => port,
+        TargetPort::Original => original_port,
+    };
+    if port == 0 {
+        return Err(TargetError::PortZero);
+    }
+    match &target.host {
+        Host::Address(address) => Ok(Destination::Address(SocketAddr::new(*address, port), Origin::File)),
+        Host::Name(parts) => {
+            let name = joined(parts, captures)?;
+            host_name(&name)?;
+            if parts.iter().any(|part| matches!(part, NamePart::Capture(_))) {
+                chosen(name, allow_suffixes, port)
+            } else {
+                Ok(Destination::Name { name, port })
+            }
+        }
+    }
+}
+
+fn joined(parts: &[NamePart], captures: &Captures) -> Result<String, TargetError> {
+    let mut name = String::new();
+    for part in parts {
+        name.push_str(match part {
+            NamePart::Literal(text) => text,
+            NamePart::Capture(group) => captures.named(group).ok_or(TargetError::CaptureMissing)?,
+        });
+    }
+    name.make_ascii_lowercase();
+    if name.ends_with('.') {
+        name.pop();
+    }
+    Ok(name)
+}
+
+/// Letters, digits, hyphens (RFC 1123, section 2.1) and, as containers have them, underscores.
+fn host_name(name: &str) -> Result<(), TargetError> {
+    if name.len() > LONGEST_NAME {
+        return Err(TargetError::NameTooLong);
+    }
+    name.split('.').try_for_each(|label| {
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        match label.len() {
+            0 => Err(TargetError::LabelEmpty),
+            _ if !label.bytes().all(known) => Err(TargetError::Character),
+            _ if label.starts_with('-') || label.ends_with('-') => Err(TargetError::Hyphen),
+            length if length > LONGEST_LABEL => Err(TargetError::LabelTooLong),
+            _ => Ok(()),
+        }
+    })
+}
+
+/// What more is asked of a name that a client had a hand in.
+fn chosen(name: String, allow_suffixes: &[String], port: u16) -> Result<Destination, TargetError> {
+    if allow_suffixes.is_empty() {
+        return Err(TargetError::NoSuffixes);
+    }
+    if read_as_address(&name) {
+        let spelt_out = allow_suffixes.contains(&name).then(|| name.parse::<Ipv4Addr>());
+        let Some(Ok(address)) = spelt_out else { return Err(TargetError::AddressLiteral) };
+        return Ok(Destination::Address(SocketAddr::new(IpAddr::V4(address), port), Origin::Name));
+    }
+    if name == "localhost" || name.ends_with(".localhost") || name.starts_with("localhost.") {
+        return Err(TargetError::Localhost);
+    }
+    if allow_suffixes.iter().any(|suffix| ends_in(&name, suffix)) {
+        Ok(Destination::Name { name, port })
+    } else {
+        Err(TargetError::Suffix)
+    }
+}
+
+/// Whether `name` is the domain or lies below it: `nottailnet` does not end in `.tailnet`, nor in `tailnet`.
+fn ends_in(name: &str, suffix: &str) -> bool {
+    let domain = suffix.strip_prefix('.').unwrap_or(suffix).to_ascii_lowercase();
+    match name.strip_suffix(domain.as_str()) {
+        Some(above) => !domain.is_empty() && (above.is_empty() || above.ends_with('.')),
+        None => false,
+    }
+}
+
+/// `inet_aton` and what follows it (getaddrinfo(3)) take any name whose last label is a number for an address.
+fn read_as_address(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or_default();
+    match last.strip_prefix("0x") {
+        Some(digits) => digits.bytes().all(|digit| digit.is_ascii_hexdigit()),
+        None => last.bytes().all(|digit| digit.is_ascii_digit()),
+    }
+}
+
+#[cfg(test)]
+#[path = "target_tests.rs"]
+mod tests;
