@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::commands::{check, explain};
+use crate::commands::{check, doctor, explain, rules};
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,6 +17,10 @@ pub(crate) enum Request {
     Check(check::Check),
     Schema,
     Explain(explain::Explain),
+    Doctor(doctor::Doctor),
+    Rules(rules::Rules),
+    /// Internal: what `run` starts beside itself.
+    KeepRules,
     /// Print this.
     Help(String),
     Version,
@@ -96,6 +100,37 @@ example: edgeproxy explain -c edge.toml --sni git.nas.example.net --port 443 --f
 ",
         parse: explain_of,
     },
+    Command {
+        name: "doctor",
+        takes: "-c FILE [--json]",
+        does: "say what this host lacks for a configuration, and the line that mends it",
+        more: "  -c, --config FILE   the configuration
+  --json              one JSON object on stdout
+
+It asks as the user that it is run by. Exit status: 0 nothing is missing, 1 something is, 2 the configuration is wrong,
+3 this host is not able.
+
+example: edgeproxy doctor -c /etc/edgeproxy/home.toml
+",
+        parse: |words| {
+            let json = words.flag("--json")?;
+            Ok(Request::Doctor(doctor::Doctor { config: words.config()?, json }))
+        },
+    },
+    Command {
+        name: "rules",
+        takes: "-c FILE [--remove]",
+        does: "print the lines of ip and nft that transparency needs, for `manage_rules = false`",
+        more: "  -c, --config FILE   the configuration
+  --remove            the lines that take them away again
+
+example: edgeproxy rules -c /etc/edgeproxy/home.toml | sudo sh
+",
+        parse: |words| {
+            let remove = words.flag("--remove")?;
+            Ok(Request::Rules(rules::Rules { config: words.config()?, remove }))
+        },
+    },
 ];
 
 fn explain_of(words: &mut Words) -> Result<Request, String> {
@@ -128,6 +163,7 @@ pub(crate) fn parse(words: &[String]) -> Result<Request, String> {
     match first.as_str() {
         "--help" | "-h" => return Ok(Request::Help(usage())),
         "--version" | "-V" => return Ok(Request::Version),
+        "keep-rules" if rest.is_empty() => return Ok(Request::KeepRules),
         _ => {}
     }
     let Some(command) = COMMANDS.iter().find(|command| command.name == first) else {
@@ -254,6 +290,17 @@ mod tests {
         assert_eq!(parse_line("check --config=c.toml --json"), check(true));
         assert_eq!(parse_line("check --json --config c.toml"), check(true));
         assert_eq!(parse_line("schema"), Ok(Request::Schema));
+        let doctor = |json| Ok(Request::Doctor(doctor::Doctor { config: "c.toml".into(), json }));
+        assert_eq!(
+            (parse_line("doctor -c c.toml"), parse_line("doctor --json -c c.toml")),
+            (doctor(false), doctor(true))
+        );
+        let rules = |remove| Ok(Request::Rules(rules::Rules { config: "c.toml".into(), remove }));
+        assert_eq!(
+            (parse_line("rules -c c.toml"), parse_line("rules -c c.toml --remove")),
+            (rules(false), rules(true))
+        );
+        assert_eq!(parse_line("keep-rules"), Ok(Request::KeepRules));
         assert_eq!(parse_line("--version"), Ok(Request::Version));
         assert_eq!(parse_line("-h"), Ok(Request::Help(usage())));
     }

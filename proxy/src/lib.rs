@@ -32,7 +32,7 @@ use std::env;
 use std::process::ExitCode;
 
 use arguments::Request;
-use commands::{check, explain, fail, print, schema, WRONG_INPUT};
+use commands::{check, doctor, explain, fail, print, rules, schema, WRONG_INPUT};
 
 /// The whole command.
 ///
@@ -45,6 +45,9 @@ pub fn run() -> ExitCode {
         Ok(Request::Check(asked)) => check::run(&asked),
         Ok(Request::Schema) => schema::run(),
         Ok(Request::Explain(asked)) => explain::run(&asked),
+        Ok(Request::Doctor(asked)) => doctor::run(&asked),
+        Ok(Request::Rules(asked)) => rules::run(&asked),
+        Ok(Request::KeepRules) => rules::keep(),
         Ok(Request::Help(text)) => print(&text),
         Ok(Request::Version) => print(concat!("edgeproxy ", env!("CARGO_PKG_VERSION"), "\n")),
         Err(fault) => fail(WRONG_INPUT, fault.trim_end()),

@@ -1,11 +1,11 @@
 //! The rule keeper on a real kernel: rules are there when it says so, come back when others remove them, and go with the
 //! proxy, however it ends.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout, clippy::print_stderr)]
 
 mod namespaces;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
@@ -65,7 +65,7 @@ fn main() {
 fn proxy(places: &str) {
     let mut keeper = start();
     assert_eq!(keeper.want(want(needs(places))).unwrap(), Report::Installed);
-    writeln!(std::io::stderr(), "ready").unwrap();
+    eprintln!("ready");
     let _ = std::io::stdin().read(&mut [0]);
 }
 

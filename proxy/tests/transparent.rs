@@ -7,6 +7,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
 
+#[path = "namespaces/host.rs"]
+mod host;
 mod namespaces;
 
 use std::io::{Read, Write};
@@ -21,7 +23,8 @@ use edgeproxy::transparent::needs::{Family, Needs, Place};
 use edgeproxy::transparent::rules::RuleSet;
 use edgeproxy::transparent::socket::{connect_tcp, udp_from, ClientFault, DialError, Rung, Why};
 use edgeproxy::transparent::udp_endpoints::UdpEndpoints;
-use namespaces::{in_namespaces, ip, run, sysctl, Host};
+use host::{sysctl, Host};
+use namespaces::{in_namespaces, ip, run};
 
 const MUST: Source = Source::Client { or_own: false };
 const MAY: Source = Source::Client { or_own: true };

@@ -1,7 +1,9 @@
 //! What each command of `edgeproxy` does, and how commands speak.
 
 pub(crate) mod check;
+pub(crate) mod doctor;
 pub(crate) mod explain;
+pub(crate) mod rules;
 pub(crate) mod schema;
 
 use std::io::{self, Write};

@@ -1,6 +1,8 @@
 //! The client's address as the source towards backends: the sockets, what this host's addresses are, and the kernel's rules
 //! without which the backends' answers would not come back.
 
+pub mod doctor;
+pub mod host_facts;
 pub mod keeper;
 pub mod keeper_channel;
 mod kernel_rules;

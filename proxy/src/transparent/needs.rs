@@ -1,5 +1,6 @@
 //! Where transparent backends may be, as the configuration has it: what decides which rules of the kernel are needed. Pure.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,15 @@ impl Family {
         } else {
             Self::V6
         }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
     }
 }
 
@@ -153,6 +163,35 @@ fn holds_loopback(net: &ipnet::IpNet) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A configuration with one backend and one listener.
+    fn of(targets: &str, more: &str) -> Vec<(Place, Family)> {
+        let text = format!(
+            "[listener.l]\ntcp = [\"0.0.0.0:443\"]\n[[rule]]\nto = \"b\"\n[backend.b]\ntargets = [{targets}]\n{more}"
+        );
+        let config = crate::config::parse(&text, "c.toml").unwrap_or_else(|faults| panic!("{faults:?}"));
+        let needs = Needs::of(&config, |ip| ip.to_string() == "192.0.2.1");
+        let all = Place::ALL.into_iter().flat_map(|place| Family::ALL.map(|family| (place, family)));
+        all.filter(|(place, family)| needs.has(*place, *family)).collect()
+    }
+
+    #[test]
+    fn where_a_backend_is_decides_what_it_needs() {
+        let client = "source = \"client\"\n";
+        let both = |place| Family::ALL.map(|family| (place, family));
+        assert_eq!(of("\"127.0.0.1:80\"", ""), []);
+        assert_eq!(of("\"127.8.8.8:80\"", client), [(Place::Loopback, Family::V4)]);
+        assert_eq!(of("\"[::1]:80\"", client), [(Place::Loopback, Family::V6)]);
+        assert_eq!(of("\"192.0.2.1:80\"", client), [(Place::LocalAddress, Family::V4)]);
+        assert_eq!(of("\"192.0.2.2:80\"", client), [(Place::Elsewhere, Family::V4)]);
+        assert_eq!(of("\"[2001:db8::1]:80\"", client), [(Place::Elsewhere, Family::V6)]);
+        let by_name = [both(Place::LocalAddress), both(Place::Elsewhere)].concat();
+        assert_eq!(of("\"nas.lan:80\"", client), by_name);
+        let to_loopback = format!("{client}[targets]\nallow = [\"127.0.0.0/8\"]\n");
+        assert_eq!(of("\"nas.lan:80\"", &to_loopback), [vec![(Place::Loopback, Family::V4)], by_name].concat());
+        let tproxy = "[listener.t]\ntcp = [\"[::]:8443\"]\narrival = \"tproxy\"\n";
+        assert_eq!(of("\"127.0.0.1:80\"", tproxy), [(Place::Elsewhere, Family::V6)]);
+    }
 
     #[test]
     fn needs_survive_being_a_number() {

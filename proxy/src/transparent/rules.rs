@@ -90,16 +90,18 @@ impl RuleSet {
     pub fn install_lines(&self) -> String {
         let mut text = String::new();
         for route in &self.routes {
-            let _ = writeln!(text, "ip {} route replace {route}", option(route.family));
-            // a String takes all
+            let _ = writeln!(text, "{}", route.line("replace")); // a String takes all
         }
         for rule in &self.rules {
-            let _ = writeln!(text, "ip {} rule add {rule} 2>/dev/null || true", option(rule.family));
+            let _ = writeln!(text, "{} 2>/dev/null || true", rule.line("add"));
         }
-        if let Some(table) = &self.nftables {
-            let _ = write!(text, "nft -f - <<'END'\n{table}END\n");
-        }
-        text
+        text + &self.nftables_lines()
+    }
+
+    /// Those of nftables alone.
+    #[must_use]
+    pub fn nftables_lines(&self) -> String {
+        self.nftables.as_ref().map_or_else(String::new, |table| format!("nft -f - <<'END'\n{table}END\n"))
     }
 
     /// The lines that remove it.
@@ -110,12 +112,28 @@ impl RuleSet {
             let _ = writeln!(text, "nft delete table inet {}", self.nftables_name);
         }
         for rule in &self.rules {
-            let _ = writeln!(text, "ip {} rule del {rule}", option(rule.family));
+            let _ = writeln!(text, "{}", rule.line("del"));
         }
         for route in &self.routes {
-            let _ = writeln!(text, "ip {} route del {route}", option(route.family));
+            let _ = writeln!(text, "{}", route.line("del"));
         }
         text
+    }
+}
+
+impl PolicyRule {
+    /// As `ip` takes it.
+    #[must_use]
+    pub fn line(&self, verb: &str) -> String {
+        format!("ip {} rule {verb} {self}", option(self.family))
+    }
+}
+
+impl LocalRoute {
+    /// As `ip` takes it.
+    #[must_use]
+    pub fn line(&self, verb: &str) -> String {
+        format!("ip {} route {verb} {self}", option(self.family))
     }
 }
 
@@ -178,12 +196,11 @@ const ARRIVING: &str = "\
 ";
 
 /// A connection that a transparent socket opens to this very host bears the mark, unless another program gave it one of its
-/// own; answers take the mark over, which makes a chain of type `route` look up their way anew. Answers of TPROXY listeners
-/// come from transparent sockets too, but open nothing (`ct direction`).
+/// own; answers take the mark over, which makes a chain of type `route` look up their way anew.
 const ANSWERING: &str = "\
 \tchain opening {
 \t\ttype filter hook output priority mangle; policy accept;
-\t\tsocket transparent 1 ct direction original ct mark 0 fib daddr type local ct mark set MARK
+\t\tsocket transparent 1 ct mark 0 fib daddr type local ct mark set MARK
 \t}
 \tchain answering {
 \t\ttype route hook output priority mangle; policy accept;

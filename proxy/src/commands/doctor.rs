@@ -1,0 +1,42 @@
+//! `edgeproxy doctor`: what this host lacks for a configuration, and the line that mends it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::{fail, print, say, RAN_AND_FAILED, WRONG_INPUT};
+use crate::config;
+use crate::transparent::doctor::{exit_status, judge};
+use crate::transparent::host_facts::HostFacts;
+
+/// What is asked.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Doctor {
+    pub(crate) config: PathBuf,
+    pub(crate) json: bool,
+}
+
+pub(crate) fn run(doctor: &Doctor) -> ExitCode {
+    let config = match config::load(&doctor.config) {
+        Ok(config) => config,
+        Err(faults) => {
+            say(&faults.to_string());
+            return ExitCode::from(WRONG_INPUT);
+        }
+    };
+    let findings = match HostFacts::ask(&config) {
+        Ok(facts) => judge(&config, &facts),
+        Err(error) => return fail(RAN_AND_FAILED, &format!("the kernel cannot be asked: {error}")),
+    };
+    let status = exit_status(&findings);
+    let text = if doctor.json {
+        format!("{}\n", json!({"able": status == 0, "findings": findings}))
+    } else {
+        findings.iter().map(|finding| format!("{finding}\n")).collect()
+    };
+    match print(&text) {
+        ExitCode::SUCCESS => ExitCode::from(status),
+        failed => failed,
+    }
+}

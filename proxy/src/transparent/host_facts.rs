@@ -1,0 +1,261 @@
+//! What this host can do for transparency, found by trying and asking; nothing is changed.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use caps::{CapSet, Capability};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+use netlink_packet_route::RouteNetlinkMessage;
+use nix::errno::Errno;
+use socket2::{Domain, Socket, Type};
+
+use super::kernel_rules::{self, Missing};
+use super::local_addresses::LocalAddresses;
+use super::needs::{Family, Needs, Place};
+use super::netlink::Requests;
+use super::rules::RuleSet;
+use super::sharing;
+use crate::config::model::{Arrival, Config, Host, TargetPort};
+
+/// What came of trying something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tried {
+    /// It works.
+    Works,
+    /// This process may not.
+    NotPermitted,
+    /// This host cannot, as it says.
+    Impossible(String),
+    /// There was no need to.
+    NotNeeded,
+}
+
+/// A backend that can be addressed, and the link by which it is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// The backend's name in the configuration.
+    pub backend: String,
+    /// Its address.
+    pub to: IpAddr,
+    /// The link.
+    pub device: String,
+    /// The longest packet that the link takes.
+    pub mtu: u32,
+}
+
+/// A link's parameters that can keep marked packets out (`ip-sysctl`); those of `all` are counted in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReversePath {
+    /// The link.
+    pub device: String,
+    /// `rp_filter`: 0 off, 1 strict, 2 loose.
+    pub filter: u8,
+    /// `src_valid_mark`: the filter looks up the way back by the packet's mark.
+    pub by_mark: bool,
+    /// `accept_local`.
+    pub accepts_local: bool,
+}
+
+/// All that [`super::doctor`] judges.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostFacts {
+    /// What the configuration needs on this host.
+    pub needs: Needs,
+    /// Capabilities that this process could use.
+    pub capabilities: Vec<Capability>,
+    /// `IP_TRANSPARENT` and `IPV6_TRANSPARENT`.
+    pub transparent: [(Family, Tried); 2],
+    /// A socket of IPv6.
+    pub ipv6: Tried,
+    /// The first port that needs no capability.
+    pub first_free_port: u16,
+    /// Addresses of listeners that no interface has.
+    pub strange_listeners: Vec<IpAddr>,
+    /// Whether a running proxy keeps the rules.
+    pub is_kept: bool,
+    /// Rules and routes that are not there, as `ip` takes them.
+    pub missing: Vec<String>,
+    /// Routes in our table that are not ours.
+    pub foreign_routes: usize,
+    /// Whether nft and the kernel understand our table.
+    pub nftables: Tried,
+    /// Whether that table is there; `None`: this process may not ask, or need not.
+    pub nftables_there: Option<bool>,
+    /// For each link but `lo`.
+    pub reverse_paths: Vec<ReversePath>,
+    /// Families that have some way to everywhere.
+    pub default_routes: Vec<Family>,
+    /// For each backend with an address that gets headers with datagrams.
+    pub ways: Vec<Way>,
+}
+
+impl HostFacts {
+    /// Asks this host.
+    ///
+    /// # Errors
+    /// When the kernel does not even answer what its addresses are.
+    pub fn ask(config: &Config) -> io::Result<Self> {
+        let (addresses, _) = LocalAddresses::open()?;
+        let needs = Needs::of(config, |ip| addresses.is_local(ip));
+        let rules = config.transparent;
+        let set = RuleSet::new(needs, rules.mark, rules.table);
+        let mut requests = Requests::open()?;
+        let missing = kernel_rules::missing(&mut requests, &set)?;
+        let nftables = nftables(&set);
+        let mut default_routes = Vec::new();
+        for family in Family::ALL {
+            if kernel_rules::has_default_route(&mut requests, family, rules.table)? {
+                default_routes.push(family);
+            }
+        }
+        Ok(Self {
+            needs,
+            capabilities: caps::read(None, CapSet::Permitted).unwrap_or_default().into_iter().collect(),
+            transparent: Family::ALL.map(|family| (family, try_transparent(config, needs, family))),
+            ipv6: if wants_ipv6(config) { outcome(UdpSocket::bind("[::1]:0").map(drop)) } else { Tried::NotNeeded },
+            first_free_port: number("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or(1024),
+            strange_listeners: strange_listeners(config, &addresses),
+            is_kept: sharing::anybody(rules.mark, rules.table)?,
+            missing: missing.iter().map(line).collect(),
+            foreign_routes: kernel_rules::foreign_routes(&mut requests, rules.table)?,
+            nftables_there: if nftables == Tried::Works { nftables_there(&set) } else { None },
+            nftables,
+            reverse_paths: reverse_paths(),
+            default_routes,
+            ways: ways(config, &mut requests)?,
+        })
+    }
+}
+
+fn try_transparent(config: &Config, needs: Needs, family: Family) -> Tried {
+    let arrives = config.listeners.iter().any(|listener| listener.arrival == Arrival::Tproxy);
+    if !arrives && !Place::ALL.iter().any(|place| needs.has(*place, family)) {
+        return Tried::NotNeeded;
+    }
+    let (domain, set): (_, fn(&Socket, bool) -> io::Result<()>) = match family {
+        Family::V4 => (Domain::IPV4, Socket::set_ip_transparent_v4),
+        Family::V6 => (Domain::IPV6, Socket::set_ip_transparent_v6),
+    };
+    match Socket::new(domain, Type::STREAM, None) {
+        Ok(socket) => outcome(set(&socket, true)),
+        // Without the family there is nothing to be transparent for; that is a finding of its own.
+        Err(_) => Tried::NotNeeded,
+    }
+}
+
+fn outcome(result: io::Result<()>) -> Tried {
+    match result {
+        Ok(()) => Tried::Works,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Tried::NotPermitted,
+        Err(error) => Tried::Impossible(error.to_string()),
+    }
+}
+
+fn wants_ipv6(config: &Config) -> bool {
+    let listens = config.listeners.iter().flat_map(|listener| listener.tcp.iter().chain(&listener.udp));
+    let targets = config.backends.iter().flat_map(|backend| &backend.targets);
+    listens.into_iter().any(SocketAddr::is_ipv6)
+        || targets.into_iter().any(|target| matches!(target.host, Host::Address(IpAddr::V6(_))))
+}
+
+fn strange_listeners(config: &Config, addresses: &LocalAddresses) -> Vec<IpAddr> {
+    let direct = config.listeners.iter().filter(|listener| listener.arrival == Arrival::Direct);
+    let all = direct.flat_map(|listener| listener.tcp.iter().chain(&listener.udp)).map(SocketAddr::ip);
+    let mut strange: Vec<IpAddr> =
+        all.filter(|ip| !ip.is_unspecified() && !ip.is_multicast() && !addresses.is_local(*ip)).collect();
+    strange.sort_unstable();
+    strange.dedup();
+    strange
+}
+
+fn line(missing: &Missing) -> String {
+    match missing {
+        Missing::Rule(rule) => rule.line("add"),
+        Missing::Route(route) => route.line("replace"),
+    }
+}
+
+fn nftables(set: &RuleSet) -> Tried {
+    set.nftables.as_ref().map_or(Tried::NotNeeded, |text| outcome(kernel_rules::check_nftables(text)))
+}
+
+/// Whether each chain of ours is in the table; another mark would be another table.
+fn nftables_there(set: &RuleSet) -> Option<bool> {
+    let listing = kernel_rules::list_nftables(&set.nftables_name).ok()?.unwrap_or_default();
+    let mut chains = set.nftables.as_ref()?.lines().filter(|line| line.trim_start().starts_with("chain "));
+    Some(chains.all(|chain| listing.contains(chain.trim())))
+}
+
+fn reverse_paths() -> Vec<ReversePath> {
+    let folder = "/proc/sys/net/ipv4/conf";
+    let of = |device: &str, name: &str| number::<u8>(&format!("{folder}/{device}/{name}")).unwrap_or(0);
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut devices: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    devices.retain(|device| !["all", "default", "lo"].contains(&device.as_str()));
+    devices.sort_unstable();
+    let of_device = |device: String| ReversePath {
+        filter: of("all", "rp_filter").max(of(&device, "rp_filter")),
+        by_mark: of("all", "src_valid_mark") | of(&device, "src_valid_mark") != 0,
+        accepts_local: of("all", "accept_local") | of(&device, "accept_local") != 0,
+        device,
+    };
+    devices.into_iter().map(of_device).collect()
+}
+
+fn ways(config: &Config, requests: &mut Requests) -> io::Result<Vec<Way>> {
+    let links = requests.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
+    let addresses = requests.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
+    let mut ways = Vec::new();
+    for backend in config.backends.iter().filter(|backend| backend.send_proxy_udp.is_some()) {
+        for target in &backend.targets {
+            let (Host::Address(to), port) = (&target.host, target.port) else { continue };
+            let port = match port {
+                TargetPort::Fixed(port) => port,
+                TargetPort::Original => 9, // discard: nothing is sent, only routed
+            };
+            let link = source_towards(SocketAddr::new(*to, port)).and_then(|source| owner(&addresses, source));
+            if let Some((device, mtu)) = link.and_then(|index| name_and_mtu(&links, index)) {
+                ways.push(Way { backend: backend.name.clone(), to: *to, device, mtu });
+            }
+        }
+    }
+    Ok(ways)
+}
+
+/// The address that this host would have on the way.
+fn source_towards(to: SocketAddr) -> Option<IpAddr> {
+    let any: SocketAddr = if to.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(to).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+fn owner(addresses: &[RouteNetlinkMessage], ip: IpAddr) -> Option<u32> {
+    addresses.iter().find_map(|answer| {
+        let RouteNetlinkMessage::NewAddress(message) = answer else { return None };
+        let has = [AddressAttribute::Local(ip), AddressAttribute::Address(ip)];
+        message.attributes.iter().any(|attribute| has.contains(attribute)).then_some(message.header.index)
+    })
+}
+
+fn name_and_mtu(links: &[RouteNetlinkMessage], index: u32) -> Option<(String, u32)> {
+    let attributes = links.iter().find_map(|answer| {
+        let RouteNetlinkMessage::NewLink(link) = answer else { return None };
+        (link.header.index == index).then_some(&link.attributes)
+    })?;
+    let (mut name, mut mtu) = (None, None);
+    for attribute in attributes {
+        if let LinkAttribute::IfName(text) = attribute {
+            name = Some(text.clone());
+        } else if let LinkAttribute::Mtu(bytes) = attribute {
+            mtu = Some(*bytes);
+        }
+    }
+    name.zip(mtu)
+}
+
+fn number<T: std::str::FromStr>(path: &str) -> io::Result<T> {
+    fs::read_to_string(path)?.trim().parse().map_err(|_| Errno::EINVAL.into())
+}
