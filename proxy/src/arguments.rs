@@ -1,12 +1,17 @@
 //! The command line: words in, a request or the fault out. A further command is a variant of [`Request`] and a row of
 //! [`COMMANDS`].
 
+mod catalogue;
+
 use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::commands::{check, doctor, explain, rules};
+use crate::operation::command;
+
+use catalogue::{Command, COMMANDS};
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,140 +24,13 @@ pub(crate) enum Request {
     Explain(explain::Explain),
     Doctor(doctor::Doctor),
     Rules(rules::Rules),
+    /// Ask a running proxy.
+    Ask(command::Command),
     /// Internal: what `run` starts beside itself.
     KeepRules,
     /// Print this.
     Help(String),
     Version,
-}
-
-/// One command.
-struct Command {
-    name: &'static str,
-    /// What follows the name.
-    takes: &'static str,
-    /// In a line.
-    does: &'static str,
-    /// What `--help` adds: options, exit status, an example.
-    more: &'static str,
-    parse: fn(&mut Words) -> Result<Request, String>,
-}
-
-const COMMANDS: &[Command] = &[
-    Command {
-        name: "run",
-        takes: "-c FILE",
-        does: "serve by a configuration until SIGTERM",
-        more: "  -c, --config FILE   the configuration
-
-SIGHUP reads it anew (and opens the access log anew); a file with faults changes nothing. SIGTERM and SIGINT accept no
-more and wait for open connections as long as timeouts.drain says; a second one does not wait.
-
-Exit status: 0 ended by a signal, 1 it failed while running, 2 the configuration is wrong, 3 the host is not able.
-
-example: edgeproxy run -c /etc/edgeproxy/edge.toml
-",
-        parse: |words| Ok(Request::Run { config: words.config()? }),
-    },
-    Command {
-        name: "check",
-        takes: "-c FILE [--json]",
-        does: "say what is wrong with a configuration, all of it",
-        more: "  -c, --config FILE   the configuration
-  --json              one JSON object on stdout
-
-Exit status: 0 it is right, 2 it is not.
-
-example: edgeproxy check -c /etc/edgeproxy/edge.toml
-",
-        parse: |words| {
-            let json = words.flag("--json")?;
-            Ok(Request::Check(check::Check { config: words.config()?, json }))
-        },
-    },
-    Command {
-        name: "schema",
-        takes: "",
-        does: "print the JSON Schema of the configuration, for editors",
-        more: "\
-example: edgeproxy schema > edgeproxy.schema.json
-         and in the first line of the configuration: #:schema ./edgeproxy.schema.json
-",
-        parse: |_| Ok(Request::Schema),
-    },
-    Command {
-        name: "explain",
-        takes: "-c FILE [OPTION ...]",
-        does: "say which rule would take a client, where it leads, and why",
-        more: "  -c, --config FILE       the configuration
-  --sni NAME              the name that the client asks for
-  --port PORT             the port that it asks for
-  --from ADDRESS          where it is
-  --transport tcp|udp     by which it comes
-  --protocol PROTOCOL     what it speaks, as in a rule; with --sni or --alpn it is tls, over udp quic
-  --alpn NAME[,NAME ...]  application protocols that it offers
-  --listener NAME         where it arrives, when there are several
-  --json                  one JSON object on stdout
-
-What is not said is not known, and the answer says what depends on it. Names are not resolved, and nothing is dialled.
-
-example: edgeproxy explain -c edge.toml --sni git.nas.example.net --port 443 --from 203.0.113.7
-",
-        parse: explain_of,
-    },
-    Command {
-        name: "doctor",
-        takes: "-c FILE [--json]",
-        does: "say what this host lacks for a configuration, and the line that mends it",
-        more: "  -c, --config FILE   the configuration
-  --json              one JSON object on stdout
-
-It asks as the user that it is run by. Exit status: 0 nothing is missing, 1 something is, 2 the configuration is wrong,
-3 this host is not able.
-
-example: edgeproxy doctor -c /etc/edgeproxy/home.toml
-",
-        parse: |words| {
-            let json = words.flag("--json")?;
-            Ok(Request::Doctor(doctor::Doctor { config: words.config()?, json }))
-        },
-    },
-    Command {
-        name: "rules",
-        takes: "-c FILE [--remove]",
-        does: "print the lines of ip and nft that transparency needs, for `manage_rules = false`",
-        more: "  -c, --config FILE   the configuration
-  --remove            the lines that take them away again
-
-example: edgeproxy rules -c /etc/edgeproxy/home.toml | sudo sh
-",
-        parse: |words| {
-            let remove = words.flag("--remove")?;
-            Ok(Request::Rules(rules::Rules { config: words.config()?, remove }))
-        },
-    },
-];
-
-fn explain_of(words: &mut Words) -> Result<Request, String> {
-    let port = words.value(&["--port"])?.map(|text| {
-        let port = text.parse().ok().filter(|port| *port != 0);
-        port.ok_or_else(|| format!("--port: {text:?} is not a port from 1 to 65535"))
-    });
-    let from = words.value(&["--from"])?.map(|text| {
-        text.parse().map_err(|_| format!("--from: {text:?} is not an address, as in 203.0.113.7 or 2001:db8::7"))
-    });
-    let alpn = words.value(&["--alpn"])?.unwrap_or_default();
-    Ok(Request::Explain(explain::Explain {
-        sni: words.value(&["--sni"])?,
-        port: port.transpose()?,
-        from: from.transpose()?,
-        transport: words.word("--transport")?,
-        protocol: words.word("--protocol")?,
-        alpn: alpn.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
-        listener: words.value(&["--listener"])?,
-        json: words.flag("--json")?,
-        config: words.config()?,
-    }))
 }
 
 /// The request, or what is wrong with it.

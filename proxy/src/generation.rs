@@ -18,6 +18,7 @@ use crate::operation::state::{self, TargetCondition};
 use crate::route::forbidden::Own;
 use crate::route::order;
 use crate::tcp::allowance::Bucket;
+use crate::transparent::local_addresses::LocalAddresses;
 use crate::upstream::condition::{Condition, Standing};
 use crate::upstream::health::{self, Check};
 
@@ -52,7 +53,7 @@ type Lineage<'a> = (&'a str, u64, Option<Ejection>, Option<HealthCheck>);
 impl Generation {
     /// A configuration that comes into force after another one: what is known of the same targets and of those who are at
     /// the same listeners goes on.
-    pub(crate) fn after(previous: Option<&Self>, config: Config, now: Instant) -> Self {
+    pub(crate) fn after(previous: Option<&Self>, config: Config, locals: &LocalAddresses, now: Instant) -> Self {
         let known: Vec<(Lineage<'_>, &Arc<Condition>)> = previous.into_iter().flat_map(Self::conditions).collect();
         let candidate = |backend: &Backend, target: &Target| {
             let key = order::key(target);
@@ -75,7 +76,8 @@ impl Generation {
             .map(|listener| listener.rate.map(|rate| [bucket(rate.get()), bucket(rate.get())]))
             .collect();
         let turns = config.backends.iter().map(|_| AtomicU64::new(0)).collect();
-        let own = Own::new(&config, []);
+        let locals = locals.clone();
+        let own = Own::new(&config, move |address| locals.is_local(address));
         Self { config, candidates, turns, occupancies, buckets, own }
     }
 
@@ -105,11 +107,8 @@ impl Generation {
     pub(crate) fn bounds(&self, id: ListenerId) -> Option<(&Occupancy, Bounds)> {
         let listener = self.config.listeners.get(id.0)?;
         let limits = &self.config.limits;
-        let bounds = Bounds {
-            total: limits.connections,
-            listener: listener.connections,
-            source: limits.connections_per_source,
-        };
+        let bounds =
+            Bounds { total: limits.connections, listener: listener.connections, source: limits.connections_per_source };
         Some((self.occupancies.get(id.0)?, bounds))
     }
 

@@ -1,6 +1,7 @@
 //! Calls that neither the standard library nor nix or socket2 wrap as needed: batches of datagrams with what the kernel
 //! says beside them. The only module with unsafe code.
 #![allow(unsafe_code)]
+#![allow(clippy::cast_possible_truncation)] // sizes of C structures, all below 64 KiB
 
 use std::io::{self, IoSlice};
 use std::mem::{self, size_of, MaybeUninit};
@@ -328,7 +329,7 @@ fn set(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value: l
     // SAFETY: the value is an int that outlives the call, and its size is said.
     let answer = unsafe {
         let size = size_of::<libc::c_int>() as libc::socklen_t;
-        libc::setsockopt(socket.as_raw_fd(), level, option, ptr::from_ref(&value).cast(), size)
+        libc::setsockopt(socket.as_raw_fd(), level, option, (&value as *const libc::c_int).cast(), size)
     };
     if answer == 0 {
         return Ok(());

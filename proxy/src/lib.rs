@@ -32,7 +32,7 @@ use std::env;
 use std::process::ExitCode;
 
 use arguments::Request;
-use commands::{check, doctor, explain, fail, print, rules, schema, WRONG_INPUT};
+use commands::{ask, check, doctor, explain, fail, print, rules, schema, WRONG_INPUT};
 
 /// The whole command.
 ///
@@ -47,6 +47,7 @@ pub fn run() -> ExitCode {
         Ok(Request::Explain(asked)) => explain::run(&asked),
         Ok(Request::Doctor(asked)) => doctor::run(&asked),
         Ok(Request::Rules(asked)) => rules::run(&asked),
+        Ok(Request::Ask(command)) => ask::run(&command),
         Ok(Request::KeepRules) => rules::keep(),
         Ok(Request::Help(text)) => print(&text),
         Ok(Request::Version) => print(concat!("edgeproxy ", env!("CARGO_PKG_VERSION"), "\n")),

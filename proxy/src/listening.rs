@@ -60,11 +60,7 @@ pub(crate) struct Bound {
 /// # Errors
 ///
 /// As [`bind`], of the first that fails.
-pub(crate) fn bind_all(
-    endpoints: &[Endpoint],
-    workers: usize,
-    timeouts: &Timeouts,
-) -> Result<Vec<Bound>, ListenError> {
+pub(crate) fn bind_all(endpoints: &[Endpoint], workers: usize, timeouts: &Timeouts) -> Result<Vec<Bound>, ListenError> {
     let bound = |endpoint: &Endpoint| Ok(Bound { endpoint: *endpoint, sockets: bind(*endpoint, workers, timeouts)? });
     endpoints.iter().map(bound).collect()
 }

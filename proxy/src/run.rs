@@ -35,9 +35,6 @@ use crate::transparent::needs::Needs;
 use crate::transparent::udp_endpoints::UdpEndpoints;
 use crate::worker::{work, Beginning};
 
-/// The internal command of the rule keeper.
-pub(crate) const KEEP_RULES: &str = "keep-rules";
-
 /// Why the proxy does not run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
@@ -128,14 +125,14 @@ impl Opened {
             listener.map_err(named("operation.admin_socket", socket.display()))
         });
         let metrics = operation.metrics;
-        let metrics =
-            metrics.map(|address| metrics_http::listen(address).map_err(named("operation.metrics", address)));
+        let metrics = metrics.map(|address| metrics_http::listen(address).map_err(named("operation.metrics", address)));
         let (log, admin, metrics) = (log.transpose()?, admin.transpose()?, metrics.transpose()?);
         let (locals, watch) = LocalAddresses::open().map_err(host("addresses of this host, by netlink"))?;
-        let notifier = Notifier::connect(std::env::var_os("NOTIFY_SOCKET").as_deref()).map_err(host("NOTIFY_SOCKET"))?;
+        let notifier =
+            Notifier::connect(std::env::var_os("NOTIFY_SOCKET").as_deref()).map_err(host("NOTIFY_SOCKET"))?;
         let seeds = (0..count).map(|_| fresh_seed()).collect::<Result<_, _>>().map_err(host("/dev/urandom"))?;
         let keeper = keeper(&config, &locals)?;
-        let generation = Arc::new(Generation::after(None, config, Instant::now()));
+        let generation = Arc::new(Generation::after(None, config, &locals, Instant::now()));
         let bound = bind_all(&generation.endpoints(), count, &generation.config.timeouts)?;
         Ok(Self { generation, bound, log, admin, metrics, locals, watch, notifier, keeper, seeds })
     }
@@ -196,7 +193,7 @@ fn keeper(config: &Config, locals: &LocalAddresses) -> Result<Option<RuleKeeper>
         return Ok(None);
     }
     let mut command = Command::new("/proc/self/exe");
-    command.arg(KEEP_RULES);
+    command.arg(crate::commands::rules::KEEP);
     let mut keeper = RuleKeeper::start(command).map_err(host("the rule keeper"))?;
     match keeper.want(Want { needs, mark: rules.mark, table: rules.table }).map_err(host("the rule keeper"))? {
         Report::Installed | Report::Restored(_) => Ok(Some(keeper)),

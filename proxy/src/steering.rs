@@ -9,8 +9,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::time::{clock_gettime, ClockId};
-use tokio::io::unix::AsyncFd;
-use tokio::io::Interest;
 use tokio::signal::unix::{signal, Signal, SignalKind};
 use tokio::sync::mpsc::{channel, Receiver, UnboundedSender};
 use tokio::sync::oneshot;
@@ -117,18 +115,14 @@ impl Proxy {
             Stops { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
         let mut orders = self.answer_others()?;
         let mut looks = interval(LOOK);
-        let mut keeper = self.keeper.take().map(|keeper| AsyncFd::with_interest(keeper, Interest::READABLE)).transpose()?;
         self.begin_checks();
         self.tell_manager(ServiceState::Ready, "serving");
         say("edgeproxy: ready");
         loop {
             tokio::select! {
-                _ = hangup.recv() => self.reload_and_say(&mut keeper),
+                _ = hangup.recv() => self.reload_and_say(),
                 () = stops.any() => break,
                 _ = looks.tick() => self.look(),
-                heard = rule_news(&mut keeper) => if heard.is_err() {
-                    keeper = None;
-                },
                 Some(ordered) = orders.recv() => match ordered {
                     Ordered::Answer(Asked::Drain, answer) => {
                         let _ = answer.send(Response::Done("nothing new is taken".to_owned()));
@@ -136,7 +130,7 @@ impl Proxy {
                     }
                     Ordered::Answer(Asked::Reload, answer) => {
                         // Whoever asked may be gone.
-                        let _ = answer.send(self.reload(&mut keeper));
+                        let _ = answer.send(self.reload());
                     }
                     Ordered::Answer(Asked::Connections(page), answer) => {
                         let _ = answer.send(Response::Connections(self.active(page).await));
@@ -159,7 +153,7 @@ impl Proxy {
         if let Some(admin) = self.admin.take() {
             let listener = tokio::net::UnixListener::from_std(admin)?;
             let state = Arc::clone(&self.state);
-            spawn_local(admin_socket::serve(listener, state, to_here.clone(), AdminBounds::default()));
+            spawn_local(admin_socket::serve(listener, state, to_here, AdminBounds::default()));
         }
         if let Some(metrics) = self.metrics.take() {
             let listener = tokio::net::TcpListener::from_std(metrics)?;
@@ -172,9 +166,28 @@ impl Proxy {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn look(&self) {
+    fn look(&mut self) {
+        self.hear_of_rules();
         let conditions = self.generation.conditions_now(Instant::now());
         self.state().conditions = conditions;
+    }
+
+    /// Tells what became of the kernel's rules since the last look.
+    fn hear_of_rules(&mut self) {
+        while let Some(keeper) = &mut self.keeper {
+            match keeper.report() {
+                Ok(Some(Report::Installed)) => say("edgeproxy: all rules are there"),
+                Ok(Some(Report::Restored(lines))) => {
+                    say(&format!("edgeproxy: somebody removed rules, they are there again: {}", lines.join("; ")));
+                }
+                Ok(Some(Report::Failed(why))) => say(&format!("edgeproxy: rules are missing: {why}")),
+                Ok(None) => return,
+                Err(error) => {
+                    say(&format!("edgeproxy: {error}; restart to have the kernel's rules kept"));
+                    self.keeper = None;
+                }
+            }
+        }
     }
 
     /// Starts the checks of the configuration in force, in place of those before.
@@ -195,21 +208,26 @@ impl Proxy {
         self.checks = Some(spawn_local(health::run(checks, names, may_dial, |_, _, _| ())));
     }
 
-    fn reload_and_say(&mut self, keeper: &mut Option<AsyncFd<RuleKeeper>>) {
+    fn reload_and_say(&mut self) {
         self.tell_manager(ServiceState::Reloading { monotonic: since_boot() }, "reloading");
-        match self.reload(keeper) {
+        match self.reload() {
             Response::Error(why) => say(&format!("edgeproxy: not reloaded, the old configuration stays: {why}")),
-            _ => say("edgeproxy: reloaded"),
+            Response::Done(what) => say(&format!("edgeproxy: {what}")),
+            Response::Status(_)
+            | Response::Connections(_)
+            | Response::Denied(_)
+            | Response::Changed(_)
+            | Response::Metrics(_) => {}
         }
         self.tell_manager(ServiceState::Ready, "serving");
     }
 
     /// Takes the file as it is now, if it is valid and its endpoints can be had; otherwise all stays as it was.
-    fn reload(&mut self, keeper: &mut Option<AsyncFd<RuleKeeper>>) -> Response {
+    fn reload(&mut self) -> Response {
         if let Some(log) = &self.log {
             log.reopen();
         }
-        match self.take_over(keeper) {
+        match self.take_over() {
             Ok(()) => {
                 self.state().reloads += 1;
                 Response::Done("reloaded".to_owned())
@@ -221,14 +239,14 @@ impl Proxy {
         }
     }
 
-    fn take_over(&mut self, keeper: &mut Option<AsyncFd<RuleKeeper>>) -> Result<(), String> {
+    fn take_over(&mut self) -> Result<(), String> {
         let config = crate::config::load(&self.path).map_err(|faults| faults.to_string())?;
         let count = self.workers.len();
-        let generation = Arc::new(Generation::after(Some(&self.generation), config, Instant::now()));
+        let generation = Arc::new(Generation::after(Some(&self.generation), config, &self.locals, Instant::now()));
         let wanted = generation.endpoints();
         let new: Vec<_> = wanted.iter().copied().filter(|endpoint| !self.endpoints.contains(endpoint)).collect();
         let bound = bind_all(&new, count, &generation.config.timeouts).map_err(|error| error.to_string())?;
-        self.keep_rules(&generation, keeper)?;
+        self.keep_rules(&generation)?;
         let counters = {
             let mut state = self.state();
             state.deny.replace_fixed(&generation.config.deny);
@@ -252,16 +270,16 @@ impl Proxy {
     }
 
     /// Has the rules kept that the new configuration needs.
-    fn keep_rules(&self, generation: &Generation, keeper: &mut Option<AsyncFd<RuleKeeper>>) -> Result<(), String> {
+    fn keep_rules(&mut self, generation: &Generation) -> Result<(), String> {
         let rules = generation.config.transparent;
         let needs = Needs::of(&generation.config, |address| self.locals.is_local(address));
         if !rules.manage_rules || needs.is_empty() {
             return Ok(());
         }
-        let Some(keeper) = keeper else {
+        let Some(keeper) = &mut self.keeper else {
             return Err("transparent.manage_rules: this process keeps no rules; restart it".to_owned());
         };
-        match keeper.get_mut().want(Want { needs, mark: rules.mark, table: rules.table }) {
+        match keeper.want(Want { needs, mark: rules.mark, table: rules.table }) {
             Ok(Report::Installed | Report::Restored(_)) => Ok(()),
             Ok(Report::Failed(why)) => Err(format!("transparent.manage_rules: {why}")),
             Err(error) => Err(format!("the rule keeper: {error}")),
@@ -319,40 +337,15 @@ impl Proxy {
             let _ = thread.join();
         }
         if let Some(log) = self.log {
-            log.finish(LOG_PATIENCE);
+            if !log.finish(LOG_PATIENCE) {
+                say("edgeproxy: the access log's last lines were not written in time");
+            }
         }
     }
 
     fn tell_manager(&self, state: ServiceState, status: &str) {
         // A manager that does not listen is no reason to stop.
         let _ = self.notifier.tell(state, status);
-    }
-}
-
-/// What the rule keeper has to say, told on stderr.
-///
-/// # Errors
-///
-/// It is gone: from now on nobody puts rules back.
-async fn rule_news(keeper: &mut Option<AsyncFd<RuleKeeper>>) -> Result<(), ()> {
-    let Some(keeper) = keeper else { return std::future::pending().await };
-    let Ok(mut ready) = keeper.readable_mut().await else { return Err(()) };
-    loop {
-        match ready.get_inner_mut().report() {
-            Ok(Some(Report::Installed)) => say("edgeproxy: all rules are there"),
-            Ok(Some(Report::Restored(lines))) => {
-                say(&format!("edgeproxy: somebody removed rules, they are there again: {}", lines.join("; ")));
-            }
-            Ok(Some(Report::Failed(why))) => say(&format!("edgeproxy: rules are missing: {why}")),
-            Ok(None) => {
-                ready.clear_ready();
-                return Ok(());
-            }
-            Err(error) => {
-                say(&format!("edgeproxy: {error}; restart to have the kernel's rules kept"));
-                return Err(());
-            }
-        }
     }
 }
 

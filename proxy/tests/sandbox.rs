@@ -181,7 +181,7 @@ fn transparent(_: &Path) -> io::Result<()> {
 
 fn log(directory: &Path) -> io::Result<()> {
     let path = directory.join("log/access.log");
-    let log = AccessLog::open(&path)?;
+    let log = AccessLog::open(&path)?.start()?;
     let worker = log.worker();
     // The random source is a file: seeds are drawn before.
     assert!(fresh_seed().is_err());

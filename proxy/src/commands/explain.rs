@@ -143,7 +143,7 @@ fn candidate(
         Ok(Destination::Name { name, port }) => Candidate { target: format!("{name}:{port}"), refused: None },
         Ok(Destination::Address(address, origin)) => {
             let transport = known.transport.unwrap_or(Transport::Tcp);
-            let refused = forbidden(&config.targets, &Own::new(config, []), transport, address, origin);
+            let refused = forbidden(&config.targets, &Own::new(config, |_| false), transport, address, origin);
             Candidate { target: address.to_string(), refused: refused.map(|why| why.to_string()) }
         }
         Err(why) => as_written(Some(why.to_string())),

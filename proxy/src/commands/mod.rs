@@ -1,5 +1,6 @@
 //! What each command of `edgeproxy` does, and how commands speak.
 
+pub(crate) mod ask;
 pub(crate) mod check;
 pub(crate) mod doctor;
 pub(crate) mod explain;

@@ -36,6 +36,9 @@ pub(crate) fn run(rules: &Rules) -> ExitCode {
     print(&if rules.remove { set.remove_lines() } else { set.install_lines() })
 }
 
+/// The word by which `edgeproxy run` starts the rule keeper.
+pub(crate) const KEEP: &str = "keep-rules";
+
 /// `edgeproxy keep-rules`, which only `edgeproxy run` starts.
 pub(crate) fn keep() -> ExitCode {
     match keeper::keep_rules() {

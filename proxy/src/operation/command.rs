@@ -9,15 +9,6 @@ use super::admin::{Page, Prefix, Request, Response};
 use super::ask::{AskError, Asker};
 use super::top;
 
-/// What `edgeproxy --help` says of them.
-pub const USAGE: &str = "\
-       edgeproxy top [--once] [--json] [-s SOCKET]             what goes on, each second on a terminal
-       edgeproxy connections [-s SOCKET]                       who is here, one JSON line each
-       edgeproxy deny ADDRESS|PREFIX... --for TIME [-s SOCKET] refuse sources: 90s, 10m, 1h, 7d
-       edgeproxy undeny ADDRESS|PREFIX... [-s SOCKET]          refuse them no more
-       edgeproxy denied [-s SOCKET]                            who is refused, and for how long
-";
-
 /// Where the socket is when no other is named.
 const SOCKET: &str = "/run/edgeproxy/admin.sock";
 /// Between two looks.
@@ -57,14 +48,11 @@ pub enum Wanted {
     Denied,
 }
 
-/// Reads a command line without the program's name. `None`: the first word is not one of these commands.
-#[must_use]
-pub fn parse(words: &[String]) -> Option<Result<Command, String>> {
-    let (name, rest) = words.split_first()?;
-    ["top", "connections", "deny", "undeny", "denied"].contains(&name.as_str()).then(|| read(name, rest))
-}
-
-fn read(name: &str, rest: &[String]) -> Result<Command, String> {
+/// Reads what follows the name of one of these commands: `top`, `connections`, `deny`, `undeny`, `denied`.
+///
+/// # Errors
+/// What is wrong with the words.
+pub fn read(name: &str, rest: &[String]) -> Result<Command, String> {
     let (mut socket, mut once, mut json) = (PathBuf::from(SOCKET), false, false);
     let (mut prefixes, mut seconds) = (Vec::new(), None);
     let mut words = rest.iter();
@@ -179,12 +167,13 @@ fn changed(asker: &mut Asker, out: &mut impl Write, request: &Request) -> Result
 mod tests {
     use super::*;
 
-    fn line(text: &str) -> Option<Result<Command, String>> {
-        parse(&text.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    fn line(text: &str) -> Result<Command, String> {
+        let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+        read(&words[0], &words[1..])
     }
 
     fn wanted(text: &str) -> Wanted {
-        line(text).unwrap().unwrap().wanted
+        line(text).unwrap().wanted
     }
 
     #[test]
@@ -196,9 +185,8 @@ mod tests {
         let deny = Wanted::Deny { prefixes: prefixes.clone(), seconds: 3_600 };
         assert_eq!(wanted("deny 192.0.2.1 --for 1h 2001:db8::/32"), deny);
         assert_eq!(wanted("undeny 192.0.2.1 2001:db8::/32"), Wanted::Undeny(prefixes));
-        assert_eq!(line("top").unwrap().unwrap().socket, PathBuf::from(SOCKET));
-        assert_eq!(line("top -s /x").unwrap().unwrap().socket, PathBuf::from("/x"));
-        assert_eq!((line("run -c x"), line("")), (None, None));
+        assert_eq!(line("top").unwrap().socket, PathBuf::from(SOCKET));
+        assert_eq!(line("top -s /x").unwrap().socket, PathBuf::from("/x"));
     }
 
     #[test]
@@ -213,7 +201,7 @@ mod tests {
             ("denied --once", "--once"),
             ("top 192.0.2.1", "192.0.2.1"),
         ] {
-            let fault = line(text).unwrap().unwrap_err();
+            let fault = line(text).unwrap_err();
             assert!(fault.contains(said), "{text}: {fault}");
         }
     }

@@ -1,7 +1,9 @@
 //! Addresses that a name never leads to, whoever answers for it; and this proxy itself, to which not even the file leads.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -70,22 +72,25 @@ const METADATA: [IpAddr; 7] = [
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
 ];
 
-/// Where this proxy listens, and which addresses are this host's.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// Where this proxy listens, and how to find out whether an address is this host's.
+#[derive(Clone)]
 pub struct Own {
-    /// The addresses of its interfaces.
-    pub addresses: BTreeSet<IpAddr>,
-    /// TCP endpoints of all listeners.
-    pub tcp: BTreeSet<SocketAddr>,
-    /// UDP endpoints of all listeners.
-    pub udp: BTreeSet<SocketAddr>,
+    is_local: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
+    tcp: BTreeSet<SocketAddr>,
+    udp: BTreeSet<SocketAddr>,
+}
+
+impl fmt::Debug for Own {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Own").field("tcp", &self.tcp).field("udp", &self.udp).finish_non_exhaustive()
+    }
 }
 
 impl Own {
-    /// The listeners of a configuration, on a host with these addresses.
-    pub fn new(config: &Config, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+    /// The listeners of a configuration. Addresses come and go, so whether one is this host's is asked each time.
+    pub fn new(config: &Config, is_local: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
         Self {
-            addresses: addresses.into_iter().collect(),
+            is_local: Arc::new(is_local),
             tcp: config.listeners.iter().flat_map(|listener| &listener.tcp).copied().collect(),
             udp: config.listeners.iter().flat_map(|listener| &listener.udp).copied().collect(),
         }
@@ -110,7 +115,7 @@ impl Own {
     }
 
     fn is_here(&self, address: IpAddr) -> bool {
-        address.is_loopback() || address.is_unspecified() || self.addresses.contains(&address)
+        address.is_loopback() || address.is_unspecified() || (self.is_local)(address)
     }
 }
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::route::sample::config;
 
 fn judged(policy: &TargetPolicy, address: &str, origin: Origin) -> Option<Forbidden> {
-    forbidden(policy, &Own::default(), Transport::Tcp, SocketAddr::new(address.parse().unwrap(), 80), origin)
+    forbidden(policy, &own(&[]), Transport::Tcp, SocketAddr::new(address.parse().unwrap(), 80), origin)
 }
 
 fn by_name(address: &str) -> Option<Forbidden> {
@@ -83,8 +83,9 @@ fn what_the_file_allows_is_allowed_in_each_form() {
 }
 
 fn own(listeners: &[&str]) -> Own {
+    let addresses: [IpAddr; 2] = ["198.51.100.1", "2001:db8::1"].map(|it| it.parse().unwrap());
     Own {
-        addresses: ["198.51.100.1", "2001:db8::1"].iter().map(|it| it.parse().unwrap()).collect(),
+        is_local: Arc::new(move |address| addresses.contains(&address)),
         tcp: listeners.iter().map(|it| it.parse().unwrap()).collect(),
         udp: BTreeSet::new(),
     }
@@ -134,7 +135,7 @@ fn a_circle_can_be_allowed() {
 
 #[test]
 fn the_listeners_are_those_of_the_configuration() {
-    let own = Own::new(&config(Vec::new()), ["198.51.100.1".parse().unwrap()]);
+    let own = Own::new(&config(Vec::new()), |address| address == IpAddr::from([198, 51, 100, 1]));
     for (transport, target, circle) in [
         (Transport::Tcp, "198.51.100.1:443", true),
         (Transport::Udp, "198.51.100.1:8443", true),

@@ -17,9 +17,9 @@ use crate::operation::outcomes::{HeaderIn, HeaderOut};
 use crate::operation::unique_id::UniqueId;
 use crate::operation::CloseReason;
 use crate::route::{decide, Arrived, Captures, Decision, TcpPreface};
+use crate::story::Story;
 use crate::upstream::condition::Active;
 use crate::wire::{proxy_v1, proxy_v2};
-use crate::story::Story;
 use crate::worker::Worker;
 
 use super::allowance::Allowance;

@@ -1,6 +1,5 @@
 //! From a decision to a connected candidate: names to addresses, forbidden ones left out, one candidate after the other.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -99,7 +98,7 @@ async fn dial_backend(
                 continue;
             }
         };
-        let addresses = match allowed(epoch, locals, destination, Transport::Tcp).await {
+        let addresses = match allowed(epoch, destination, Transport::Tcp).await {
             Ok(addresses) => addresses,
             Err(why) => {
                 reason = why;
@@ -142,7 +141,6 @@ pub(crate) fn preferred(backend: &Backend, candidates: &[Candidate], turn: u64, 
 /// The addresses of a destination that may be dialled.
 pub(crate) async fn allowed(
     epoch: &Epoch,
-    locals: &LocalAddresses,
     destination: Destination,
     transport: Transport,
 ) -> Result<Vec<SocketAddr>, CloseReason> {
@@ -223,9 +221,9 @@ pub(crate) fn failure(error: &DialError) -> Failure {
             Some(libc::EMFILE | libc::ENFILE) => (CloseReason::OverLimit(Limit::Descriptors), false),
             _ => (CloseReason::IoError(error.kind()), false),
         },
-        DialError::Connect(error) => match error.kind() {
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => (CloseReason::BackendRefused, true),
-            io::ErrorKind::TimedOut => (CloseReason::BackendTimeout, true),
+        DialError::Connect(error) => match error.raw_os_error() {
+            Some(libc::ECONNREFUSED | libc::ECONNRESET) => (CloseReason::BackendRefused, true),
+            Some(libc::ETIMEDOUT) => (CloseReason::BackendTimeout, true),
             _ => (CloseReason::BackendUnreachable, true),
         },
     };
@@ -245,4 +243,3 @@ fn settle(stream: &TcpStream, epoch: &Epoch) {
     let _ = stream.set_nodelay(true);
     let _ = keep_alive(&SockRef::from(stream), &epoch.config().timeouts);
 }
-

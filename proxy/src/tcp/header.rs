@@ -117,13 +117,9 @@ async fn more(
 fn without(policy: HeaderPolicy, leftover: Vec<u8>, has_ended: bool) -> Result<Introduced, (CloseReason, HeaderIn)> {
     match policy {
         HeaderPolicy::Require => Err((CloseReason::HeaderMissing, HeaderIn::Missing)),
-        HeaderPolicy::Optional | HeaderPolicy::Never => Ok(Introduced {
-            outcome: HeaderIn::Absent,
-            addresses: None,
-            unique_id: None,
-            leftover,
-            has_ended,
-        }),
+        HeaderPolicy::Optional | HeaderPolicy::Never => {
+            Ok(Introduced { outcome: HeaderIn::Absent, addresses: None, unique_id: None, leftover, has_ended })
+        }
     }
 }
 

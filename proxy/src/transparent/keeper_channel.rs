@@ -1,7 +1,7 @@
 //! The proxy's end of the rule keeper: start it, tell it what is wanted, hear what it did.
 
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -85,12 +85,6 @@ impl RuleKeeper {
                 Err(error) => return Err(error),
             }
         }
-    }
-}
-
-impl AsRawFd for RuleKeeper {
-    fn as_raw_fd(&self) -> RawFd {
-        self.channel.as_raw_fd()
     }
 }
 

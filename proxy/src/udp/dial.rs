@@ -8,13 +8,11 @@ use crate::operation::CloseReason;
 use crate::route::target::fill;
 use crate::route::Captures;
 use crate::tcp::dial::{allowed, preferred, LONGEST_CHAIN};
-use crate::transparent::local_addresses::LocalAddresses;
 
 /// Who wants to get where.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Way<'a> {
     pub(crate) epoch: &'a Epoch,
-    pub(crate) locals: &'a LocalAddresses,
     pub(crate) client: SocketAddr,
     pub(crate) original_dst: SocketAddr,
     pub(crate) captures: &'a Captures,
@@ -44,7 +42,7 @@ pub(crate) async fn candidates(way: Way<'_>, backend: BackendId) -> Result<(Back
                     continue;
                 }
             };
-            match allowed(epoch, way.locals, destination, Transport::Udp).await {
+            match allowed(epoch, destination, Transport::Udp).await {
                 Ok(addresses) => return Ok((id, addresses)),
                 Err(why) => reason = why,
             }

@@ -132,10 +132,8 @@ impl Flow {
             Ok(()) => self.answer(&epoch).await,
             Err(reason) => {
                 let held = self.held.borrow_mut().take().map_or(0, |held| held.datagrams().len() as u64);
-                let drop = match reason {
-                    CloseReason::NoRule | CloseReason::RefusedByRule => UdpDrop::Refused,
-                    _ => UdpDrop::NoUpstream,
-                };
+                let is_refused = matches!(reason, CloseReason::NoRule | CloseReason::RefusedByRule);
+                let drop = if is_refused { UdpDrop::Refused } else { UdpDrop::NoUpstream };
                 epoch.counters.datagrams_dropped(drop, held);
                 reason
             }
@@ -187,7 +185,8 @@ impl Flow {
         if let Some(held) = self.held.borrow().as_ref() {
             story.spoken = held.found().map(|(protocol, found)| (protocol, found.clone()));
             let bytes = held.datagrams().iter().map(Vec::len).sum();
-            let (protocol, ech) = story.spoken.as_ref().map_or((None, false), |(spoken, found)| (Some(*spoken), found.ech));
+            let (protocol, ech) =
+                story.spoken.as_ref().map_or((None, false), |(spoken, found)| (Some(*spoken), found.ech));
             epoch.counters.preface(protocol, bytes, seen, begun.elapsed(), ech);
         }
         match decision {
@@ -212,7 +211,7 @@ impl Flow {
             let is_quic = story.spoken.as_ref().is_some_and(|(protocol, _)| *protocol == Protocol::Quic);
             (story.client, story.original_dst, is_quic, Rc::clone(&story.worker))
         };
-        let way = DialWay { epoch, locals: &worker.locals, client, original_dst, captures };
+        let way = DialWay { epoch, client, original_dst, captures };
         let (id, addresses) = candidates(way, backend).await?;
         let chosen = epoch.config().backends.get(id.0).ok_or(CloseReason::NoRule)?;
         let mut reason = CloseReason::BackendUnreachable;
@@ -279,11 +278,7 @@ impl Flow {
 
     fn pass_on(&self, epoch: &Epoch, batch: &Batch) {
         let (socket, from) = self.reply.way();
-        let way = Way {
-            socket,
-            route: Route { to: Some(self.peer), from, segment: None },
-            prefix: &self.reply_prefix,
-        };
+        let way = Way { socket, route: Route { to: Some(self.peer), from, segment: None }, prefix: &self.reply_prefix };
         let mut allowance = self.down_allowance.borrow_mut();
         let mut over_rate = 0;
         let datagrams = batch.messages().flat_map(|(message, bytes)| datagrams_of(bytes, message.segment));

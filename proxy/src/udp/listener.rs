@@ -40,6 +40,7 @@ struct Datagram<'a> {
     key: FlowKey,
     original_dst: SocketAddr,
     header_in: HeaderIn,
+    framing: PeerFraming,
     reply_prefix: Vec<u8>,
     payload: &'a [u8],
 }
@@ -103,6 +104,7 @@ impl Listener {
             key: FlowKey { peer, hit, client: peer },
             original_dst: hit,
             header_in,
+            framing: PeerFraming::Bare,
             reply_prefix: Vec::new(),
             payload: datagram,
         };
@@ -126,6 +128,7 @@ impl Listener {
                         (Some(_), true) => HeaderIn::Spp,
                         (Some(_), false) => HeaderIn::V2,
                     },
+                    framing,
                     reply_prefix: datagram.get(..spp::LENGTH).filter(|_| is_simple).unwrap_or_default().to_vec(),
                     payload: datagram.get(payload_at..).unwrap_or_default(),
                 })
@@ -134,7 +137,7 @@ impl Listener {
                 self.table.learn(peer, hit, framing, known.last);
                 let (client, original_dst) = known.last.unwrap_or((peer, hit));
                 let key = FlowKey { peer, hit, client };
-                Ok(Datagram { key, original_dst, ..plain(HeaderIn::Remembered) })
+                Ok(Datagram { key, original_dst, framing, ..plain(HeaderIn::Remembered) })
             }
             DatagramPreface::Missing if policy == HeaderPolicy::Require => Err(HeaderIn::Missing),
             DatagramPreface::Missing => Ok(plain(HeaderIn::Absent)),
@@ -147,11 +150,7 @@ impl Listener {
         }
         let key = datagram.key;
         let named = (key.client != key.peer).then_some((key.client, datagram.original_dst));
-        let framing = match datagram.header_in {
-            HeaderIn::Spp => PeerFraming::Spp,
-            HeaderIn::V2 | HeaderIn::Local => PeerFraming::Every,
-            _ => PeerFraming::Bare,
-        };
+        let framing = datagram.framing;
         match self.begin(epoch, id, datagram) {
             Ok(flow) => {
                 let flow = Rc::new(flow);

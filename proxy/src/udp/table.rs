@@ -71,7 +71,13 @@ impl Table {
     }
 
     /// Remembers it, for as long as it has flows.
-    pub(crate) fn learn(&self, peer: SocketAddr, hit: SocketAddr, framing: PeerFraming, last: Option<(SocketAddr, SocketAddr)>) {
+    pub(crate) fn learn(
+        &self,
+        peer: SocketAddr,
+        hit: SocketAddr,
+        framing: PeerFraming,
+        last: Option<(SocketAddr, SocketAddr)>,
+    ) {
         if let Some(known) = self.peers.borrow_mut().get_mut(&(peer, hit)) {
             known.framing = framing;
             known.last = last;

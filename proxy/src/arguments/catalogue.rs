@@ -1,0 +1,192 @@
+//! The commands: the words that each takes, and what its help says.
+
+use super::{Request, Words};
+use crate::commands::{check, doctor, explain, rules};
+use crate::operation::command;
+
+/// One command.
+pub(super) struct Command {
+    pub(super) name: &'static str,
+    /// What follows the name.
+    pub(super) takes: &'static str,
+    /// In a line.
+    pub(super) does: &'static str,
+    /// What `--help` adds: options, exit status, an example.
+    pub(super) more: &'static str,
+    pub(super) parse: fn(&mut Words) -> Result<Request, String>,
+}
+
+pub(super) const COMMANDS: &[Command] = &[
+    Command {
+        name: "run",
+        takes: "-c FILE",
+        does: "serve by a configuration until SIGTERM",
+        more: "  -c, --config FILE   the configuration
+
+SIGHUP reads it anew (and opens the access log anew); a file with faults changes nothing. SIGTERM and SIGINT accept no
+more and wait for open connections as long as timeouts.drain says; a second one does not wait.
+
+Exit status: 0 ended by a signal, 1 it failed while running, 2 the configuration is wrong, 3 the host is not able.
+
+example: edgeproxy run -c /etc/edgeproxy/edge.toml
+",
+        parse: |words| Ok(Request::Run { config: words.config()? }),
+    },
+    Command {
+        name: "check",
+        takes: "-c FILE [--json]",
+        does: "say what is wrong with a configuration, all of it",
+        more: "  -c, --config FILE   the configuration
+  --json              one JSON object on stdout
+
+Exit status: 0 it is right, 2 it is not.
+
+example: edgeproxy check -c /etc/edgeproxy/edge.toml
+",
+        parse: |words| {
+            let json = words.flag("--json")?;
+            Ok(Request::Check(check::Check { config: words.config()?, json }))
+        },
+    },
+    Command {
+        name: "schema",
+        takes: "",
+        does: "print the JSON Schema of the configuration, for editors",
+        more: "\
+example: edgeproxy schema > edgeproxy.schema.json
+         and in the first line of the configuration: #:schema ./edgeproxy.schema.json
+",
+        parse: |_| Ok(Request::Schema),
+    },
+    Command {
+        name: "explain",
+        takes: "-c FILE [OPTION ...]",
+        does: "say which rule would take a client, where it leads, and why",
+        more: "  -c, --config FILE       the configuration
+  --sni NAME              the name that the client asks for
+  --port PORT             the port that it asks for
+  --from ADDRESS          where it is
+  --transport tcp|udp     by which it comes
+  --protocol PROTOCOL     what it speaks, as in a rule; with --sni or --alpn it is tls, over udp quic
+  --alpn NAME[,NAME ...]  application protocols that it offers
+  --listener NAME         where it arrives, when there are several
+  --json                  one JSON object on stdout
+
+What is not said is not known, and the answer says what depends on it. Names are not resolved, and nothing is dialled.
+
+example: edgeproxy explain -c edge.toml --sni git.nas.example.net --port 443 --from 203.0.113.7
+",
+        parse: explain_of,
+    },
+    Command {
+        name: "doctor",
+        takes: "-c FILE [--json]",
+        does: "say what this host lacks for a configuration, and the line that mends it",
+        more: "  -c, --config FILE   the configuration
+  --json              one JSON object on stdout
+
+It asks as the user that it is run by. Exit status: 0 nothing is missing, 1 something is, 2 the configuration is wrong,
+3 this host is not able.
+
+example: edgeproxy doctor -c /etc/edgeproxy/home.toml
+",
+        parse: |words| {
+            let json = words.flag("--json")?;
+            Ok(Request::Doctor(doctor::Doctor { config: words.config()?, json }))
+        },
+    },
+    Command {
+        name: "rules",
+        takes: "-c FILE [--remove]",
+        does: "print the lines of ip and nft that transparency needs, for `manage_rules = false`",
+        more: "  -c, --config FILE   the configuration
+  --remove            the lines that take them away again
+
+example: edgeproxy rules -c /etc/edgeproxy/home.toml | sudo sh
+",
+        parse: |words| {
+            let remove = words.flag("--remove")?;
+            Ok(Request::Rules(rules::Rules { config: words.config()?, remove }))
+        },
+    },
+    Command {
+        name: "top",
+        takes: "[--once] [--json] [-s SOCKET]",
+        does: "show what goes on in a running proxy, each second on a terminal",
+        more: "  --once              look once
+  --json              one JSON object on stdout
+  -s, --socket PATH   its operation.admin_socket; /run/edgeproxy/admin.sock without it
+
+example: edgeproxy top
+",
+        parse: ask,
+    },
+    Command {
+        name: "connections",
+        takes: "[-s SOCKET]",
+        does: "list who is connected to a running proxy, a JSON line each",
+        more: "  -s, --socket PATH   its operation.admin_socket
+
+example: edgeproxy connections | grep 203.0.113.7
+",
+        parse: ask,
+    },
+    Command {
+        name: "deny",
+        takes: "ADDRESS|PREFIX... --for TIME [-s SOCKET]",
+        does: "refuse sources for a time: 90s, 10m, 1h, 7d",
+        more: "  --for TIME          how long; what is for ever stands in the configuration, as `deny`
+  -s, --socket PATH   the running proxy's operation.admin_socket
+
+example: edgeproxy deny 203.0.113.7 2001:db8:7::/48 --for 1h
+",
+        parse: ask,
+    },
+    Command {
+        name: "undeny",
+        takes: "ADDRESS|PREFIX... [-s SOCKET]",
+        does: "refuse sources no more",
+        more: "  -s, --socket PATH   the running proxy's operation.admin_socket
+
+example: edgeproxy undeny 203.0.113.7
+",
+        parse: ask,
+    },
+    Command {
+        name: "denied",
+        takes: "[-s SOCKET]",
+        does: "list the sources that are refused, and for how long",
+        more: "  -s, --socket PATH   the running proxy's operation.admin_socket
+
+example: edgeproxy denied
+",
+        parse: ask,
+    },
+];
+
+fn explain_of(words: &mut Words) -> Result<Request, String> {
+    let port = words.value(&["--port"])?.map(|text| {
+        let port = text.parse().ok().filter(|port| *port != 0);
+        port.ok_or_else(|| format!("--port: {text:?} is not a port from 1 to 65535"))
+    });
+    let from = words.value(&["--from"])?.map(|text| {
+        text.parse().map_err(|_| format!("--from: {text:?} is not an address, as in 203.0.113.7 or 2001:db8::7"))
+    });
+    let alpn = words.value(&["--alpn"])?.unwrap_or_default();
+    Ok(Request::Explain(explain::Explain {
+        sni: words.value(&["--sni"])?,
+        port: port.transpose()?,
+        from: from.transpose()?,
+        transport: words.word("--transport")?,
+        protocol: words.word("--protocol")?,
+        alpn: alpn.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+        listener: words.value(&["--listener"])?,
+        json: words.flag("--json")?,
+        config: words.config()?,
+    }))
+}
+
+fn ask(words: &mut Words) -> Result<Request, String> {
+    let rest = std::mem::take(&mut words.rest);
+    command::read(words.command, &rest).map(Request::Ask)
+}
