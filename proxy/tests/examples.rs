@@ -5,6 +5,13 @@
 use std::fs;
 use std::io::{self, Write};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use edgeproxy::config::model::Transport;
+use edgeproxy::operation::access_line::Record;
+use edgeproxy::operation::outcomes::{HeaderIn, HeaderOut};
+use edgeproxy::operation::unique_id::UniqueId;
+use edgeproxy::operation::CloseReason;
 
 const UNIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/edgeproxy.service");
 
@@ -64,5 +71,51 @@ fn the_commands_of_the_fail2ban_action_are_commands() {
             line.split_whitespace().filter(|word| !word.starts_with('>')).map(str::to_owned).collect();
         let command = edgeproxy::operation::command::parse(&words).unwrap_or_else(|| panic!("{name}"));
         assert_eq!(command.unwrap_or_else(|fault| panic!("{name}: {fault}")).socket.to_str(), Some("/run/x"));
+    }
+}
+
+/// The line of a client that ended so, as the filter sees it: fail2ban takes the date out.
+fn dateless(client: &str, server_name: &str, close: CloseReason) -> String {
+    let mut line = Vec::new();
+    let record = Record {
+        time: SystemTime::UNIX_EPOCH,
+        unique_id: &UniqueId::Own([7; 16]),
+        listener: "web",
+        transport: Transport::Tcp,
+        peer: "100.64.0.1:40000".parse().unwrap(),
+        client: client.parse().unwrap(),
+        original_dst: "198.51.100.1:443".parse().unwrap(),
+        protocol: None,
+        server_name: Some(server_name),
+        alpn: &[],
+        rule: None,
+        backend: None,
+        target: None,
+        source: None,
+        header_in: HeaderIn::V2,
+        header_out: HeaderOut::None,
+        bytes_in: 0,
+        bytes_out: 0,
+        preface: None,
+        connect: None,
+        total: Duration::ZERO,
+        close,
+    };
+    record.write(&mut line);
+    let line = String::from_utf8(line).unwrap();
+    line.strip_prefix("{\"time\":\"1970-01-01T00:00:00.000000Z\"").unwrap().to_owned()
+}
+
+#[test]
+fn the_fail2ban_filter_finds_the_client_and_no_name_deceives_it() {
+    let filter = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/fail2ban-filter.conf")).unwrap();
+    let pattern = filter.lines().find_map(|line| line.strip_prefix("failregex = ")).unwrap();
+    let pattern = regex::Regex::new(&pattern.replace("<ADDR>", "(?P<addr>[0-9a-f.:]+)")).unwrap();
+    let found = |line: &str| pattern.captures(line).map(|captures| captures["addr"].to_owned());
+    let forged = "x\",\"client\":\"192.0.2.1:1\",\"close\":\"no_rule\",";
+    for (client, address) in [("203.0.113.7:1", "203.0.113.7"), ("[2001:db8::7]:1", "2001:db8::7")] {
+        assert_eq!(found(&dateless(client, "x", CloseReason::NoRule)).as_deref(), Some(address));
+        assert_eq!(found(&dateless(client, forged, CloseReason::HeaderBroken("x"))).as_deref(), Some(address));
+        assert_eq!(found(&dateless(client, forged, CloseReason::ClientClosed)), None);
     }
 }

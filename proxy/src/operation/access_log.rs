@@ -68,7 +68,8 @@ struct Shared {
 }
 
 impl AccessLog {
-    /// Opens the log (`-` is stdout) and starts its writer. Before the sandbox is entered.
+    /// Opens the log (`-` is stdout) and starts its writer. After the sandbox is entered: a thread that is older stays
+    /// outside, and what cannot be opened there could not be reopened either.
     pub fn open(path: &Path) -> io::Result<Self> {
         if path == Path::new("-") {
             let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
