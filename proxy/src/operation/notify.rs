@@ -21,6 +21,14 @@ pub enum ServiceState {
     Stopping,
 }
 
+impl ServiceState {
+    /// That a reload begins at this moment.
+    pub fn reloading() -> io::Result<Self> {
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?;
+        Ok(Self::Reloading { monotonic: now.into() })
+    }
+}
+
 /// The socket of the service manager. Opened before the sandbox is entered, which hides its path.
 #[derive(Debug)]
 pub struct Notifier {
@@ -93,6 +101,16 @@ mod tests {
         let notifier = Notifier::connect(Some(OsStr::new(&format!("@{name}")))).unwrap();
         notifier.tell(ServiceState::Ready, "").unwrap();
         assert_eq!(received(&manager), "READY=1\nSTATUS=\n");
+    }
+
+    #[test]
+    fn a_reload_begins_now() {
+        let [ServiceState::Reloading { monotonic: one }, ServiceState::Reloading { monotonic: two }] =
+            [ServiceState::reloading().unwrap(), ServiceState::reloading().unwrap()]
+        else {
+            panic!("another state")
+        };
+        assert!(Duration::ZERO < one && one <= two);
     }
 
     #[test]
