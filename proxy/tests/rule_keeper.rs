@@ -166,6 +166,9 @@ fn all_goes_when_the_proxy_is_killed_and_nothing_of_others_does() {
     ip("rule add pref 999 fwmark 0x2f7 lookup 763");
     ip("rule add pref 1000 fwmark 0x2f8 lookup 763");
     ip("route add 198.51.100.0/24 dev lo table 763");
+    // Even what is just like ours, but for whose it is.
+    ip("rule add pref 1000 from 127.0.0.0/8 iif lo lookup 763");
+    ip("-6 route add local ::/0 dev lo table 763");
     run(Command::new("nft").args(["add", "table", "inet", "edgeproxy"]));
     let before = in_the_kernel();
     let proxy = start_proxy("lae");
@@ -185,17 +188,21 @@ fn what_a_dead_keeper_left_is_taken_over() {
 
 fn of_two_proxies_the_last_one_takes_the_rules_along() {
     let before = in_the_kernel();
-    let first = start_proxy("l");
-    let only_first = in_the_kernel();
-    let second = start_proxy("le");
+    let first = start_proxy("e");
+    let mut second = start();
+    assert_eq!(second.want(want(needs("la"))).unwrap(), Report::Installed);
     let both = in_the_kernel();
-    assert_ne!(both, only_first);
+    for part in ["arriving", "opening", "from 127.0.0.0/8"] {
+        assert!(both.contains(part), "{both}");
+    }
     kill_and_wait(first);
+    assert_eq!(second.want(want(needs("la"))).unwrap(), Report::Installed);
+    assert_eq!(second.report().unwrap(), None, "the first one took what the second needs");
+    let third = start_proxy("e");
     assert_eq!(in_the_kernel(), both);
-    let third = start_proxy("l");
-    assert_eq!(in_the_kernel(), both);
-    kill_and_wait(second);
-    assert_eq!(in_the_kernel(), only_first);
+    second.finish().unwrap();
+    let only_third = in_the_kernel();
+    assert!(only_third.contains("arriving") && !only_third.contains("from 127.0.0.0/8"), "{only_third}");
     kill_and_wait(third);
     assert_eq!(in_the_kernel(), before);
 }

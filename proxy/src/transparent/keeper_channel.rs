@@ -1,6 +1,8 @@
 //! The proxy's end of the rule keeper: start it, tell it what is wanted, hear what it did.
 
+use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
@@ -18,6 +20,8 @@ const LONGEST_LINE: usize = 16 << 10;
 pub struct RuleKeeper {
     channel: UnixStream,
     heard: Vec<u8>,
+    /// Reports that came while an answer was waited for.
+    earlier: VecDeque<Report>,
 }
 
 impl RuleKeeper {
@@ -31,13 +35,13 @@ impl RuleKeeper {
         // It outlives the proxy by design, so nobody waits for it; in a group of its own no terminal's signal reaches it.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         command.stdin(as_stdin(theirs)).stdout(Stdio::null()).spawn()?;
-        Ok(Self { channel: ours, heard: Vec::new() })
+        Ok(Self { channel: ours, heard: Vec::new(), earlier: VecDeque::new() })
     }
 
     /// The channel of a keeper that an earlier process of this proxy started (a binary upgrade hands it over).
     #[must_use]
     pub fn from_channel(channel: OwnedFd) -> Self {
-        Self { channel: channel.into(), heard: Vec::new() }
+        Self { channel: channel.into(), heard: Vec::new(), earlier: VecDeque::new() }
     }
 
     /// Tells what is wanted from now on, and waits until it is there.
@@ -55,6 +59,7 @@ impl RuleKeeper {
             if !matches!(report, Report::Restored(_)) {
                 return Ok(report);
             }
+            self.earlier.push_back(report);
         }
     }
 
@@ -63,8 +68,31 @@ impl RuleKeeper {
     /// # Errors
     /// When the keeper is gone: from then on nobody puts rules back, or removes them.
     pub fn report(&mut self) -> io::Result<Option<Report>> {
+        if let Some(report) = self.earlier.pop_front() {
+            return Ok(Some(report));
+        }
         self.channel.set_nonblocking(true)?;
         self.read()
+    }
+
+    /// Ends the keeper, unless another process has the channel too; the rules are removed when this returns.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.channel.shutdown(Shutdown::Write)?;
+        self.channel.set_nonblocking(false)?;
+        self.channel.set_read_timeout(Some(ANSWER))?;
+        let mut bytes = [0; 1024];
+        loop {
+            match self.channel.read(&mut bytes) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn read(&mut self) -> io::Result<Option<Report>> {

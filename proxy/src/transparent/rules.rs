@@ -195,12 +195,13 @@ const ARRIVING: &str = "\
 \t}
 ";
 
-/// A connection that a transparent socket opens to this very host bears the mark, unless another program gave it one of its
-/// own; answers take the mark over, which makes a chain of type `route` look up their way anew.
+/// A connection that a transparent socket opens to this very host bears the mark, whatever mark others give to all
+/// connections; answers take it over, which makes a chain of type `route` look up their way anew. Connections to elsewhere do
+/// not bear it: where others restore the marks of connections (several uplinks), their packets would be led back to us.
 const ANSWERING: &str = "\
 \tchain opening {
 \t\ttype filter hook output priority mangle; policy accept;
-\t\tsocket transparent 1 ct mark 0 fib daddr type local ct mark set MARK
+\t\tsocket transparent 1 fib daddr type local ct mark set MARK
 \t}
 \tchain answering {
 \t\ttype route hook output priority mangle; policy accept;
