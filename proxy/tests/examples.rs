@@ -69,7 +69,7 @@ fn the_commands_of_the_fail2ban_action_are_commands() {
         let line = line.replace("<ip>", "2001:db8::7").replace("<bantime>", "600").replace("<socket>", "/run/x");
         let words: Vec<String> =
             line.split_whitespace().filter(|word| !word.starts_with('>')).map(str::to_owned).collect();
-        let command = edgeproxy::operation::command::parse(&words).unwrap_or_else(|| panic!("{name}"));
+        let command = edgeproxy::operation::command::read(&words[0], &words[1..]);
         assert_eq!(command.unwrap_or_else(|fault| panic!("{name}: {fault}")).socket.to_str(), Some("/run/x"));
     }
 }
