@@ -185,6 +185,10 @@ struct Escaped<'a>(&'a mut Vec<u8>);
 
 impl Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+            self.0.extend_from_slice(text.as_bytes());
+            return Ok(());
+        }
         for character in text.chars() {
             match character {
                 '"' | '\\' => self.0.extend_from_slice(&[b'\\', if character == '"' { b'"' } else { b'\\' }]),
@@ -205,7 +209,8 @@ struct Cut<'a>(&'a str, usize);
 
 impl fmt::Display for Cut<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().take(self.1).try_for_each(|character| f.write_char(character))
+        let end = self.0.char_indices().nth(self.1).map_or(self.0.len(), |(end, _)| end);
+        f.write_str(self.0.get(..end).unwrap_or_default())
     }
 }
 
@@ -214,7 +219,12 @@ struct Bytes<'a>(&'a [u8]);
 
 impl fmt::Display for Bytes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().take(MOST_ALPN_BYTES).try_for_each(|byte| match byte {
+        let bytes = self.0.get(..MOST_ALPN_BYTES).unwrap_or(self.0);
+        let is_plain = bytes.iter().all(|byte| matches!(byte, b' '..=b'~') && *byte != b'\\');
+        if let Some(text) = std::str::from_utf8(bytes).ok().filter(|_| is_plain) {
+            return f.write_str(text);
+        }
+        bytes.iter().try_for_each(|byte| match byte {
             b'\\' => f.write_str("\\x5c"),
             b' '..=b'~' => f.write_char(char::from(*byte)),
             _ => write!(f, "\\x{byte:02x}"),

@@ -1,10 +1,7 @@
 //! The Unix socket at which [`super::admin`] is asked: by root and by the proxy's own user only, one request at a time.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net as std_net;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -50,38 +47,6 @@ pub enum Ordered {
     Answer(Order, oneshot::Sender<Response>),
     /// [`Order::HandOver`]: the new process is at the far end. The seam at which descriptors are passed (`SCM_RIGHTS`).
     HandOver(std_net::UnixStream),
-}
-
-/// What to do with a socket of the same path at which somebody answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Predecessor {
-    /// Another proxy is in use there: an error.
-    Respect,
-    /// This process takes over from it.
-    Replace,
-}
-
-/// Listens at a path for its owner only, before the sandbox is entered. A socket that an ended process left is replaced.
-/// The socket gets its name when its mode is set: at no moment may others connect.
-pub fn listen(path: &Path, predecessor: Predecessor) -> io::Result<std_net::UnixListener> {
-    if predecessor == Predecessor::Respect && std_net::UnixStream::connect(path).is_ok() {
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process answers there"));
-    }
-    if fs::symlink_metadata(path).is_ok_and(|found| !std::os::unix::fs::FileTypeExt::is_socket(&found.file_type())) {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is not a socket"));
-    }
-    let mut unready = path.as_os_str().to_owned();
-    unready.push(format!(".{}", std::process::id()));
-    let unready = PathBuf::from(unready);
-    let listener = std_net::UnixListener::bind(&unready)?;
-    let named =
-        fs::set_permissions(&unready, fs::Permissions::from_mode(0o600)).and_then(|()| fs::rename(&unready, path));
-    if named.is_err() {
-        let _ = fs::remove_file(&unready); // the first fault is the one to tell
-    }
-    named?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
 }
 
 /// Answers until it is dropped. On the control thread's runtime.
@@ -179,7 +144,10 @@ impl Client {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::{BufRead, BufReader, Read, Write};
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::{Path, PathBuf};
     use std::time::SystemTime;
 
     use super::super::admin::{Active, Page, Request};
@@ -187,6 +155,7 @@ mod tests {
     use super::super::command::{self, Command, Wanted};
     use super::super::deny::DenyList;
     use super::super::scratch::Scratch;
+    use super::super::socket_file::{listen, Predecessor};
     use super::*;
 
     /// Serves while `ask` runs in a thread of its own; `orders` is what the runtime does.
@@ -324,12 +293,19 @@ mod tests {
     }
 
     #[test]
-    fn who_is_silent_is_left_and_who_is_too_many_is_not_served() {
-        let bounds = AdminBounds { clients: 1, idle: Duration::from_millis(50), ..AdminBounds::default() };
+    fn who_is_silent_is_left() {
+        let bounds = AdminBounds { idle: Duration::from_millis(20), ..AdminBounds::default() };
         beside(bounds, nothing, |path| {
-            let mut silent = std_net::UnixStream::connect(&path).unwrap();
+            assert_eq!(std_net::UnixStream::connect(&path).unwrap().read(&mut [0; 9]).unwrap(), 0);
+        });
+    }
+
+    #[test]
+    fn who_is_too_many_is_not_served() {
+        let bounds = AdminBounds { clients: 1, ..AdminBounds::default() };
+        beside(bounds, nothing, |path| {
+            let _silent = std_net::UnixStream::connect(&path).unwrap();
             assert_eq!(exchange(&path, b"{\"do\":\"denied\"}\n"), "");
-            assert_eq!(silent.read(&mut [0; 9]).unwrap(), 0);
         });
     }
 
@@ -374,25 +350,5 @@ mod tests {
             let said = String::from_utf8_lossy(&output.stdout).into_owned();
             assert!(said.contains("user 65534 may not ask"), "{said} {}", String::from_utf8_lossy(&output.stderr));
         });
-    }
-
-    #[test]
-    fn the_socket_is_its_owners_and_takes_no_place_in_use() {
-        let scratch = Scratch::new();
-        let path = scratch.path("admin.sock");
-        let first = listen(&path, Predecessor::Respect).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(listen(&path, Predecessor::Respect).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        first.accept().unwrap(); // the look whether somebody answers
-        let second = listen(&path, Predecessor::Replace).unwrap();
-        let _asking = std_net::UnixStream::connect(&path).unwrap();
-        second.accept().unwrap();
-        assert_eq!(first.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock, "the name is the second's");
-        drop(second);
-        listen(&path, Predecessor::Respect).unwrap(); // what an ended process left
-        let file = scratch.path("notes");
-        fs::write(&file, "dear").unwrap();
-        assert_eq!(listen(&file, Predecessor::Replace).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(fs::read_to_string(file).unwrap(), "dear");
     }
 }

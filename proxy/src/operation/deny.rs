@@ -40,6 +40,11 @@ impl Shared {
     fn current(&self) -> Arc<Snapshot> {
         Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
     }
+
+    fn replace(&self, snapshot: Snapshot) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+        self.version.fetch_add(1, Ordering::Release);
+    }
 }
 
 impl DenyList {
@@ -66,7 +71,9 @@ impl DenyList {
 
     /// Refuses these until then. One that was added before gets the new end.
     pub fn deny(&mut self, prefixes: &[IpNet], until: Instant, now: Instant) -> Result<(), DenyListFull> {
+        let held = self.added.len();
         self.added.retain(|_, until| *until > now);
+        let nothing_ended = self.added.len() == held;
         let mut fresh: Vec<IpNet> = prefixes.iter().map(canonical).collect();
         fresh.sort_unstable();
         fresh.dedup();
@@ -74,8 +81,15 @@ impl DenyList {
         if self.added.len() + asked > MOST_DENIED {
             return Err(DenyListFull { held: self.added.len(), asked });
         }
-        self.added.extend(fresh.into_iter().map(|prefix| (prefix, until)));
-        self.publish();
+        self.added.extend(fresh.iter().map(|prefix| (*prefix, until)));
+        if nothing_ended {
+            // A list that is fed one by one is not built anew each time: copying a table costs a fraction of it.
+            let mut snapshot = Snapshot::clone(&self.shared.current());
+            fresh.into_iter().for_each(|prefix| snapshot.insert(prefix, Some(until)));
+            self.shared.replace(snapshot);
+        } else {
+            self.publish();
+        }
         Ok(())
     }
 
@@ -97,9 +111,10 @@ impl DenyList {
 
     fn publish(&self) {
         let added = self.added.iter().map(|(prefix, until)| (*prefix, Some(*until)));
-        let snapshot = Snapshot::new(added.chain(self.fixed.iter().map(|prefix| (canonical(prefix), None))));
-        *self.shared.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
-        self.shared.version.fetch_add(1, Ordering::Release);
+        let mut snapshot = Snapshot::default();
+        let fixed = self.fixed.iter().map(|prefix| (canonical(prefix), None));
+        fixed.chain(added).for_each(|(prefix, until)| snapshot.insert(prefix, until));
+        self.shared.replace(snapshot);
     }
 }
 
@@ -124,7 +139,7 @@ impl DenyReader {
 }
 
 /// Prefixes by their length and first bits: a look-up costs one hash for each length in use.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Snapshot {
     v4: HashMap<(u8, u32), Option<Instant>>,
     v4_lengths: Vec<u8>,
@@ -133,22 +148,23 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    /// Of prefixes with their end; of two of the same prefix the later one counts.
-    fn new(prefixes: impl Iterator<Item = (IpNet, Option<Instant>)>) -> Self {
-        let mut snapshot = Self::default();
-        for (prefix, until) in prefixes {
-            match prefix {
-                IpNet::V4(prefix) => {
-                    snapshot.v4.insert((prefix.prefix_len(), prefix.network().into()), until);
-                    insert(&mut snapshot.v4_lengths, prefix.prefix_len());
-                }
-                IpNet::V6(prefix) => {
-                    snapshot.v6.insert((prefix.prefix_len(), prefix.network().into()), until);
-                    insert(&mut snapshot.v6_lengths, prefix.prefix_len());
-                }
+    /// What is refused for ever (`None`) stays so.
+    fn insert(&mut self, prefix: IpNet, until: Option<Instant>) {
+        let length = prefix.prefix_len();
+        let later = |held: &mut Option<Instant>| *held = held.and(until);
+        let lengths = match prefix {
+            IpNet::V4(prefix) => {
+                self.v4.entry((length, prefix.network().into())).and_modify(later).or_insert(until);
+                &mut self.v4_lengths
             }
+            IpNet::V6(prefix) => {
+                self.v6.entry((length, prefix.network().into())).and_modify(later).or_insert(until);
+                &mut self.v6_lengths
+            }
+        };
+        if !lengths.contains(&length) {
+            lengths.push(length);
         }
-        snapshot
     }
 
     fn holds(&self, source: IpAddr, now: Instant) -> bool {
@@ -169,12 +185,6 @@ impl Snapshot {
                 })
             }
         }
-    }
-}
-
-fn insert(lengths: &mut Vec<u8>, length: u8) {
-    if !lengths.contains(&length) {
-        lengths.push(length);
     }
 }
 
@@ -249,6 +259,19 @@ mod tests {
         let (mut list, now) = (DenyList::new(&nets("192.0.2.0/24")), Instant::now());
         list.deny(&nets("192.0.2.0/24"), now + HOUR, now).unwrap();
         assert!(denied(&mut list.reader(), "192.0.2.9", now + 2 * HOUR));
+        list.replace_fixed(&nets("192.0.2.0/24"));
+        assert!(denied(&mut list.reader(), "192.0.2.9", now + 2 * HOUR));
+    }
+
+    #[test]
+    fn the_last_word_on_an_added_prefix_holds() {
+        let (mut list, now) = (DenyList::new(&[]), Instant::now());
+        for hours in [2, 1] {
+            list.deny(&nets("192.0.2.0/24"), now + hours * HOUR, now).unwrap();
+            let mut reader = list.reader();
+            assert!(denied(&mut reader, "192.0.2.9", now + hours * HOUR - Duration::from_secs(1)));
+            assert!(!denied(&mut reader, "192.0.2.9", now + hours * HOUR));
+        }
     }
 
     #[test]

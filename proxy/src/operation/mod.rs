@@ -23,6 +23,7 @@ pub mod outcomes;
 pub mod protocols;
 #[cfg(test)]
 pub(crate) mod scratch;
+pub mod socket_file;
 pub mod state;
 pub mod top;
 pub mod unique_id;

@@ -1,0 +1,65 @@
+//! The file of the admin socket: its owner's only, never one that is in use.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net as std_net;
+use std::path::{Path, PathBuf};
+
+/// What to do with a socket of the same path at which somebody answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Predecessor {
+    /// Another proxy is in use there: an error.
+    Respect,
+    /// This process takes over from it.
+    Replace,
+}
+
+/// Listens at a path for its owner only, before the sandbox is entered. A socket that an ended process left is replaced.
+/// The socket gets its name when its mode is set: at no moment may others connect.
+pub fn listen(path: &Path, predecessor: Predecessor) -> io::Result<std_net::UnixListener> {
+    if predecessor == Predecessor::Respect && std_net::UnixStream::connect(path).is_ok() {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process answers there"));
+    }
+    if fs::symlink_metadata(path).is_ok_and(|found| !std::os::unix::fs::FileTypeExt::is_socket(&found.file_type())) {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is not a socket"));
+    }
+    let mut unready = path.as_os_str().to_owned();
+    unready.push(format!(".{}", std::process::id()));
+    let unready = PathBuf::from(unready);
+    let listener = std_net::UnixListener::bind(&unready)?;
+    let named =
+        fs::set_permissions(&unready, fs::Permissions::from_mode(0o600)).and_then(|()| fs::rename(&unready, path));
+    if named.is_err() {
+        let _ = fs::remove_file(&unready); // the first fault is the one to tell
+    }
+    named?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scratch::Scratch;
+    use super::*;
+
+    #[test]
+    fn the_socket_is_its_owners_and_takes_no_place_in_use() {
+        let scratch = Scratch::new();
+        let path = scratch.path("admin.sock");
+        let first = listen(&path, Predecessor::Respect).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(listen(&path, Predecessor::Respect).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        first.accept().unwrap(); // the look whether somebody answers
+        let second = listen(&path, Predecessor::Replace).unwrap();
+        let _asking = std_net::UnixStream::connect(&path).unwrap();
+        second.accept().unwrap();
+        assert_eq!(first.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock, "the name is the second's");
+        drop(second);
+        listen(&path, Predecessor::Respect).unwrap(); // what an ended process left
+        let file = scratch.path("notes");
+        fs::write(&file, "dear").unwrap();
+        assert_eq!(listen(&file, Predecessor::Replace).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(file).unwrap(), "dear");
+    }
+}
