@@ -208,30 +208,43 @@ impl Keeper {
 
     /// Puts what is missing; what that was. The lock is the caller's.
     fn put(&mut self) -> io::Result<Vec<String>> {
+        // What is heard from here on happened after the look, but for our own changes.
+        self.forget_nftables_news()?;
+        self.looked = Instant::now();
         let Some(kept) = &mut self.kept else { return Ok(Vec::new()) };
         let (mark, table) = (kept.want.mark, kept.want.table);
         let others = kept.presence.others(mark, table)?.unwrap_or_default();
-        kept.set = RuleSet::new(kept.want.needs.and(others), mark, table);
-        let missing = kernel_rules::missing(&mut self.requests, &kept.set)?;
+        let set = RuleSet::new(kept.want.needs.and(others), mark, table);
+        let missing = kernel_rules::missing(&mut self.requests, &set)?;
         kernel_rules::put(&mut self.requests, &missing)?;
         let mut put: Vec<String> = missing.iter().map(name).collect();
-        if let Some(text) = &kept.set.nftables {
-            let there = kernel_rules::list_nftables(&kept.set.nftables_name)?;
+        if let Some(text) = &set.nftables {
+            let there = kernel_rules::list_nftables(&set.nftables_name)?;
             if there.is_none() || there != kept.listing {
                 kernel_rules::load_nftables(text)?;
-                kept.listing = kernel_rules::list_nftables(&kept.set.nftables_name)?;
-                put.push(format!("table inet {}", kept.set.nftables_name));
+                put.push(format!("table inet {}", set.nftables_name));
+                self.forget_nftables_news()?;
+                let listing = kernel_rules::list_nftables(&set.nftables_name)?;
+                if let Some(kept) = &mut self.kept {
+                    kept.listing = listing;
+                }
             }
         }
-        // The news of our own changes is no news.
+        if let Some(kept) = &mut self.kept {
+            kept.set = set;
+        }
+        Ok(put)
+    }
+
+    fn forget_nftables_news(&mut self) -> io::Result<()> {
         self.drain_nftables()?;
         self.nftables_changed = false;
-        self.looked = Instant::now();
-        Ok(put)
+        Ok(())
     }
 
     /// Puts back what somebody removed, and says so.
     fn look(&mut self) {
+        // Also when nothing can be done, or it would be tried without end.
         self.looked = Instant::now();
         self.nftables_changed = false;
         let Some(kept) = &self.kept else { return };
