@@ -19,11 +19,11 @@ use crate::config::model::Config;
 use crate::generation::Generation;
 use crate::listening::{bind_all, Bound, ListenError};
 use crate::operation::access_log::{AccessLog, OpenedLog};
-use crate::operation::admin_socket::{self, Predecessor};
 use crate::operation::deny::DenyList;
 use crate::operation::ledger::Names;
 use crate::operation::metrics_http;
 use crate::operation::notify::Notifier;
+use crate::operation::socket_file::{self, Predecessor};
 use crate::operation::state::State;
 use crate::operation::unique_id::fresh_seed;
 use crate::sandbox::{self, Allowed, SandboxError};
@@ -121,7 +121,7 @@ impl Opened {
         let log = log.map(|file| AccessLog::open(file).map_err(named("operation.access_log", file.display())));
         let admin = operation.admin_socket.as_deref();
         let admin = admin.map(|socket| {
-            let listener = admin_socket::listen(socket, Predecessor::Respect);
+            let listener = socket_file::listen(socket, Predecessor::Respect);
             listener.map_err(named("operation.admin_socket", socket.display()))
         });
         let metrics = operation.metrics;

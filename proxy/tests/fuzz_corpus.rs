@@ -6,12 +6,19 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-use edgeproxy::wire;
+use edgeproxy::{config, names, sniff, wire};
 
 type Body = fn(&[u8]);
 
 /// Every target and its body.
-const TARGETS: &[(&str, Body)] = &[("proxy_header", wire::fuzz::proxy_header)];
+const TARGETS: &[(&str, Body)] = &[
+    ("client_hello", |bytes| drop(sniff::fuzz::client_hello(bytes))),
+    ("config", config::fuzz::config),
+    ("dns_answer", names::fuzz::answer),
+    ("proxy_header", wire::fuzz::proxy_header),
+    ("quic_initial", |bytes| drop(sniff::fuzz::quic_initial(bytes))),
+    ("sniff", sniff::fuzz::sniff),
+];
 
 fn fuzz() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz")
