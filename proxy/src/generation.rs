@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use crate::admission::{Bounds, Occupancy};
 use crate::config::model::{
-    Backend, BackendId, Config, Ejection, HeaderPolicy, HealthCheck, Host, Listener, ListenerId, NamePart, Target,
-    Transport,
+    Backend, BackendId, Config, Ejection, HeaderFraming, HeaderPolicy, HealthCheck, Host, Listener, ListenerId,
+    NamePart, Target, Transport,
 };
 use crate::listening::Endpoint;
 use crate::names::Names;
@@ -180,11 +180,12 @@ fn is_many_hosts(target: &Target) -> bool {
     }
 }
 
-/// What a peer at a listener does about the PROXY protocol: the first prefix that holds it decides.
-pub(crate) fn header_policy(listener: &Listener, peer: IpAddr) -> HeaderPolicy {
+/// What a peer at a listener does about the PROXY protocol, and how it frames it over UDP: the first prefix that holds it
+/// decides.
+pub(crate) fn header_policy(listener: &Listener, peer: IpAddr) -> (HeaderPolicy, HeaderFraming) {
     let peer = peer.to_canonical();
     let trust = listener.proxy_header.iter().find(|trust| trust.from.contains(&peer));
-    trust.map_or(HeaderPolicy::Never, |trust| trust.policy)
+    trust.map_or((HeaderPolicy::Never, HeaderFraming::default()), |trust| (trust.policy, trust.udp))
 }
 
 /// A generation as one worker has it.

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use edgeproxy::config::model::{
-    Action, Arrival, Balance, Config, HeaderPolicy, Protocol, Rule, SendProxy, SendProxyUdp, Source, Transport,
+    Action, Arrival, Balance, Config, HeaderFraming, HeaderPolicy, Protocol, Rule, SendProxy, SendProxyUdp, Source,
+    Transport,
 };
 use edgeproxy::config::{self, parse, Faults};
 
@@ -150,11 +151,12 @@ fn every_key_is_heeded() {
         ["0.0.0.0:443", "[::]:443", "0.0.0.0:8000", "0.0.0.0:8001", "0.0.0.0:8002", "0.0.0.0:8003"].map(str::to_owned);
     assert_eq!((public.name.as_str(), tcp.as_slice()), ("public", expected.as_slice()));
     assert_eq!(public.udp, ["0.0.0.0:443".parse().unwrap()]);
-    let trusts: Vec<_> = public.proxy_header.iter().map(|trust| (trust.from.to_string(), trust.policy)).collect();
+    let trusts: Vec<_> =
+        public.proxy_header.iter().map(|trust| (trust.from.to_string(), trust.policy, trust.udp)).collect();
     let expected = [
-        ("10.144.1.0/24".to_owned(), HeaderPolicy::Never),
-        ("10.144.0.0/16".to_owned(), HeaderPolicy::Require),
-        ("fd00::/8".to_owned(), HeaderPolicy::Optional),
+        ("10.144.1.0/24".to_owned(), HeaderPolicy::Never, HeaderFraming::Every),
+        ("10.144.0.0/16".to_owned(), HeaderPolicy::Require, HeaderFraming::First),
+        ("fd00::/8".to_owned(), HeaderPolicy::Optional, HeaderFraming::Auto),
     ];
     assert_eq!(trusts, expected);
     assert_eq!((public.connections.get(), public.rate_per_flow), (500, NonZeroU32::new(10_000_000)));

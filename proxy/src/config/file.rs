@@ -9,7 +9,7 @@ use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::model::{Arrival, Balance, HeaderPolicy, Protocol, SendProxyUdp, Target, Transport};
+use super::model::{Arrival, Balance, HeaderFraming, HeaderPolicy, Protocol, SendProxyUdp, Target, Transport};
 use super::notation::{Alpn, Endpoint, Endpoints, LogPlace, Ports, Rate, Size, SocketPlace, Suffix, Written};
 
 /// The configuration of edgeproxy.
@@ -85,6 +85,8 @@ pub(crate) struct HeaderTrustFile {
     /// What they do.
     #[schemars(required)]
     pub(crate) policy: Option<HeaderPolicy>,
+    /// Which of their datagrams begin with a header. Without it: every.
+    pub(crate) udp: Option<HeaderFraming>,
 }
 
 /// One line of routing: all that is said must hold.
@@ -157,9 +159,9 @@ pub(crate) struct BackendFile {
 pub(crate) enum SourceFile {
     /// The proxy's.
     Own,
-    /// The client's; where that cannot be, the client is refused.
+    /// The client's; where client and backend are on one host, the proxy's; where else it cannot be, the client is refused.
     Client,
-    /// The client's; where that cannot be (client and backend on one host), the proxy's.
+    /// The client's; where that cannot be, the proxy's.
     ClientOrOwn,
 }
 

@@ -92,6 +92,24 @@ pub struct HeaderTrust {
     pub from: IpNet,
     /// What they do.
     pub policy: HeaderPolicy,
+    /// How they frame it over UDP.
+    pub udp: HeaderFraming,
+}
+
+/// Which datagrams of a peer begin with a header.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HeaderFraming {
+    /// Each one, in version 2 (PROXY protocol, revision 2026/04/27): no client can speak for another.
+    #[default]
+    Every,
+    /// The first of each of the peer's sockets, in version 2: what begins a later one is payload.
+    First,
+    /// Each one, in Cloudflare's form.
+    Spp,
+    /// Learned from each of the peer's sockets. Behind a peer that sends the first only, a client that writes a header of its
+    /// own is believed.
+    Auto,
 }
 
 /// Whether a PROXY header is expected.

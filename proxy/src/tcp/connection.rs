@@ -101,7 +101,7 @@ async fn prepare(
     let listener = epoch.listener(id).ok_or(CloseReason::NoRule)?;
     let mut effort = Effort::default();
     let mut leftover = Vec::new();
-    let policy = header_policy(listener, peer.ip());
+    let (policy, _) = header_policy(listener, peer.ip());
     if policy != HeaderPolicy::Never {
         let (deadline, silence) = (begun + config.timeouts.header, begun + config.timeouts.silence);
         let introduced = header::read(client, policy, deadline, silence, &worker.scratch).await;

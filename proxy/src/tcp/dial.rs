@@ -7,7 +7,7 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::{timeout, Instant};
 
-use crate::config::model::{Arrival, Backend, BackendId, Transport};
+use crate::config::model::{Arrival, Backend, BackendId, Host, Source, Target, Transport};
 use crate::generation::{Candidate, Epoch};
 use crate::listening::keep_alive;
 use crate::operation::outcomes::SourceUsed;
@@ -99,7 +99,7 @@ async fn dial_backend(
             }
         };
         let addresses = match allowed(epoch, destination, Transport::Tcp).await {
-            Ok(addresses) => addresses,
+            Ok(addresses) => by_family(backend.source, addresses, caller.client.ip()),
             Err(why) => {
                 reason = why;
                 continue;
@@ -126,6 +126,22 @@ pub(crate) fn preferred(backend: &Backend, candidates: &[Candidate], turn: u64, 
     if candidates.len() == 1 {
         return vec![0];
     }
+    let mut order = by_balance(backend, candidates, turn, client);
+    if backend.source != Source::Own {
+        // A backend can see the client's address only over the client's own address family.
+        order.sort_by_key(|index| backend.targets.get(*index).is_some_and(|target| is_of_other_family(target, client)));
+    }
+    order
+}
+
+fn is_of_other_family(target: &Target, client: IpAddr) -> bool {
+    match target.host {
+        Host::Address(address) => address.is_ipv4() != client.is_ipv4(),
+        Host::Name(_) => false,
+    }
+}
+
+fn by_balance(backend: &Backend, candidates: &[Candidate], turn: u64, client: IpAddr) -> Vec<usize> {
     let now = Instant::now().into_std();
     let known: Vec<_> = candidates
         .iter()
@@ -172,6 +188,14 @@ pub(crate) async fn allowed(
         return Err(reason);
     }
     Ok(allowed)
+}
+
+/// Addresses in the order of trying: where the backend shall see the client's address, those of its family come first.
+pub(crate) fn by_family(source: Source, mut addresses: Vec<SocketAddr>, client: IpAddr) -> Vec<SocketAddr> {
+    if source != Source::Own {
+        addresses.sort_by_key(|address| address.is_ipv4() != client.is_ipv4());
+    }
+    addresses
 }
 
 /// Why a candidate was not reached.

@@ -7,7 +7,7 @@ use crate::generation::Epoch;
 use crate::operation::CloseReason;
 use crate::route::target::fill;
 use crate::route::Captures;
-use crate::tcp::dial::{allowed, preferred, LONGEST_CHAIN};
+use crate::tcp::dial::{allowed, by_family, preferred, LONGEST_CHAIN};
 
 /// Who wants to get where.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +43,7 @@ pub(crate) async fn candidates(way: Way<'_>, backend: BackendId) -> Result<(Back
                 }
             };
             match allowed(epoch, destination, Transport::Udp).await {
-                Ok(addresses) => return Ok((id, addresses)),
+                Ok(addresses) => return Ok((id, by_family(backend.source, addresses, way.client.ip()))),
                 Err(why) => reason = why,
             }
         }

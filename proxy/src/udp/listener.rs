@@ -7,7 +7,7 @@ use tokio::task::spawn_local;
 use tokio::time::{sleep, Instant};
 
 use crate::admission::{Bound, Bounds, Occupancy};
-use crate::config::model::{HeaderPolicy, ListenerId, Transport};
+use crate::config::model::{HeaderFraming, HeaderPolicy, ListenerId, Transport};
 use crate::generation::{header_policy, Epoch};
 use crate::kernel::Message;
 use crate::operation::outcomes::{HeaderIn, UdpDrop};
@@ -74,7 +74,8 @@ impl Listener {
     fn take(&self, epoch: &Rc<Epoch>, id: ListenerId, message: Message, bytes: &[u8], now: Instant) {
         let Some(peer) = message.peer else { return };
         let hit = message.original_dst.unwrap_or_else(|| self.door.destination(message.destination));
-        let policy = epoch.listener(id).map_or(HeaderPolicy::Never, |listener| header_policy(listener, peer.ip()));
+        let Some(listener) = epoch.listener(id) else { return };
+        let (policy, framing) = header_policy(listener, peer.ip());
         if policy == HeaderPolicy::Never {
             let key = FlowKey { peer, hit, client: peer };
             if let Some(flow) = self.table.find(&key) {
@@ -82,7 +83,7 @@ impl Listener {
             }
         }
         for datagram in datagrams_of(bytes, message.segment) {
-            match self.unwrapped(policy, peer, hit, datagram) {
+            match self.unwrapped((policy, framing), peer, hit, datagram) {
                 Ok(datagram) => self.deliver(epoch, id, datagram, now),
                 Err(outcome) => {
                     epoch.counters.header_in(outcome);
@@ -95,7 +96,7 @@ impl Listener {
     /// A datagram without its header, if its peer is trusted to send one.
     fn unwrapped<'a>(
         &self,
-        policy: HeaderPolicy,
+        (policy, framing): (HeaderPolicy, HeaderFraming),
         peer: SocketAddr,
         hit: SocketAddr,
         datagram: &'a [u8],
@@ -112,7 +113,7 @@ impl Listener {
             return Ok(plain(HeaderIn::NotExpected));
         }
         let known = self.table.peer(peer, hit);
-        let read = udp_preface::read(DatagramRule::Auto, known.framing, datagram);
+        let read = udp_preface::read(rule(framing), known.framing, datagram);
         let (framing, preface) = read.map_err(|_| HeaderIn::Broken)?;
         match preface {
             DatagramPreface::Header { header, payload_at } => {
@@ -150,13 +151,13 @@ impl Listener {
         }
         let key = datagram.key;
         let named = (key.client != key.peer).then_some((key.client, datagram.original_dst));
-        let framing = datagram.framing;
+        let learned = datagram.framing;
         match self.begin(epoch, id, datagram) {
             Ok(flow) => {
                 let flow = Rc::new(flow);
                 self.table.insert(key, &flow);
                 if self.table.peer(key.peer, key.hit).framing == PeerFraming::Unheard {
-                    self.table.learn(key.peer, key.hit, framing, named);
+                    self.table.learn(key.peer, key.hit, learned, named);
                 }
                 let table = Rc::clone(&self.table);
                 spawn_local(async move {
@@ -226,6 +227,15 @@ impl Listener {
                 Err(Limit::Flows)
             }
         }
+    }
+}
+
+fn rule(framing: HeaderFraming) -> DatagramRule {
+    match framing {
+        HeaderFraming::Every => DatagramRule::Every,
+        HeaderFraming::First => DatagramRule::First,
+        HeaderFraming::Spp => DatagramRule::Spp,
+        HeaderFraming::Auto => DatagramRule::Auto,
     }
 }
 

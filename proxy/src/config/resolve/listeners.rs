@@ -95,7 +95,7 @@ fn trusts(path: &str, file: &ListenerFile, findings: &mut Findings<'_>) -> Vec<H
                 "put the narrower prefix first, or take it out",
             );
         }
-        trusts.push(HeaderTrust { from: from.0, policy });
+        trusts.push(HeaderTrust { from: from.0, policy, udp: written.udp.unwrap_or_default() });
     }
     trusts
 }
