@@ -1,4 +1,4 @@
-"""edgeproxy, the project's own L4 proxy, with a whole configuration of the user's; the ports are those of its listeners."""
+"""edgeproxy, the L4 proxy of this project, with a whole configuration of the user's; its listeners name the ports."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class EdgeproxyFile(ServiceKeys):
 
 
 def program(written: EdgeproxyFile, setting: Setting) -> Program | None:
-    """Ready once its last TCP endpoint is served (its last UDP endpoint, where there is none): it binds in this order."""
+    """Ready once its last TCP endpoint is served (its last UDP endpoint, without any): it binds in this order."""
     at = setting.at / "config"
     text = setting.texts.file(written.config, setting.facts, at)
     if text is None:
@@ -41,7 +41,9 @@ def program(written: EdgeproxyFile, setting: Setting) -> Program | None:
     if not endpoints and written.ready is None:
         setting.faults.append(at.fault("no listener with a port in the configuration", "one, or `ready:`"))
         return None
-    ports = [Port(protocol, port) for protocol, address, port in endpoints if address is None or not address.is_loopback]
+    ports = [
+        Port(protocol, port) for protocol, address, port in endpoints if address is None or not address.is_loopback
+    ]
     last = [each for each in endpoints if each[0] is Protocol.TCP][-1:] or endpoints[-1:]
     ready = [ReadyPort(setting.node.name, protocol, port, address) for protocol, address, port in last]
     return Program(
