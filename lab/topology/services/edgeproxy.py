@@ -1,4 +1,4 @@
-"""edgeproxy, the project's own L4 proxy, with a whole configuration of the user's; its listeners' ports are the service's."""
+"""edgeproxy, the project's own L4 proxy, with a whole configuration of the user's; its listeners say what it serves."""
 
 from __future__ import annotations
 
