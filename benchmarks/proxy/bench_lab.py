@@ -1,4 +1,4 @@
-"""The lab of the measurements: client, proxy and backend in a row, the proxy's node a router, so that direct is a way too.
+"""The lab of the measurements: client, proxy and backend in a row; the proxy's node is a router: direct is a way too.
 
 client 192.0.2.2 ---- 192.0.2.1 proxy 198.51.100.1 ---- 198.51.100.2 backend
 """

@@ -52,8 +52,8 @@ def _edge_toml() -> str:
     for door in (*PLAIN, PREREAD, *UDP, INTRODUCED):
         name = "server_name = '^curl[.]example$'\n" if door is PREREAD else ""
         parts.append(f'[[rule]]\nlisteners = ["{door.name}"]\n{name}to = "{door.name}"')
-    for door in (*PLAIN, PREREAD, *UDP):
-        parts.append(f'[backend.{door.name}]\ntargets = ["{BACKEND}:{door.backend_port}"]')
+    plain = (*PLAIN, PREREAD, *UDP)
+    parts += [f'[backend.{door.name}]\ntargets = ["{BACKEND}:{door.backend_port}"]' for door in plain]
     parts.append(f'[backend.{INTRODUCED.name}]\ntargets = ["127.0.0.1:{INTRODUCED.backend_port}"]\nsource = "client"')
     return "\n".join(parts) + "\n"
 
@@ -112,7 +112,8 @@ def _haproxy_cfg(*, is_tuned: bool) -> str:
     parts += [f"listen {door.name}\n  bind :{door.port}\n  server one {BACKEND}:{door.backend_port}" for door in PLAIN]
     parts.append(
         f"frontend preread\n  bind :{PREREAD.port}\n  tcp-request inspect-delay 5s\n"
-        f"  tcp-request content accept if {{ req_ssl_hello_type 1 }}\n  use_backend by_name if {{ req_ssl_sni -i {SERVER_NAME} }}\n"
+        f"  tcp-request content accept if {{ req_ssl_hello_type 1 }}\n"
+        f"  use_backend by_name if {{ req_ssl_sni -i {SERVER_NAME} }}\n"
         f"backend by_name\n  server one {BACKEND}:{PREREAD.backend_port}"
     )
     parts.append(
