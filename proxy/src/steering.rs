@@ -252,14 +252,11 @@ impl Proxy {
             state.deny.replace_fixed(&generation.config.deny);
             state.ledger.begin(ledger::Names::of(&generation.config), count)
         };
+        let (kept, left): (Vec<_>, Vec<_>) = self.endpoints.drain(..).partition(|endpoint| wanted.contains(endpoint));
+        // Before the new configuration, which knows nothing of those who wait at an endpoint that it has not got.
+        self.leave(&left);
         for (hand, counters) in self.workers.iter().zip(counters) {
             hand.tell(Order::Serve(Arc::clone(&generation), counters));
-        }
-        let (kept, left): (Vec<_>, Vec<_>) = self.endpoints.drain(..).partition(|endpoint| wanted.contains(endpoint));
-        for endpoint in left {
-            for hand in &self.workers {
-                hand.tell(Order::Leave(endpoint));
-            }
         }
         self.endpoints = kept;
         self.hand_out(bound);

@@ -55,8 +55,9 @@ pub(crate) async fn read(
     loop {
         match detect_and_parse(&bytes) {
             Parse::Done { value, consumed } => {
+                let is_v1 = bytes.starts_with(proxy_v1::BEGINNING);
                 bytes.drain(..consumed);
-                return Ok(introduced(&value, is_v1(&value, consumed), bytes));
+                return Ok(introduced(&value, is_v1, bytes));
             }
             Parse::Refuse(StreamRefusal::NotAHeader) => return without(policy, bytes, false),
             Parse::Refuse(broken @ StreamRefusal::Broken(_)) => {
@@ -121,11 +122,6 @@ fn without(policy: HeaderPolicy, leftover: Vec<u8>, has_ended: bool) -> Result<I
             Ok(Introduced { outcome: HeaderIn::Absent, addresses: None, unique_id: None, leftover, has_ended })
         }
     }
-}
-
-/// The text form is never as long as the shortest that begins with the other's signature is short.
-fn is_v1(header: &ProxyHeader, consumed: usize) -> bool {
-    consumed <= proxy_v1::MAX_LENGTH && header.tlvs.is_empty() && header.transport == HeaderTransport::Stream
 }
 
 fn introduced(header: &ProxyHeader, is_v1: bool, leftover: Vec<u8>) -> Introduced {
