@@ -152,6 +152,18 @@ fn a_preface_may_be_larger_than_one_read() {
     assert!(answer == [hello.as_slice(), rest].concat());
 }
 
+#[test]
+fn a_connection_that_has_ended_is_no_longer_the_backends() {
+    let running = Running::start(&text(""));
+    let mut stream = running.connect();
+    assert!(is_served(&mut stream));
+    let active = || running.status().backends.iter().map(|backend| backend.active).collect::<Vec<_>>();
+    assert_eq!(active(), [1]);
+    stream.shutdown(Shutdown::Write).expect("ended");
+    assert_eq!(stream.read(&mut [0]).expect("an end"), 0);
+    wait_for(|| active() == [0]);
+}
+
 /// Until it holds, or far too long.
 fn wait_for(holds: impl Fn() -> bool) {
     let begun = std::time::Instant::now();
