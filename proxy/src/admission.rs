@@ -55,7 +55,20 @@ pub(crate) type Occupancy = Arc<AtomicUsize>;
 pub(crate) struct Permit {
     admission: Arc<Admission>,
     listener: Occupancy,
-    source: SourceKey,
+    source: Option<SourceKey>,
+}
+
+impl Permit {
+    /// Counts the place as one of this source's, unless that would pass the bound.
+    pub(crate) fn of_source(mut self, source: IpAddr, most: NonZeroUsize) -> Result<Self, Bound> {
+        let source = SourceKey::of(source);
+        // From here on dropping the permit gives the source's place back too.
+        self.source = Some(source);
+        if self.admission.count(source) > most.get() {
+            return Err(Bound::Source);
+        }
+        Ok(self)
+    }
 }
 
 impl Admission {
@@ -66,18 +79,17 @@ impl Admission {
         listener: &Occupancy,
         bounds: Bounds,
     ) -> Result<Permit, Bound> {
-        let source = SourceKey::of(source);
+        self.admit_unnamed(listener, bounds)?.of_source(source, bounds.source)
+    }
+
+    /// A place for somebody whose source a peer is yet to name.
+    pub(crate) fn admit_unnamed(self: &Arc<Self>, listener: &Occupancy, bounds: Bounds) -> Result<Permit, Bound> {
         take(&self.total, bounds.total).ok_or(Bound::Total)?;
         if take(listener, bounds.listener).is_none() {
             self.total.fetch_sub(1, Ordering::Relaxed);
             return Err(Bound::Listener);
         }
-        // From here on dropping the permit gives everything back, the source's place too.
-        let permit = Permit { admission: Arc::clone(self), listener: Arc::clone(listener), source };
-        if self.count(source) > bounds.source.get() {
-            return Err(Bound::Source);
-        }
-        Ok(permit)
+        Ok(Permit { admission: Arc::clone(self), listener: Arc::clone(listener), source: None })
     }
 
     /// How many are in.
@@ -110,8 +122,9 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.admission.total.fetch_sub(1, Ordering::Relaxed);
         self.listener.fetch_sub(1, Ordering::Relaxed);
-        let Some(Ok(mut shard)) = self.admission.shard(self.source).map(Mutex::lock) else { return };
-        if let Entry::Occupied(mut entry) = shard.entry(self.source) {
+        let Some(source) = self.source else { return };
+        let Some(Ok(mut shard)) = self.admission.shard(source).map(Mutex::lock) else { return };
+        if let Entry::Occupied(mut entry) = shard.entry(source) {
             if *entry.get() <= 1 {
                 entry.remove();
             } else {

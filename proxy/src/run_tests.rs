@@ -172,3 +172,31 @@ fn wait_for(holds: impl Fn() -> bool) {
         thread::yield_now();
     }
 }
+
+#[test]
+fn what_the_end_of_the_proxy_cuts_short_looks_so() {
+    let mut running = Running::start(&text(""));
+    let mut stream = running.connect();
+    assert!(is_served(&mut stream));
+    running.drain();
+    assert_eq!(stream.read(&mut [0]).expect_err("a reset, not an end").kind(), ErrorKind::ConnectionReset);
+    assert_eq!(running.log()[0]["close"], "drained");
+}
+
+#[test]
+fn behind_a_proxy_header_the_source_is_the_client() {
+    let header = "proxy_header = [{from = \"127.0.0.0/8\", policy = \"require\"}]\n[[rule]]";
+    let running = Running::start(&text("[limits]\nconnections_per_source = 1\n").replace("[[rule]]", header));
+    let from = |client: &str| {
+        let mut stream = running.connect();
+        write!(stream, "PROXY TCP4 {client} 192.0.2.1 1 2\r\n").expect("sent");
+        stream
+    };
+    let (mut first, mut second) = (from("203.0.113.1"), from("203.0.113.2"));
+    assert!(is_served(&mut first) && is_served(&mut second));
+    assert!(!is_served(&mut from("203.0.113.1")), "one too many of a client");
+    wait_for(|| running.log().iter().any(|line| line["close"] == "over_limit_source"));
+    assert!(is_served(&mut second));
+    drop(first);
+    wait_for(|| is_served(&mut from("203.0.113.1")));
+}

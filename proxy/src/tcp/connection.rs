@@ -26,6 +26,7 @@ use super::allowance::Allowance;
 use super::dial::{dial, Caller};
 use super::direction::Direction;
 use super::header;
+use super::listener::over_limit;
 use super::preface::{decide_by_first_bytes, Effort};
 use super::relay::{relay, End, Patience, RelayEnd};
 
@@ -42,8 +43,9 @@ pub(crate) struct Accepted {
 /// relayed: an idle connection holds two sockets, their directions and a timer.
 pub(crate) async fn serve(worker: Rc<Worker>, epoch: Rc<Epoch>, listener: ListenerId, accepted: Accepted) {
     let Accepted { stream: mut client, peer, original_dst, permit } = accepted;
+    let mut permit = Some(permit);
     let story = Story::begin(&worker, &epoch, listener, Transport::Tcp, peer, original_dst).share();
-    match Box::pin(prepare(&worker, &epoch, &story, &client)).await {
+    match Box::pin(prepare(&worker, &epoch, &story, &client, &mut permit)).await {
         Ok(Prepared { mut backend, first_bytes, header_length, in_use }) => {
             let [from_client, to_client] = allowances(&epoch, listener);
             let scratch = &worker.scratch;
@@ -59,12 +61,11 @@ pub(crate) async fn serve(worker: Rc<Worker>, epoch: Rc<Epoch>, listener: Listen
                 (story.bytes_in, story.bytes_out) = (bytes_in, bytes_out);
                 epoch.counters.carried(listener, Transport::Tcp, more_in, more_out);
             };
-            let end = relay(&mut client, &mut backend, &mut up, &mut down, scratch, patience, tell).await;
+            let mut ends = CutShort { client: &mut client, backend: &mut backend, is_whole: false };
+            let end = relay(ends.client, ends.backend, &mut up, &mut down, scratch, patience, tell).await;
             story.borrow_mut().close = reason(&end);
-            if !matches!(end, RelayEnd::Closed { .. }) {
-                reset(&backend);
-                reset(&client);
-            }
+            ends.is_whole = matches!(end, RelayEnd::Closed { .. });
+            drop(ends);
             up.abandon(scratch);
             down.abandon(scratch);
             drop(in_use);
@@ -75,6 +76,22 @@ pub(crate) async fn serve(worker: Rc<Worker>, epoch: Rc<Epoch>, listener: Listen
         }
     }
     drop(permit);
+}
+
+/// Two ends that get a reset unless all was carried; also when the proxy ends in the middle of it.
+struct CutShort<'a> {
+    client: &'a mut TcpStream,
+    backend: &'a mut TcpStream,
+    is_whole: bool,
+}
+
+impl Drop for CutShort<'_> {
+    fn drop(&mut self) {
+        if !self.is_whole {
+            reset(self.backend);
+            reset(self.client);
+        }
+    }
 }
 
 /// What is ready to be relayed.
@@ -92,6 +109,7 @@ async fn prepare(
     epoch: &Rc<Epoch>,
     story: &RefCell<Story>,
     client: &TcpStream,
+    permit: &mut Option<Permit>,
 ) -> Result<Prepared, CloseReason> {
     let config = epoch.config();
     let (id, peer, mut begun) = {
@@ -111,24 +129,30 @@ async fn prepare(
         })?;
         let mut story = story.borrow_mut();
         note_header(epoch, &mut story, introduced.outcome);
+        if introduced.outcome != HeaderIn::Absent {
+            begun = Instant::now();
+        }
         if let Some((named, destination)) = introduced.addresses {
             (story.client, story.original_dst) = (named, destination);
-            begun = Instant::now();
         }
         if let Some(given) = introduced.unique_id {
             story.unique_id = UniqueId::Given(given);
         }
         leftover = introduced.leftover;
         effort.has_ended = introduced.has_ended;
+        // Who arrived was judged at accept; now it is known who is there.
+        let client = story.client.ip();
+        if worker.is_denied(client) {
+            return Err(CloseReason::Denied);
+        }
+        let most = config.limits.connections_per_source;
+        *permit = permit.take().map(|permit| permit.of_source(client, most)).transpose().map_err(over_limit)?;
     }
     let mut preface = TcpPreface::new(leftover);
     let (backend, captures) = decided(worker, epoch, story, client, &mut preface, &mut effort, begun).await?;
     let caller = {
         let story = story.borrow();
         let (client, original_dst) = (story.client, story.original_dst);
-        if worker.is_denied(client.ip()) {
-            return Err(CloseReason::Denied);
-        }
         Caller { client, original_dst, arrival: listener.arrival, captures: &captures }
     };
     let dialled = dial(epoch, &worker.locals, backend, caller).await?;

@@ -12,8 +12,8 @@ use tokio::task::spawn_local;
 use tokio::time::sleep;
 
 use crate::admission::Bound;
-use crate::config::model::{Arrival, ListenerId, Transport};
-use crate::generation::Epoch;
+use crate::config::model::{Arrival, HeaderPolicy, ListenerId, Transport};
+use crate::generation::{header_policy, Epoch};
 use crate::listening::Endpoint;
 use crate::operation::{CloseReason, Limit};
 use crate::story::Story;
@@ -93,12 +93,23 @@ fn admit(
         return Err(CloseReason::Denied);
     }
     let (occupancy, bounds) = epoch.generation.bounds(listener).ok_or(CloseReason::NoRule)?;
-    worker.admission.admit(peer.ip(), occupancy, bounds).map_err(|bound| {
-        CloseReason::OverLimit(match bound {
-            Bound::Total => Limit::Connections,
-            Bound::Listener => Limit::ListenerConnections,
-            Bound::Source => Limit::SourceConnections,
-        })
+    // A peer that may speak for others is none of the sources that are counted.
+    let names_others =
+        epoch.listener(listener).is_some_and(|own| header_policy(own, peer.ip()).0 != HeaderPolicy::Never);
+    let admitted = if names_others {
+        worker.admission.admit_unnamed(occupancy, bounds)
+    } else {
+        worker.admission.admit(peer.ip(), occupancy, bounds)
+    };
+    admitted.map_err(over_limit)
+}
+
+/// The reason that goes with a bound of connections.
+pub(crate) fn over_limit(bound: Bound) -> CloseReason {
+    CloseReason::OverLimit(match bound {
+        Bound::Total => Limit::Connections,
+        Bound::Listener => Limit::ListenerConnections,
+        Bound::Source => Limit::SourceConnections,
     })
 }
 
