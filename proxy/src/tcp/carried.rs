@@ -89,7 +89,7 @@ pub(crate) fn resume(worker: &Rc<Worker>, rested: Rested) {
 }
 
 /// Counts what has moved since the last time.
-fn note(story: &RefCell<Story>, bytes_in: u64, bytes_out: u64) {
+pub(crate) fn note(story: &RefCell<Story>, bytes_in: u64, bytes_out: u64) {
     let mut story = story.borrow_mut();
     let (more_in, more_out) = (bytes_in - story.bytes_in, bytes_out - story.bytes_out);
     (story.bytes_in, story.bytes_out) = (bytes_in, bytes_out);

@@ -38,8 +38,8 @@ fn bench(leftover: &'static [u8], patience: Patience, rate: Option<u32>) -> Benc
             let mut client = adopt(near_client);
             let mut backend = adopt(near_backend);
             let scratch = Scratch::new();
-            let mut up = Direction::beginning_with(leftover.to_vec(), Allowance::of(rate, None), &scratch);
-            let mut down = Direction::beginning_with(Vec::new(), Allowance::of(rate, None), &scratch);
+            let mut up = Direction::beginning_with(leftover.to_vec(), 0, Allowance::of(rate, None), &scratch);
+            let mut down = Direction::beginning_with(Vec::new(), 0, Allowance::of(rate, None), &scratch);
             let end = relay(&mut client, &mut backend, &mut up, &mut down, &scratch, patience, |_, _| ()).await;
             if !matches!(end, RelayEnd::Closed { .. }) {
                 for stream in [&client, &backend] {
