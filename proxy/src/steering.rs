@@ -275,12 +275,12 @@ impl Proxy {
             state.ledger.begin(ledger::Names::of(&generation.config), count)
         };
         let (kept, left): (Vec<_>, Vec<_>) = self.endpoints.drain(..).partition(|endpoint| wanted.contains(endpoint));
-        self.endpoints = kept;
-        // First, for who waits there is known to the old configuration only.
+        // Before the new configuration, which knows nothing of those who wait at an endpoint that it has not got.
         self.leave(&left);
         for (hand, counters) in self.workers.iter().zip(counters) {
             hand.tell(Order::Serve(Arc::clone(&generation), counters));
         }
+        self.endpoints = kept;
         self.hand_out(bound);
         self.generation = generation;
         self.begin_checks();

@@ -42,10 +42,10 @@ pub(crate) struct Accepted {
 /// Serves a connection to its end. All that only the beginning needs is on the heap while it lasts, and gone while bytes are
 /// relayed: an idle connection holds two sockets, their directions and a timer.
 pub(crate) async fn serve(worker: Rc<Worker>, epoch: Rc<Epoch>, listener: ListenerId, accepted: Accepted) {
-    let Accepted { stream: mut client, peer, original_dst, permit } = accepted;
-    let mut permit = Some(permit);
+    let Accepted { stream, peer, original_dst, mut permit } = accepted;
+    let mut client = Unfinished::new(stream);
     let story = Story::begin(&worker, &epoch, listener, Transport::Tcp, peer, original_dst).share();
-    match Box::pin(prepare(&worker, &epoch, &story, &client, &mut permit)).await {
+    match Box::pin(prepare(&worker, &epoch, &story, &client.stream, &mut permit)).await {
         Ok(Prepared { mut backend, first_bytes, header_length, in_use }) => {
             let [from_client, to_client] = allowances(&epoch, listener);
             let scratch = &worker.scratch;
@@ -61,42 +61,51 @@ pub(crate) async fn serve(worker: Rc<Worker>, epoch: Rc<Epoch>, listener: Listen
                 (story.bytes_in, story.bytes_out) = (bytes_in, bytes_out);
                 epoch.counters.carried(listener, Transport::Tcp, more_in, more_out);
             };
-            let mut ends = CutShort { client: &mut client, backend: &mut backend, is_whole: false };
-            let end = relay(ends.client, ends.backend, &mut up, &mut down, scratch, patience, tell).await;
+            let end = relay(&mut client.stream, &mut backend.stream, &mut up, &mut down, scratch, patience, tell).await;
             story.borrow_mut().close = reason(&end);
-            ends.is_whole = matches!(end, RelayEnd::Closed { .. });
-            drop(ends);
+            if matches!(end, RelayEnd::Closed { .. }) {
+                client.finish();
+                backend.finish();
+            }
             up.abandon(scratch);
             down.abandon(scratch);
             drop(in_use);
         }
-        Err(reason) => {
-            story.borrow_mut().close = reason;
-            reset(&client);
-        }
+        Err(reason) => story.borrow_mut().close = reason,
     }
     drop(permit);
 }
 
-/// Two ends that get a reset unless all was carried; also when the proxy ends in the middle of it.
-struct CutShort<'a> {
-    client: &'a mut TcpStream,
-    backend: &'a mut TcpStream,
-    is_whole: bool,
+/// A stream whose end is a reset unless it is finished: what was cut short must not look complete, also when the proxy's own
+/// end cuts it short.
+#[derive(Debug)]
+struct Unfinished {
+    stream: TcpStream,
+    is_finished: bool,
 }
 
-impl Drop for CutShort<'_> {
+impl Unfinished {
+    fn new(stream: TcpStream) -> Self {
+        Self { stream, is_finished: false }
+    }
+
+    /// Both FINs are with the kernel.
+    fn finish(&mut self) {
+        self.is_finished = true;
+    }
+}
+
+impl Drop for Unfinished {
     fn drop(&mut self) {
-        if !self.is_whole {
-            reset(self.backend);
-            reset(self.client);
+        if !self.is_finished {
+            reset(&self.stream);
         }
     }
 }
 
 /// What is ready to be relayed.
 struct Prepared {
-    backend: TcpStream,
+    backend: Unfinished,
     /// What goes to the backend before all that is read from now on: a PROXY header, and what was read to decide.
     first_bytes: Vec<u8>,
     /// How much of that is the header.
@@ -109,7 +118,7 @@ async fn prepare(
     epoch: &Rc<Epoch>,
     story: &RefCell<Story>,
     client: &TcpStream,
-    permit: &mut Option<Permit>,
+    permit: &mut Permit,
 ) -> Result<Prepared, CloseReason> {
     let config = epoch.config();
     let (id, peer, mut begun) = {
@@ -140,13 +149,11 @@ async fn prepare(
         }
         leftover = introduced.leftover;
         effort.has_ended = introduced.has_ended;
-        // Who arrived was judged at accept; now it is known who is there.
-        let client = story.client.ip();
-        if worker.is_denied(client) {
+        if worker.is_denied(story.client.ip()) {
             return Err(CloseReason::Denied);
         }
-        let most = config.limits.connections_per_source;
-        *permit = permit.take().map(|permit| permit.of_source(client, most)).transpose().map_err(over_limit)?;
+        let (_, bounds) = epoch.generation.bounds(id).ok_or(CloseReason::NoRule)?;
+        permit.name(story.client.ip(), bounds).map_err(over_limit)?;
     }
     let mut preface = TcpPreface::new(leftover);
     let (backend, captures) = decided(worker, epoch, story, client, &mut preface, &mut effort, begun).await?;
@@ -164,7 +171,7 @@ async fn prepare(
     epoch.counters.header_out(story.header_out);
     let header_length = first_bytes.len() as u64;
     first_bytes.append(&mut preface.into_bytes());
-    Ok(Prepared { backend: dialled.stream, first_bytes, header_length, in_use: dialled.in_use })
+    Ok(Prepared { backend: Unfinished::new(dialled.stream), first_bytes, header_length, in_use: dialled.in_use })
 }
 
 fn note_header(epoch: &Epoch, story: &mut Story, outcome: HeaderIn) {

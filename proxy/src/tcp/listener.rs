@@ -93,19 +93,17 @@ fn admit(
         return Err(CloseReason::Denied);
     }
     let (occupancy, bounds) = epoch.generation.bounds(listener).ok_or(CloseReason::NoRule)?;
-    // A peer that may speak for others is none of the sources that are counted.
-    let names_others =
-        epoch.listener(listener).is_some_and(|own| header_policy(own, peer.ip()).0 != HeaderPolicy::Never);
-    let admitted = if names_others {
-        worker.admission.admit_unnamed(occupancy, bounds)
-    } else {
-        worker.admission.admit(peer.ip(), occupancy, bounds)
+    let policy = epoch.listener(listener).map_or(HeaderPolicy::Never, |listener| header_policy(listener, peer.ip()).0);
+    let permit = match policy {
+        HeaderPolicy::Never => worker.admission.admit(peer.ip(), occupancy, bounds),
+        // A peer that speaks for many clients is not one source.
+        HeaderPolicy::Require | HeaderPolicy::Optional => worker.admission.admit_unnamed(occupancy, bounds),
     };
-    admitted.map_err(over_limit)
+    permit.map_err(over_limit)
 }
 
-/// The reason that goes with a bound of connections.
-pub(crate) fn over_limit(bound: Bound) -> CloseReason {
+/// The word for a bound that would be passed.
+pub(super) fn over_limit(bound: Bound) -> CloseReason {
     CloseReason::OverLimit(match bound {
         Bound::Total => Limit::Connections,
         Bound::Listener => Limit::ListenerConnections,
