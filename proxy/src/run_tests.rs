@@ -67,18 +67,14 @@ impl Running {
     }
 
     fn status(&self) -> Box<Status> {
-        match self.ask(&Request::Status {}) {
-            Response::Status(status) => status,
-            other => panic!("{other:?}"),
-        }
+        let Response::Status(status) = self.ask(&Request::Status {}) else { panic!("an answer to another question") };
+        status
     }
 
     fn reload(&self, text: &str) -> String {
         self.write(text);
-        match self.ask(&Request::Reload {}) {
-            Response::Done(what) => what,
-            other => panic!("{other:?}"),
-        }
+        let Response::Done(what) = self.ask(&Request::Reload {}) else { panic!("an answer to another question") };
+        what
     }
 
     fn connect(&self) -> TcpStream {
