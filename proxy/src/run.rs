@@ -204,3 +204,7 @@ fn keeper(config: &Config, locals: &LocalAddresses) -> Result<Option<RuleKeeper>
 fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>, RunError> {
     thread::Builder::new().name(name.to_owned()).spawn(work).map_err(host("a thread"))
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

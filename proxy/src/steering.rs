@@ -304,6 +304,8 @@ impl Proxy {
         let (tcp, udp): (Vec<_>, Vec<_>) =
             self.endpoints.drain(..).partition(|endpoint| endpoint.transport == Transport::Tcp);
         self.leave(&tcp);
+        // Once they have obeyed, whoever the kernel had accepted is counted too.
+        self.active(Page { skip: 0, most: 0 }).await;
         let deadline = Instant::now() + self.generation.config.timeouts.drain;
         while self.admission.total() > 0 && Instant::now() < deadline {
             tokio::select! {

@@ -138,9 +138,11 @@ async fn prepare(
         })?;
         let mut story = story.borrow_mut();
         note_header(epoch, &mut story, introduced.outcome);
+        if introduced.outcome != HeaderIn::Absent {
+            begun = Instant::now();
+        }
         if let Some((named, destination)) = introduced.addresses {
             (story.client, story.original_dst) = (named, destination);
-            begun = Instant::now();
         }
         if let Some(given) = introduced.unique_id {
             story.unique_id = UniqueId::Given(given);
