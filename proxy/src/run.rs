@@ -82,7 +82,9 @@ pub(crate) fn command(path: &Path) -> ExitCode {
 /// Runs a configuration until SIGTERM or SIGINT, and reads its file anew on SIGHUP. Faults after the start are told on stderr
 /// and end nothing.
 fn run(path: &Path, config: Config) -> Result<(), RunError> {
-    raise_descriptor_limit();
+    if let Some(lack) = lack_of_descriptors(&config, raise_descriptor_limit()) {
+        say(&format!("edgeproxy: {lack}"));
+    }
     let runtime = Builder::new_current_thread().enable_all().build().map_err(host("event queue"))?;
     let opened = Opened::all(config)?;
     let report = sandbox::enter(&Allowed::of(&opened.generation.config, path))?;
@@ -92,12 +94,33 @@ fn run(path: &Path, config: Config) -> Result<(), RunError> {
     tasks.block_on(&runtime, proxy.steer()).map_err(host("signals"))
 }
 
-/// A connection takes two descriptors; what the host allows is what the limits of the configuration are for.
-fn raise_descriptor_limit() {
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // Without it, the proxy serves fewer, and says so when it comes to that.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+/// Descriptors beside those of clients and listeners: lookups, checks, those who ask.
+const OTHER_DESCRIPTORS: usize = 512;
+
+/// As many descriptors as the host allows; how many that are.
+fn raise_descriptor_limit() -> u64 {
+    let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) else { return u64::MAX };
+    match setrlimit(Resource::RLIMIT_NOFILE, most, most) {
+        Ok(()) => most,
+        Err(_) => getrlimit(Resource::RLIMIT_NOFILE).map_or(most, |(now, _)| now),
     }
+}
+
+/// What to say where the host allows fewer descriptors than the limits of the configuration may take. A connection takes two,
+/// a flow one.
+fn lack_of_descriptors(config: &Config, most: u64) -> Option<String> {
+    let limits = &config.limits;
+    let of_clients = limits.connections.get().saturating_mul(2).saturating_add(limits.udp_flows.get());
+    let endpoints: usize = config.listeners.iter().map(|listener| listener.tcp.len() + listener.udp.len()).sum();
+    let of_listeners = endpoints.saturating_mul(config.workers.get());
+    let needed = of_clients.saturating_add(of_listeners).saturating_add(OTHER_DESCRIPTORS);
+    let is_enough = u64::try_from(needed).map_or(false, |needed| needed <= most);
+    (!is_enough).then(|| {
+        format!(
+            "note: [limits] may take {needed} descriptors, and this host allows {most}: fewer clients will be served; \
+             raise it (`LimitNOFILE=` of systemd, `ulimit -Hn`), or lower connections and udp_flows"
+        )
+    })
 }
 
 /// All that is had before the sandbox.
@@ -142,7 +165,9 @@ impl Opened {
     fn start(self, path: &Path) -> Result<Proxy, RunError> {
         let Self { generation, bound, log, admin, metrics, locals, watch, notifier, keeper, seeds } = self;
         let log = log.map(OpenedLog::start).transpose().map_err(host("a thread"))?;
-        spawn("addresses", move || drop(watch.run()))?;
+        spawn("addresses", move || {
+            say(&format!("edgeproxy: this host's addresses are as they were until a restart: {}", watch.run()));
+        })?;
         let (admission, flows) = (Arc::new(Admission::default()), Arc::new(Admission::default()));
         let udp_endpoints = UdpEndpoints::default();
         let figures = log.as_ref().map(AccessLog::figures);
