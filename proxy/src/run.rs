@@ -43,7 +43,7 @@ pub(crate) enum RunError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// A file or socket that the configuration names.
-    #[error("{key}: {what}: {cause}")]
+    #[error("{key}: {what}: {cause}{}", mend(cause))]
     Named { key: &'static str, what: String, cause: io::Error },
     /// Rules that transparency needs are not there.
     #[error("transparent.manage_rules: {0}; `edgeproxy doctor` says more")]
@@ -54,6 +54,18 @@ pub(crate) enum RunError {
     /// The process cannot give up what it must not have.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+}
+
+fn mend(cause: &io::Error) -> &'static str {
+    match cause.raw_os_error() {
+        Some(libc::ENOENT) => {
+            "; its folder must be there before the start (`RuntimeDirectory=` and `LogsDirectory=` of systemd)"
+        }
+        Some(libc::EACCES) => "; the user of this process must be allowed to write in its folder",
+        Some(libc::EADDRINUSE) => "; another program listens there: `ss -ltnp` names it",
+        Some(libc::EADDRNOTAVAIL) => "; no interface has this address",
+        _ => "",
+    }
 }
 
 fn host(what: &'static str) -> impl Fn(io::Error) -> RunError {
@@ -114,7 +126,7 @@ fn lack_of_descriptors(config: &Config, most: u64) -> Option<String> {
     let endpoints: usize = config.listeners.iter().map(|listener| listener.tcp.len() + listener.udp.len()).sum();
     let of_listeners = endpoints.saturating_mul(config.workers.get());
     let needed = of_clients.saturating_add(of_listeners).saturating_add(OTHER_DESCRIPTORS);
-    let is_enough = u64::try_from(needed).map_or(false, |needed| needed <= most);
+    let is_enough = u64::try_from(needed).is_ok_and(|needed| needed <= most);
     (!is_enough).then(|| {
         format!(
             "note: [limits] may take {needed} descriptors, and this host allows {most}: fewer clients will be served; \

@@ -265,3 +265,17 @@ fn too_few_descriptors_are_told_of_at_the_start() {
     let said = lack_of_descriptors(&config, needed - 1).expect("one is lacking");
     assert!(said.contains(&format!("may take {needed} ")), "{said}");
 }
+
+#[test]
+fn what_cannot_be_opened_is_told_with_its_key_and_how_to_mend_it() {
+    let scratch = Scratch::new();
+    let path = scratch.path("c.toml");
+    let folder = scratch.path("no/where");
+    for key in ["admin_socket", "access_log"] {
+        let operation = format!("[operation]\n{key} = \"{}/x\"\n", folder.display());
+        std::fs::write(&path, text(&operation).replace("HERE", "127.0.0.1")).expect("written");
+        let config = crate::config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
+        let said = Opened::all(config).map(drop).expect_err("there is no such folder").to_string();
+        assert!(said.starts_with(&format!("operation.{key}: ")) && said.contains("its folder must be there"), "{said}");
+    }
+}
