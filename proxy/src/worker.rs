@@ -21,7 +21,7 @@ use crate::admission::Admission;
 use crate::commands::say;
 use crate::config::model::{Timeouts, Transport};
 use crate::generation::{Epoch, Generation};
-use crate::kernel::Batch;
+use crate::kernel::{self, Batch};
 use crate::listening::{keep_alive, Endpoint};
 use crate::names::{Names, SystemFiles};
 use crate::operation::access_log::WorkerLog;
@@ -32,6 +32,7 @@ use crate::operation::unique_id::UniqueIds;
 use crate::operation::CloseReason;
 use crate::story::{SharedStory, Story};
 use crate::tcp;
+use crate::tcp::resting::Resting;
 use crate::tcp::scratch::Scratch;
 use crate::transparent::local_addresses::LocalAddresses;
 use crate::transparent::udp_endpoints::UdpEndpoints;
@@ -48,6 +49,7 @@ const FIRST_SWEEP: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) scratch: Scratch,
+    pub(crate) resting: Resting,
     pub(crate) ids: RefCell<UniqueIds>,
     pub(crate) log: Option<WorkerLog>,
     pub(crate) locals: LocalAddresses,
@@ -87,14 +89,44 @@ impl Worker {
 
     /// Who is here, the oldest first.
     fn active(&self, page: Page) -> Vec<Active> {
-        let stories = self.stories.borrow();
-        let living = stories.iter().filter_map(Weak::upgrade);
-        let wanted = living.skip(page.skip).take(page.most);
-        wanted.filter_map(|story| Some(story.try_borrow().ok()?.active())).collect()
+        let mut began = Vec::new();
+        self.each_story(|story| began.push(story.accepted));
+        began.sort_unstable();
+        let wanted = began.get(page.skip..).unwrap_or_default();
+        let (Some(first), Some(last)) = (wanted.first(), wanted.iter().take(page.most).next_back()) else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        self.each_story(|story| {
+            if (first..=last).contains(&&story.accepted) {
+                found.push((story.accepted, story.active()));
+            }
+        });
+        found.sort_by_key(|(accepted, _)| *accepted);
+        // Of those that began in the same instant some may belong to the page before.
+        let same = began.iter().take(page.skip).filter(|accepted| *accepted == first).count();
+        found.into_iter().map(|(_, active)| active).skip(same).take(page.most).collect()
+    }
+
+    fn each_story(&self, mut see: impl FnMut(&Story)) {
+        for story in self.stories.borrow().iter().filter_map(Weak::upgrade) {
+            if let Ok(story) = story.try_borrow() {
+                see(&story);
+            }
+        }
+        self.resting.each_story(see);
     }
 
     fn count_active(&self) -> usize {
-        self.stories.borrow().iter().filter(|story| story.strong_count() > 0).count()
+        self.stories.borrow().iter().filter(|story| story.strong_count() > 0).count() + self.resting.count()
+    }
+
+    /// Lets memory go that connections held before they came to rest, once it is worth the while.
+    fn tidy(&self) {
+        if self.resting.take_fresh() > 0 {
+            self.stories.borrow_mut().retain(|story| story.strong_count() > 0);
+            kernel::give_back();
+        }
     }
 }
 
@@ -130,16 +162,19 @@ pub(crate) enum Order {
 /// A worker's life: until it is told to end, or nobody is left to tell it anything. Connections that are left then tell
 /// their stories, before the log's last lines are handed over.
 pub(crate) fn work(runtime: &Runtime, beginning: Beginning, orders: UnboundedReceiver<Order>) {
-    LocalSet::new().block_on(runtime, obey(beginning, orders));
+    if let Err(error) = LocalSet::new().block_on(runtime, obey(beginning, orders)) {
+        say(&format!("edgeproxy: a worker ends, for the kernel has no event queue for it: {error}"));
+    }
 }
 
-async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) {
+async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) -> io::Result<()> {
     let Beginning { generation, counters, seed, log, locals, admission, flows, udp_endpoints, deny } = beginning;
     let names = Names::new(&generation.config.resolver, SystemFiles::default());
     let epoch = RefCell::new(Rc::new(Epoch { generation, counters, names }));
     let (scratch, batch, ids) = (Scratch::new(), RefCell::default(), RefCell::new(UniqueIds::new(seed)));
     let worker = Rc::new(Worker {
         scratch,
+        resting: Resting::new()?,
         ids,
         log,
         locals,
@@ -152,6 +187,7 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) {
         stories: RefCell::default(),
         sweep_at: Cell::new(FIRST_SWEEP),
     });
+    spawn_local(Resting::watch(Rc::clone(&worker)));
     let mut doors: HashMap<Endpoint, Door> = HashMap::new();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -162,6 +198,8 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) {
                 if let Some(log) = &worker.log {
                     log.flush();
                 }
+                Resting::sweep(&worker, Instant::now());
+                worker.tidy();
                 continue;
             }
         };
@@ -191,6 +229,8 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) {
             Some(Order::End) | None => break,
         }
     }
+    worker.resting.end();
+    Ok(())
 }
 
 /// A socket at which clients arrive, and the task that serves it.

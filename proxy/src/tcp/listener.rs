@@ -18,7 +18,8 @@ use crate::operation::{CloseReason, Limit};
 use crate::story::Story;
 use crate::worker::Worker;
 
-use super::connection::{knows_destination, reset, serve, Accepted};
+use super::connection::{knows_destination, serve, Accepted, Beginning};
+use super::unfinished::reset;
 
 /// How long accepting rests after an error: first, and at most.
 const FIRST_REST: Duration = Duration::from_millis(5);
@@ -72,7 +73,7 @@ fn begin(worker: &Rc<Worker>, endpoint: Endpoint, stream: TcpStream, peer: Socke
     match admit(worker, &epoch, listener, peer) {
         Ok(permit) => {
             let accepted = Accepted { stream, peer, original_dst, permit };
-            spawn_local(serve(Rc::clone(worker), epoch, listener, accepted));
+            spawn_local(serve(Rc::clone(worker), Box::new(Beginning { epoch, listener, accepted })));
         }
         Err(reason) => {
             Story::begin(worker, &epoch, listener, Transport::Tcp, peer, original_dst).close = reason;

@@ -183,10 +183,10 @@ impl Flow {
         let mut story = self.story.borrow_mut();
         story.preface = Some(begun.elapsed());
         if let Some(held) = self.held.borrow().as_ref() {
-            story.spoken = held.found().map(|(protocol, found)| (protocol, found.clone()));
+            story.spoken = held.found().map(|(protocol, found)| Box::new((protocol, found.clone())));
             let bytes = held.datagrams().iter().map(Vec::len).sum();
             let (protocol, ech) =
-                story.spoken.as_ref().map_or((None, false), |(spoken, found)| (Some(*spoken), found.ech));
+                story.spoken.as_deref().map_or((None, false), |(spoken, found)| (Some(*spoken), found.ech));
             epoch.counters.preface(protocol, bytes, seen, begun.elapsed(), ech);
         }
         match decision {
@@ -208,7 +208,7 @@ impl Flow {
         let begun = Instant::now();
         let (client, original_dst, is_quic, worker) = {
             let story = self.story.borrow();
-            let is_quic = story.spoken.as_ref().is_some_and(|(protocol, _)| *protocol == Protocol::Quic);
+            let is_quic = story.spoken.as_deref().is_some_and(|(protocol, _)| *protocol == Protocol::Quic);
             (story.client, story.original_dst, is_quic, Rc::clone(&story.worker))
         };
         let way = DialWay { epoch, client, original_dst, captures };
