@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::SystemTime;
 
 use nix::sys::resource::{getrlimit, setrlimit, Resource};
+use tokio::runtime::Builder;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::Instant;
 
@@ -83,7 +84,7 @@ pub(crate) fn command(path: &Path) -> ExitCode {
 /// and end nothing.
 fn run(path: &Path, config: Config) -> Result<(), RunError> {
     raise_descriptor_limit();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(host("event queue"))?;
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(host("event queue"))?;
     let opened = Opened::all(config)?;
     let report = sandbox::enter(&Allowed::of(&opened.generation.config, path))?;
     say(&format!("edgeproxy: {report}"));
@@ -134,7 +135,7 @@ impl Opened {
         let seeds = (0..count).map(|_| fresh_seed()).collect::<Result<_, _>>().map_err(host("/dev/urandom"))?;
         let keeper = keeper(&config, &locals)?;
         let generation = Arc::new(Generation::after(None, config, &locals, Instant::now()));
-        let bound = bind_all(&generation.endpoints(), count, &generation.config.timeouts)?;
+        let bound = bind_all(&generation.endpoints(), &[], count, &generation.config.timeouts)?;
         Ok(Self { generation, bound, log, admin, metrics, locals, watch, notifier, keeper, seeds })
     }
 
@@ -165,11 +166,13 @@ impl Opened {
                 deny: state.deny.reader(),
             };
             let (orders, inbox) = unbounded_channel();
-            let thread = spawn(&format!("worker-{index}"), move || work(beginning, inbox))?;
+            let runtime = Builder::new_current_thread().enable_all().build().map_err(host("event queue"))?;
+            let thread = spawn(&format!("worker-{index}"), move || work(&runtime, beginning, inbox))?;
             workers.push(Hand { orders, thread });
         }
         let mut proxy = Proxy {
             path: PathBuf::from(path),
+            begun_with: generation.config.operation.clone(),
             generation,
             state: Arc::new(Mutex::new(state)),
             admission,
@@ -207,3 +210,7 @@ fn keeper(config: &Config, locals: &LocalAddresses) -> Result<Option<RuleKeeper>
 fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>, RunError> {
     thread::Builder::new().name(name.to_owned()).spawn(work).map_err(host("a thread"))
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

@@ -8,12 +8,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
+use tokio::task::yield_now;
 
 use crate::kernel::{allow_fragments, receive_details, Batch, Message, BATCH};
 use crate::listening::Endpoint;
 
 /// Bytes that may wait to be sent. All flows of a socket share it; the kernel's own bound is `net.core.wmem_max`.
 const SEND_BUFFER: usize = 4 * 1024 * 1024;
+
+/// Batches of datagrams that are taken without a pause.
+const BATCHES_A_TURN: u32 = 8;
 
 /// A socket of one worker at one endpoint.
 #[derive(Debug)]
@@ -23,6 +27,7 @@ pub(crate) struct Door {
     /// Where it is bound; with the port that the kernel chose, if the endpoint names none.
     own: SocketAddr,
     fragments: Fragments,
+    waits: Cell<u32>,
 }
 
 impl Door {
@@ -38,11 +43,16 @@ impl Door {
         let _ = SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER);
         let socket = UdpSocket::from_std(socket.into())?;
         let own = socket.local_addr()?;
-        Ok(Self { socket, endpoint, own, fragments: Fragments::new(is_ipv6) })
+        Ok(Self { socket, endpoint, own, fragments: Fragments::new(is_ipv6), waits: Cell::new(0) })
     }
 
-    /// Waits for datagrams.
+    /// Waits for datagrams. However many there are, all others on this thread have their turn now and then: the readiness of
+    /// a socket takes nothing of a task's budget.
     pub(crate) async fn arrivals(&self) -> io::Result<()> {
+        self.waits.set(self.waits.get().wrapping_add(1));
+        if self.waits.get() % BATCHES_A_TURN == 0 {
+            yield_now().await;
+        }
         self.socket.readable().await
     }
 
@@ -100,5 +110,37 @@ impl Fragments {
         if self.allowed.get() != allowed && allow_fragments(socket, self.is_ipv6, allowed).is_ok() {
             self.allowed.set(allowed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use tokio::task::{spawn_local, LocalSet};
+
+    use super::*;
+    use crate::config::model::{Arrival, Transport};
+
+    #[tokio::test]
+    async fn a_flood_leaves_others_their_turn() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        socket.set_nonblocking(true).expect("non-blocking");
+        let address = socket.local_addr().expect("bound");
+        socket.send_to(b"there is always more", address).expect("sent");
+        let endpoint = Endpoint::new(Transport::Udp, address, Arrival::Direct);
+        let had_its_turn = Rc::new(Cell::new(false));
+        let told = Rc::clone(&had_its_turn);
+        LocalSet::new()
+            .run_until(async move {
+                let door = Door::open(socket.into(), endpoint).expect("registered");
+                door.arrivals().await.expect("a datagram");
+                spawn_local(async move { told.set(true) });
+                for _ in 0..BATCHES_A_TURN {
+                    door.arrivals().await.expect("still there");
+                }
+            })
+            .await;
+        assert!(had_its_turn.get());
     }
 }
