@@ -238,10 +238,10 @@ impl Flow {
                 }
                 match heard.as_mut().poll(context) {
                     Poll::Ready(Err(error)) => return Poll::Ready(Ended::Wholly(CloseReason::IoError(error.kind()))),
-                    Poll::Ready(Ok(())) => {
+                    Poll::Ready(Ok(what)) => {
                         heard.set(news(&socket));
                         let mut batch = self.worker.batch.borrow_mut();
-                        match receive(&socket, &mut batch) {
+                        match receive(&socket, what, &mut batch) {
                             Ok(_) => self.answer(&batch, Instant::now()),
                             Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
                                 self.is_refused.set(true);

@@ -24,9 +24,6 @@ use super::sending::{send_all, Joined, Sent, Way};
 /// Bytes of answers that may wait for a worker that is busy; the kernel's own bound is `net.core.rmem_max`.
 const RECEIVE_BUFFER: usize = 1024 * 1024;
 
-/// What ICMP tells is an error without anything to read.
-const NEWS: Interest = Interest::READABLE.add(Interest::ERROR);
-
 /// A connected socket towards a backend.
 #[derive(Debug)]
 pub(crate) struct Upstream {
@@ -129,15 +126,16 @@ impl Upstream {
 }
 
 /// Waits until there is something to receive, or ICMP has told something.
-pub(crate) async fn news(socket: &UdpSocket) -> io::Result<()> {
-    socket.ready(NEWS).await.map(drop)
+pub(crate) async fn news(socket: &UdpSocket) -> io::Result<Interest> {
+    let ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;
+    Ok(if ready.is_error() { Interest::ERROR } else { Interest::READABLE })
 }
 
-/// Takes what the backend has sent.
+/// Takes what the backend has sent, or what ICMP told: that of which there is [`news`].
 ///
 /// # Errors
 ///
 /// What ICMP told of an earlier datagram; `WouldBlock`.
-pub(crate) fn receive(socket: &UdpSocket, batch: &mut Batch) -> io::Result<usize> {
-    socket.try_io(NEWS, || batch.receive(socket.as_fd()))
+pub(crate) fn receive(socket: &UdpSocket, news: Interest, batch: &mut Batch) -> io::Result<usize> {
+    socket.try_io(news, || batch.receive(socket.as_fd()))
 }
