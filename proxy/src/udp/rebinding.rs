@@ -174,7 +174,7 @@ mod tests {
     fn long(destination: &[u8], source: &[u8]) -> Vec<u8> {
         let mut datagram = vec![0xc0, 0, 0, 0, 1];
         for id in [destination, source] {
-            datagram.push(id.len() as u8);
+            datagram.push(u8::try_from(id.len()).expect("short"));
             datagram.extend(id);
         }
         datagram.extend([0; 30]);
