@@ -34,6 +34,7 @@ use crate::transparent::keeper_channel::RuleKeeper;
 use crate::transparent::local_addresses::{LocalAddresses, Watch};
 use crate::transparent::needs::Needs;
 use crate::transparent::udp_endpoints::UdpEndpoints;
+use crate::udp::station::Membership;
 use crate::worker::{work, Beginning};
 
 /// Why the proxy does not run.
@@ -187,7 +188,8 @@ impl Opened {
         let mut state = State::new(DenyList::new(&generation.config.deny), figures, seeds.len(), started);
         let counters = state.ledger.begin(Names::of(&generation.config), seeds.len());
         let mut workers = Vec::with_capacity(seeds.len());
-        for (index, (seed, counters)) in seeds.into_iter().zip(counters).enumerate() {
+        let memberships = Membership::of(seeds.len());
+        for (index, ((seed, counters), udp)) in seeds.into_iter().zip(counters).zip(memberships).enumerate() {
             let beginning = Beginning {
                 generation: Arc::clone(&generation),
                 counters,
@@ -197,6 +199,7 @@ impl Opened {
                 admission: Arc::clone(&admission),
                 flows: Arc::clone(&flows),
                 udp_endpoints: udp_endpoints.clone(),
+                udp,
                 deny: state.deny.reader(),
             };
             let (orders, inbox) = unbounded_channel();

@@ -37,6 +37,7 @@ use crate::tcp::scratch::Scratch;
 use crate::transparent::local_addresses::LocalAddresses;
 use crate::transparent::udp_endpoints::UdpEndpoints;
 use crate::udp;
+use crate::udp::station::{take_handed, Membership, Station};
 use crate::udp::table::Table;
 
 /// How often a worker hands its log lines over, though they are few.
@@ -58,6 +59,7 @@ pub(crate) struct Worker {
     pub(crate) flows: Arc<Admission>,
     pub(crate) batch: RefCell<Batch>,
     pub(crate) udp_endpoints: UdpEndpoints,
+    pub(crate) udp: Station,
     epoch: RefCell<Rc<Epoch>>,
     deny: RefCell<DenyReader>,
     /// Stories that go on; some of those that have ended.
@@ -141,6 +143,7 @@ pub(crate) struct Beginning {
     pub(crate) admission: Arc<Admission>,
     pub(crate) flows: Arc<Admission>,
     pub(crate) udp_endpoints: UdpEndpoints,
+    pub(crate) udp: Membership,
     pub(crate) deny: DenyReader,
 }
 
@@ -168,7 +171,7 @@ pub(crate) fn work(runtime: &Runtime, beginning: Beginning, orders: UnboundedRec
 }
 
 async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) -> io::Result<()> {
-    let Beginning { generation, counters, seed, log, locals, admission, flows, udp_endpoints, deny } = beginning;
+    let Beginning { generation, counters, seed, log, locals, admission, flows, udp_endpoints, udp, deny } = beginning;
     let names = Names::new(&generation.config.resolver, SystemFiles::default());
     let epoch = RefCell::new(Rc::new(Epoch { generation, counters, names }));
     let (scratch, batch, ids) = (Scratch::new(), RefCell::default(), RefCell::new(UniqueIds::new(seed)));
@@ -182,12 +185,14 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) -> io:
         flows,
         batch,
         udp_endpoints,
+        udp: Station::new(udp.homes, udp.worker),
         epoch,
         deny: RefCell::new(deny),
         stories: RefCell::default(),
         sweep_at: Cell::new(FIRST_SWEEP),
     });
     spawn_local(Resting::watch(Rc::clone(&worker)));
+    spawn_local(take_handed(Rc::clone(&worker), udp.inbox));
     let mut doors: HashMap<Endpoint, Door> = HashMap::new();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -250,7 +255,7 @@ impl Door {
             }
             Transport::Udp => {
                 let (door, table) = (Rc::new(udp::door::Door::open(socket, endpoint)?), Rc::<Table>::default());
-                let listener = Rc::new(udp::listener::Listener { worker, door, table: Rc::clone(&table) });
+                let listener = udp::listener::Listener { worker, door, table: Rc::clone(&table) };
                 Ok(Self::Udp { table, task: spawn_local(listener.receive()) })
             }
         }
