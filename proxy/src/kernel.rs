@@ -3,6 +3,8 @@
 #![allow(unsafe_code)]
 #![allow(clippy::cast_possible_truncation)] // sizes of C structures, all below 64 KiB
 
+pub(crate) mod descriptors;
+
 use std::io::{self, IoSlice};
 use std::mem::{self, size_of, MaybeUninit};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::config::model::{Arrival, Timeouts, Transport};
@@ -16,7 +17,7 @@ const BACKLOG: i32 = 4096;
 const UDP_BUFFER: usize = 4 * 1024 * 1024;
 
 /// An endpoint of a listener. Two configurations that name the same one mean the same sockets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Endpoint {
     pub(crate) transport: Transport,
     pub(crate) address: SocketAddr,
@@ -48,11 +49,49 @@ fn mend(cause: &io::Error) -> &'static str {
     }
 }
 
-/// An endpoint with one socket for each worker.
+/// An endpoint and its sockets: one for each worker, or as many as an earlier process of this proxy had workers. The control
+/// thread keeps these; workers get copies.
 #[derive(Debug)]
 pub(crate) struct Bound {
     pub(crate) endpoint: Endpoint,
     pub(crate) sockets: Vec<OwnedFd>,
+}
+
+impl Bound {
+    /// Has new connections kept alive as a configuration says.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    pub(crate) fn keep_alive(&self, timeouts: &Timeouts) -> io::Result<()> {
+        if self.endpoint.transport == Transport::Udp {
+            return Ok(());
+        }
+        self.sockets.iter().try_for_each(|socket| keep_alive(&SockRef::from(socket), timeouts))
+    }
+}
+
+/// Sockets of an endpoint that an earlier process had, with further ones where that had fewer workers. Of UDP there are no
+/// further ones: the kernel would spread the datagrams of flows anew. Where it had more workers, some serve several.
+///
+/// # Errors
+///
+/// As [`bind_all`].
+pub(crate) fn widen(
+    endpoint: Endpoint,
+    mut sockets: Vec<OwnedFd>,
+    workers: usize,
+    timeouts: &Timeouts,
+) -> Result<Bound, ListenError> {
+    let missing = workers.saturating_sub(sockets.len());
+    if let Some(first) = sockets.first().filter(|_| endpoint.transport == Transport::Tcp && missing > 0) {
+        let own = SockRef::from(first).local_addr().map_err(|cause| fault(endpoint, cause))?;
+        let address = own.as_socket().unwrap_or(endpoint.address);
+        let further =
+            share(Endpoint { address, ..endpoint }, missing, timeouts).map_err(|cause| fault(endpoint, cause))?;
+        sockets.extend(further);
+    }
+    Ok(Bound { endpoint, sockets })
 }
 
 /// Binds endpoints: all of them, or none.
@@ -71,31 +110,34 @@ pub(crate) fn bind_all(endpoints: &[Endpoint], workers: usize, timeouts: &Timeou
 ///
 /// What the kernel said, with the endpoint; also when anybody else is bound there, even with `SO_REUSEPORT`.
 fn bind(endpoint: Endpoint, workers: usize, timeouts: &Timeouts) -> Result<Vec<OwnedFd>, ListenError> {
-    let fault = |cause| ListenError {
-        transport: match endpoint.transport {
-            Transport::Tcp => "tcp",
-            Transport::Udp => "udp",
-        },
-        address: endpoint.address,
-        cause,
-    };
+    let fault = |cause| fault(endpoint, cause);
     // The kernel would let a second proxy of the same user share the port in silence.
     let probe = bound(endpoint, false).map_err(fault)?;
     // Port 0 is one port for all workers.
     let port = probe.local_addr().map_err(fault)?.as_socket().map_or(endpoint.address.port(), |own| own.port());
     drop(probe);
     let endpoint = Endpoint { address: SocketAddr::new(endpoint.address.ip(), port), ..endpoint };
-    (0..workers)
-        .map(|_| {
-            let socket = bound(endpoint, true)?;
-            if endpoint.transport == Transport::Tcp {
-                prepare_tcp(&socket, timeouts)?;
-                socket.listen(BACKLOG)?;
-            }
-            Ok(socket.into())
-        })
-        .collect::<io::Result<_>>()
-        .map_err(fault)
+    share(endpoint, workers, timeouts).map_err(fault)
+}
+
+fn fault(endpoint: Endpoint, cause: io::Error) -> ListenError {
+    let transport = match endpoint.transport {
+        Transport::Tcp => "tcp",
+        Transport::Udp => "udp",
+    };
+    ListenError { transport, address: endpoint.address, cause }
+}
+
+fn share(endpoint: Endpoint, count: usize, timeouts: &Timeouts) -> io::Result<Vec<OwnedFd>> {
+    let listening = |_| {
+        let socket = bound(endpoint, true)?;
+        if endpoint.transport == Transport::Tcp {
+            prepare_tcp(&socket, timeouts)?;
+            socket.listen(BACKLOG)?;
+        }
+        Ok(socket.into())
+    };
+    (0..count).map(listening).collect()
 }
 
 fn bound(endpoint: Endpoint, is_shared: bool) -> io::Result<Socket> {

@@ -1,7 +1,9 @@
 //! The control thread: signals, the admin socket, reloads, checks. It carries no client's bytes, and no worker waits for it.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,15 +31,19 @@ use crate::operation::metrics_http::{self, MetricsBounds};
 use crate::operation::notify::{Notifier, ServiceState};
 use crate::operation::state::State;
 use crate::route::forbidden::{forbidden, Origin};
+use crate::succession::bequest::Step;
+use crate::succession::giving::Giving;
+use crate::succession::heir::{Estate, Inheritance};
 use crate::transparent::keeper::{Report, Want};
 use crate::transparent::keeper_channel::RuleKeeper;
 use crate::transparent::local_addresses::LocalAddresses;
 use crate::transparent::needs::Needs;
+use crate::udp::flow::handover::{Heritage, Place};
 use crate::upstream::health;
 use crate::worker::Order;
 
 /// How often the end of the last connection is looked for while draining.
-const DRAIN_LOOK: Duration = Duration::from_millis(20);
+pub(crate) const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
 /// How long the log may take for its last lines.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -55,14 +61,17 @@ pub(crate) struct Proxy {
     pub(crate) state: Arc<Mutex<State>>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) workers: Vec<Hand>,
-    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) sockets: Vec<Bound>,
     pub(crate) log: Option<AccessLog>,
-    pub(crate) admin: Option<UnixListener>,
-    pub(crate) metrics: Option<TcpListener>,
+    pub(crate) admin: Option<(PathBuf, UnixListener)>,
+    pub(crate) metrics: Option<(SocketAddr, TcpListener)>,
     pub(crate) notifier: Notifier,
     pub(crate) keeper: Option<RuleKeeper>,
     pub(crate) locals: LocalAddresses,
     pub(crate) checks: Option<Task<()>>,
+    /// Those that answer at the admin socket and for metrics.
+    pub(crate) services: Vec<Task<()>>,
+    pub(crate) giving: Option<Giving>,
 }
 
 /// A worker's thread, and the way to it.
@@ -72,20 +81,41 @@ pub(crate) struct Hand {
 }
 
 impl Hand {
-    fn tell(&self, order: Order) {
+    pub(crate) fn tell(&self, order: Order) {
         // A worker that is gone needs no telling.
         let _ = self.orders.send(order);
     }
 }
 
 /// What ends the proxy.
-struct Stops {
+#[derive(Debug)]
+pub(crate) struct Stops {
     terminate: Signal,
     interrupt: Signal,
 }
 
+/// All signals that are heard.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    hangup: Signal,
+    stops: Stops,
+}
+
+impl Signals {
+    /// Hears them from here on: none of them ends the process by itself any more.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    pub(crate) fn hear() -> io::Result<Self> {
+        let hangup = signal(SignalKind::hangup())?;
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Self { hangup, stops: Stops { terminate, interrupt } })
+    }
+}
+
 impl Stops {
-    async fn any(&mut self) {
+    pub(crate) async fn any(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -94,26 +124,57 @@ impl Stops {
 }
 
 impl Proxy {
-    /// Gives each worker its socket of each endpoint.
-    pub(crate) fn hand_out(&mut self, bound: Vec<Bound>) {
-        for Bound { endpoint, sockets } in bound {
-            for (hand, socket) in self.workers.iter().zip(sockets) {
-                hand.tell(Order::Listen(endpoint, socket));
-            }
-            self.endpoints.push(endpoint);
+    /// Lets workers serve sockets, each with the flows that are known there.
+    pub(crate) fn post(&self, sockets: Vec<(Place, OwnedFd)>, flows: Vec<Heritage>) {
+        let mut flows_at: HashMap<Place, Vec<Heritage>> = HashMap::new();
+        for flow in flows {
+            flows_at.entry(flow.state.place).or_default().push(flow);
         }
+        for (place, socket) in sockets {
+            // As many as there are workers, or some serve several, or some none.
+            let worker = place.number.checked_rem(self.workers.len()).and_then(|index| self.workers.get(index));
+            if let Some(hand) = worker {
+                hand.tell(Order::Listen(place, socket, flows_at.remove(&place).unwrap_or_default()));
+            }
+        }
+    }
+
+    /// Listens; with what an earlier process leaves to this one.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is taken over; or there are no descriptors left.
+    pub(crate) fn begin(&mut self, inheritance: Option<Inheritance>) -> io::Result<()> {
+        let sockets = copies(&self.sockets)?;
+        let Some(inheritance) = inheritance else {
+            self.post(sockets, Vec::new());
+            return Ok(());
+        };
+        let (Estate { flows, denied }, succession) = inheritance.accept()?;
+        let now = std::time::Instant::now();
+        for (prefix, left) in denied {
+            let Some(until) = now.checked_add(left) else { continue };
+            if let Err(full) = self.state().deny.deny(&[prefix.0], until, now) {
+                say(&format!("edgeproxy: {prefix} is denied no more: {full}"));
+            }
+        }
+        self.post(sockets, flows);
+        self.keep_alive();
+        if let Err(error) = succession.serving() {
+            say(&format!("edgeproxy: the earlier process did not say farewell: {error}"));
+        }
+        Ok(())
     }
 
     /// Steers until the end.
     ///
     /// # Errors
     ///
-    /// Signals cannot be heard.
-    pub(crate) async fn steer(mut self) -> io::Result<()> {
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut stops =
-            Stops { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+    /// There is no room in the event queue for the admin socket or the metrics.
+    pub(crate) async fn steer(mut self, signals: Signals) -> io::Result<()> {
+        let Signals { mut hangup, mut stops } = signals;
         let mut orders = self.answer_others()?;
+        let (to_here, mut steps) = channel(1);
         let mut looks = interval(LOOK);
         self.begin_checks();
         self.tell_manager(ServiceState::Ready, "serving");
@@ -135,13 +196,24 @@ impl Proxy {
                     Ordered::Answer(Asked::Connections(page), answer) => {
                         let _ = answer.send(Response::Connections(self.active(page).await));
                     }
-                    Ordered::Answer(Asked::HandOver, answer) => {
-                        let _ = answer.send(Response::Error("this version hands nothing over".to_owned()));
+                    // It comes by the other way, with its connection.
+                    Ordered::Answer(Asked::HandOver, _) => {}
+                    Ordered::HandOver(stream) => self.offer(stream, &to_here),
+                },
+                Some(step) = steps.recv() => match step {
+                    Step::Taken(taken, answer) => self.give(taken, answer).await,
+                    Step::Failed(why, estate) => self.take_back(&why, estate),
+                    Step::Serving(heir) => {
+                        self.leave_all_to(heir).await;
+                        self.outlive(&mut stops, &mut hangup).await;
+                        self.end();
+                        return Ok(());
                     }
-                    Ordered::HandOver(_) => {}
                 },
             }
         }
+        // A new process that was about to take over hears that there is nothing to take.
+        drop((steps, to_here));
         self.drain(&mut stops).await;
         self.end();
         Ok(())
@@ -150,24 +222,27 @@ impl Proxy {
     /// Serves the admin socket and the metrics; orders that only this thread can carry out come back.
     fn answer_others(&mut self) -> io::Result<Receiver<Ordered>> {
         let (to_here, orders) = channel(WAITING_ORDERS);
-        if let Some(admin) = self.admin.take() {
-            let listener = tokio::net::UnixListener::from_std(admin)?;
+        if let Some((_, admin)) = &self.admin {
+            let listener = tokio::net::UnixListener::from_std(admin.try_clone()?)?;
             let state = Arc::clone(&self.state);
-            spawn_local(admin_socket::serve(listener, state, to_here, AdminBounds::default()));
+            self.services.push(spawn_local(admin_socket::serve(listener, state, to_here, AdminBounds::default())));
         }
-        if let Some(metrics) = self.metrics.take() {
-            let listener = tokio::net::TcpListener::from_std(metrics)?;
-            spawn_local(metrics_http::serve(listener, Arc::clone(&self.state), MetricsBounds::default()));
+        if let Some((_, metrics)) = &self.metrics {
+            let listener = tokio::net::TcpListener::from_std(metrics.try_clone()?)?;
+            let state = Arc::clone(&self.state);
+            self.services.push(spawn_local(metrics_http::serve(listener, state, MetricsBounds::default())));
         }
         Ok(orders)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn look(&mut self) {
-        self.hear_of_rules();
+        if self.giving.is_none() {
+            self.hear_of_rules(); // else a new process may be talking to the keeper
+        }
         let conditions = self.generation.conditions_now(Instant::now());
         self.state().conditions = conditions;
     }
@@ -240,12 +315,17 @@ impl Proxy {
     }
 
     fn take_over(&mut self) -> Result<(), String> {
+        if self.giving.is_some() {
+            return Err("a new process is about to take over".to_owned());
+        }
         let config = crate::config::load(&self.path).map_err(|faults| faults.to_string())?;
         let count = self.workers.len();
         let generation = Arc::new(Generation::after(Some(&self.generation), config, &self.locals, Instant::now()));
         let wanted = generation.endpoints();
-        let new: Vec<_> = wanted.iter().copied().filter(|endpoint| !self.endpoints.contains(endpoint)).collect();
+        let is_new = |endpoint: &Endpoint| !self.sockets.iter().any(|bound| bound.endpoint == *endpoint);
+        let new: Vec<_> = wanted.iter().copied().filter(is_new).collect();
         let bound = bind_all(&new, count, &generation.config.timeouts).map_err(|error| error.to_string())?;
+        let sockets = copies(&bound).map_err(|error| error.to_string())?;
         self.keep_rules(&generation)?;
         let counters = {
             let mut state = self.state();
@@ -255,22 +335,27 @@ impl Proxy {
         for (hand, counters) in self.workers.iter().zip(counters) {
             hand.tell(Order::Serve(Arc::clone(&generation), counters));
         }
-        let (kept, left): (Vec<_>, Vec<_>) = self.endpoints.drain(..).partition(|endpoint| wanted.contains(endpoint));
-        for endpoint in left {
-            for hand in &self.workers {
-                hand.tell(Order::Leave(endpoint));
-            }
-        }
-        self.endpoints = kept;
-        self.hand_out(bound);
+        self.leave(|endpoint| !wanted.contains(&endpoint));
+        self.sockets.extend(bound);
+        self.post(sockets, Vec::new());
         self.generation = generation;
+        self.keep_alive();
         self.begin_checks();
         self.look();
         Ok(())
     }
 
+    /// Has the sockets that were there before keep connections alive as this configuration says.
+    fn keep_alive(&self) {
+        for bound in &self.sockets {
+            if let Err(error) = bound.keep_alive(&self.generation.config.timeouts) {
+                say(&format!("edgeproxy: {}: timeouts.keepalive: {error}", bound.endpoint.address));
+            }
+        }
+    }
+
     /// Has the rules kept that the new configuration needs.
-    fn keep_rules(&mut self, generation: &Generation) -> Result<(), String> {
+    pub(crate) fn keep_rules(&mut self, generation: &Generation) -> Result<(), String> {
         let rules = generation.config.transparent;
         let needs = Needs::of(&generation.config, |address| self.locals.is_local(address));
         if !rules.manage_rules || needs.is_empty() {
@@ -304,9 +389,7 @@ impl Proxy {
     async fn drain(&mut self, stops: &mut Stops) {
         self.state().draining = true;
         self.tell_manager(ServiceState::Stopping, "draining");
-        let (tcp, udp): (Vec<_>, Vec<_>) =
-            self.endpoints.drain(..).partition(|endpoint| endpoint.transport == Transport::Tcp);
-        self.leave(&tcp);
+        self.leave(|endpoint| endpoint.transport == Transport::Tcp);
         let deadline = Instant::now() + self.generation.config.timeouts.drain;
         while self.admission.total() > 0 && Instant::now() < deadline {
             tokio::select! {
@@ -315,19 +398,23 @@ impl Proxy {
                 () = stops.any() => break,
             }
         }
-        self.leave(&udp);
+        self.leave(|_| true);
     }
 
-    fn leave(&self, endpoints: &[Endpoint]) {
-        for endpoint in endpoints {
+    /// Closes some endpoints; connections that wait there are accepted.
+    pub(crate) fn leave(&mut self, is_left: impl Fn(Endpoint) -> bool) {
+        let (left, kept) = self.sockets.drain(..).partition(|bound| is_left(bound.endpoint));
+        self.sockets = kept;
+        let left: Vec<Bound> = left;
+        for Bound { endpoint, .. } in left {
             for hand in &self.workers {
-                hand.tell(Order::Leave(*endpoint));
+                hand.tell(Order::Leave(endpoint));
             }
         }
     }
 
     fn end(self) {
-        if let Some(socket) = &self.generation.config.operation.admin_socket {
+        if let Some((socket, _)) = &self.admin {
             // Somebody else may have taken it away.
             let _ = std::fs::remove_file(socket);
         }
@@ -343,10 +430,20 @@ impl Proxy {
         }
     }
 
-    fn tell_manager(&self, state: ServiceState, status: &str) {
+    pub(crate) fn tell_manager(&self, state: ServiceState, status: &str) {
         // A manager that does not listen is no reason to stop.
         let _ = self.notifier.tell(state, status);
     }
+}
+
+/// The sockets for workers; the control thread keeps its own.
+pub(crate) fn copies<'a>(bound: impl IntoIterator<Item = &'a Bound>) -> io::Result<Vec<(Place, OwnedFd)>> {
+    let of = |bound: &'a Bound| {
+        let endpoint = bound.endpoint;
+        let copy = move |(number, socket): (usize, &OwnedFd)| Ok((Place { endpoint, number }, socket.try_clone()?));
+        bound.sockets.iter().enumerate().map(copy)
+    };
+    bound.into_iter().flat_map(of).collect()
 }
 
 fn since_boot() -> Duration {

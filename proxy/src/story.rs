@@ -125,6 +125,9 @@ fn canonical(endpoint: SocketAddr) -> SocketAddr {
 impl Drop for Story {
     fn drop(&mut self) {
         self.epoch.counters.closed(self.listener, self.transport, self.close);
+        if self.close == CloseReason::HandedOver {
+            return; // one line for each, and the other process will write it
+        }
         let Some(log) = &self.worker.log else { return };
         let config = self.epoch.config();
         let found = self.spoken.as_ref();

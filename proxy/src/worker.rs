@@ -34,7 +34,8 @@ use crate::tcp::scratch::Scratch;
 use crate::transparent::local_addresses::LocalAddresses;
 use crate::transparent::udp_endpoints::UdpEndpoints;
 use crate::udp;
-use crate::udp::table::Table;
+use crate::udp::flow::handover::{Heritage, Place};
+use crate::udp::listener::Listener;
 
 /// How often a worker hands its log lines over, though they are few.
 const TICK: Duration = Duration::from_secs(1);
@@ -115,8 +116,10 @@ pub(crate) struct Beginning {
 pub(crate) enum Order {
     /// Those who arrive from now on are served by this configuration.
     Serve(Arc<Generation>, Arc<WorkerCounters>),
-    /// A further socket.
-    Listen(Endpoint, OwnedFd),
+    /// A further socket, and the flows that are known there.
+    Listen(Place, OwnedFd, Vec<Heritage>),
+    /// Take nothing more at these endpoints, whose sockets stay open elsewhere; give their flows away.
+    Hold(Vec<Endpoint>, oneshot::Sender<Vec<Heritage>>),
     /// Accept what waits at this endpoint, and then close it.
     Leave(Endpoint),
     /// Say who is here, and how many are.
@@ -157,7 +160,7 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) {
         stories: RefCell::default(),
         sweep_at: Cell::new(FIRST_SWEEP),
     });
-    let mut doors: HashMap<Endpoint, Door> = HashMap::new();
+    let mut doors: HashMap<Place, Door> = HashMap::new();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -174,14 +177,20 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) {
             Some(Order::Serve(generation, counters)) => {
                 *worker.epoch.borrow_mut() = begin_epoch(generation, counters);
             }
-            Some(Order::Listen(endpoint, socket)) => {
+            Some(Order::Listen(place, socket, flows)) => {
                 // A socket that cannot be registered is one that this process has not got any more.
-                if let Ok(door) = Door::open(&worker, endpoint, socket) {
-                    doors.insert(endpoint, door);
+                if let Ok(door) = Door::open(&worker, place.endpoint, socket, flows) {
+                    doors.insert(place, door);
                 }
             }
+            Some(Order::Hold(endpoints, answer)) => {
+                let held = take(&mut doors, |endpoint| endpoints.contains(&endpoint));
+                let flows = held.into_iter().flat_map(|(place, door)| door.hold(place.number)).collect();
+                // Whoever asked may be gone; with it, the flows are.
+                let _ = answer.send(flows);
+            }
             Some(Order::Leave(endpoint)) => {
-                if let Some(door) = doors.remove(&endpoint) {
+                for (_, door) in take(&mut doors, |own| own == endpoint) {
                     door.close(&worker);
                 }
             }
@@ -199,14 +208,20 @@ fn begin_epoch(generation: Arc<Generation>, counters: Arc<WorkerCounters>) -> Rc
     Rc::new(Epoch { generation, counters, names })
 }
 
+/// Takes the doors of some endpoints out.
+fn take(doors: &mut HashMap<Place, Door>, is_wanted: impl Fn(Endpoint) -> bool) -> Vec<(Place, Door)> {
+    let places: Vec<Place> = doors.keys().copied().filter(|place| is_wanted(place.endpoint)).collect();
+    places.iter().filter_map(|place| doors.remove_entry(place)).collect()
+}
+
 /// A socket at which clients arrive, and the task that serves it.
 enum Door {
     Tcp { endpoint: Endpoint, socket: Rc<TcpListener>, task: JoinHandle<()> },
-    Udp { table: Rc<Table>, task: JoinHandle<()> },
+    Udp { listener: Rc<Listener>, task: JoinHandle<()> },
 }
 
 impl Door {
-    fn open(worker: &Rc<Worker>, endpoint: Endpoint, socket: OwnedFd) -> io::Result<Self> {
+    fn open(worker: &Rc<Worker>, endpoint: Endpoint, socket: OwnedFd, flows: Vec<Heritage>) -> io::Result<Self> {
         let worker = Rc::clone(worker);
         match endpoint.transport {
             Transport::Tcp => {
@@ -215,9 +230,12 @@ impl Door {
                 Ok(Self::Tcp { endpoint, socket, task })
             }
             Transport::Udp => {
-                let (door, table) = (Rc::new(udp::door::Door::open(socket, endpoint)?), Rc::<Table>::default());
-                let listener = Rc::new(udp::listener::Listener { worker, door, table: Rc::clone(&table) });
-                Ok(Self::Udp { table, task: spawn_local(listener.receive()) })
+                let (door, table) = (Rc::new(udp::door::Door::open(socket, endpoint)?), Rc::default());
+                let listener = Rc::new(Listener { worker, door, table });
+                // Before any datagram of theirs is read, which would begin them anew.
+                listener.inherit(flows);
+                let task = spawn_local(Rc::clone(&listener).receive());
+                Ok(Self::Udp { listener, task })
             }
         }
     }
@@ -228,9 +246,23 @@ impl Door {
                 task.abort();
                 tcp::listener::accept_waiting(worker, &socket, endpoint);
             }
-            Self::Udp { table, task } => {
+            Self::Udp { listener, task } => {
                 task.abort();
-                table.close_all(CloseReason::Drained);
+                listener.table.close_all(CloseReason::Drained);
+            }
+        }
+    }
+
+    /// Takes nothing more; what waits is for whoever has the socket too.
+    fn hold(self, number: usize) -> Vec<Heritage> {
+        match self {
+            Self::Tcp { task, .. } => {
+                task.abort();
+                Vec::new()
+            }
+            Self::Udp { listener, task } => {
+                task.abort();
+                listener.hand_over(number)
             }
         }
     }

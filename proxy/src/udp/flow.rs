@@ -1,5 +1,7 @@
 //! One flow: datagrams of one client to one address of this host, and the answers to them.
 
+pub(crate) mod handover;
+
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -124,9 +126,13 @@ impl Flow {
     /// The flow's life: decide, dial, send on what was held, pass on answers until nobody speaks any more.
     pub(crate) async fn live(&self) -> CloseReason {
         let epoch = Rc::clone(&self.story.borrow().epoch);
-        let prepared = tokio::select! {
-            prepared = self.prepare(&epoch) => prepared,
-            reason = self.ended() => return reason,
+        let prepared = if self.upstream.get().is_some() {
+            Ok(()) // by the process that this flow began in
+        } else {
+            tokio::select! {
+                prepared = self.prepare(&epoch) => prepared,
+                reason = self.ended() => return reason,
+            }
         };
         match prepared {
             Ok(()) => self.answer(&epoch).await,

@@ -1,5 +1,7 @@
 //! Datagrams as they arrive: each to its flow, or a new one.
 
+mod inherited;
+
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -154,20 +156,24 @@ impl Listener {
         let learned = datagram.framing;
         match self.begin(epoch, id, datagram) {
             Ok(flow) => {
-                let flow = Rc::new(flow);
-                self.table.insert(key, &flow);
+                self.start(key, flow);
                 if self.table.peer(key.peer, key.hit).framing == PeerFraming::Unheard {
                     self.table.learn(key.peer, key.hit, learned, named);
                 }
-                let table = Rc::clone(&self.table);
-                spawn_local(async move {
-                    let reason = flow.live().await;
-                    flow.story.borrow_mut().close = reason;
-                    table.remove(&key);
-                });
             }
             Err(drop) => epoch.counters.datagrams_dropped(drop, 1),
         }
+    }
+
+    fn start(&self, key: FlowKey, flow: Flow) {
+        let flow = Rc::new(flow);
+        self.table.insert(key, &flow);
+        let table = Rc::clone(&self.table);
+        spawn_local(async move {
+            let reason = flow.live().await;
+            flow.story.borrow_mut().close = reason;
+            table.remove(&key);
+        });
     }
 
     fn begin(&self, epoch: &Rc<Epoch>, id: ListenerId, datagram: Datagram<'_>) -> Result<Flow, UdpDrop> {
@@ -189,16 +195,9 @@ impl Listener {
                 return Err(UdpDrop::FlowLimit);
             }
         };
-        let reply = if self.door.endpoint.is_tproxy {
-            match self.table.reply_socket(key.hit) {
-                Ok(socket) => Reply::AsDestination(socket),
-                Err(_) => {
-                    story.close = CloseReason::TransparencyImpossible;
-                    return Err(UdpDrop::NoUpstream);
-                }
-            }
-        } else {
-            Reply::ByDoor(Rc::clone(&self.door), self.door.reply_from(key.hit.ip()))
+        let Ok(reply) = self.reply(key.hit) else {
+            story.close = CloseReason::TransparencyImpossible;
+            return Err(UdpDrop::NoUpstream);
         };
         Ok(Flow::begin(Beginning {
             story,
@@ -209,6 +208,13 @@ impl Listener {
             allowances: allowances(epoch, id),
             permit,
         }))
+    }
+
+    fn reply(&self, hit: SocketAddr) -> std::io::Result<Reply> {
+        if self.door.endpoint.is_tproxy {
+            return Ok(Reply::AsDestination(self.table.reply_socket(hit)?));
+        }
+        Ok(Reply::ByDoor(Rc::clone(&self.door), self.door.reply_from(hit.ip())))
     }
 
     /// A place for a flow; in a full table the oldest flow that nobody has answered makes room.

@@ -2,7 +2,7 @@
 
 mod dial;
 pub(crate) mod door;
-mod flow;
+pub(crate) mod flow;
 pub(crate) mod listener;
 mod reply;
 mod sending;

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
 
+use serde::{Deserialize, Serialize};
+
 use crate::operation::CloseReason;
 use crate::wire::udp_preface::PeerFraming;
 
@@ -15,7 +17,7 @@ use super::flow::Flow;
 const EVICTION_LOOKS: usize = 64;
 
 /// What makes a flow: who sent, what was hit, and for whom the sender spoke.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct FlowKey {
     pub(crate) peer: SocketAddr,
     pub(crate) hit: SocketAddr,
@@ -99,6 +101,11 @@ impl Table {
             }
         }
         false
+    }
+
+    /// All flows.
+    pub(crate) fn all(&self) -> Vec<(FlowKey, Rc<Flow>)> {
+        self.flows.borrow().iter().map(|(key, flow)| (*key, Rc::clone(flow))).collect()
     }
 
     /// Ends all flows.

@@ -2,10 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
+
+use serde::{Deserialize, Serialize};
 
 use crate::config::model::SendProxyUdp;
 use crate::kernel::{forbid_fragments, receive_joined, Batch, Route};
@@ -27,7 +29,7 @@ pub(crate) struct Upstream {
 }
 
 /// The PROXY header of a flow.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Header {
     bytes: Vec<u8>,
     /// Only the first datagram has it.
@@ -70,6 +72,29 @@ impl Upstream {
             Rung::Own(_) => SourceUsed::Own,
         };
         Ok(Self { socket: UdpSocket::from_std(socket)?, header, source, _claim: claim })
+    }
+
+    /// Takes over the socket of a flow that began in another process.
+    ///
+    /// # Errors
+    ///
+    /// There is no room in the event queue.
+    pub(crate) fn resume(
+        socket: OwnedFd,
+        header: Header,
+        source: SourceUsed,
+        claim: Option<Claim>,
+    ) -> io::Result<Self> {
+        Ok(Self { socket: UdpSocket::from_std(socket.into())?, header, source, _claim: claim })
+    }
+
+    /// The socket and the header, for another process.
+    ///
+    /// # Errors
+    ///
+    /// There are no descriptors left.
+    pub(crate) fn copy(&self) -> io::Result<(OwnedFd, Header)> {
+        Ok((self.socket.as_fd().try_clone_to_owned()?, self.header.clone()))
     }
 
     /// Sends datagrams of the client.
