@@ -18,10 +18,10 @@ What this proved, on this machine's own kernel:
   - a home behind carrier-grade NAT is reached from a café: HTTPS by name, through an edge, without the edge's key;
   - the same by IPv6, from a host that has it;
   - who can reach what, measured for every node and service, not assumed;
-  - the server does not see who that client is: it answered with the edge's address in the mesh;
+  - the server sees who that client is, through two proxies: it answered with the café's address;
   - the phone, a member of the mesh, reaches the nas by its name there, and both ends tell by which way.
 What it does not prove yet:
-  - that the client's address survives (the proxy of our own will show that), UDP and QUIC through an edge.
+  - UDP and QUIC through an edge, many protocols on one port: `pytest scenarios` does.
 Slow and lossy links and NATs that are what they claim have commands of their own: `lab link`, `lab nat`.\
 """
 
@@ -30,7 +30,10 @@ def main() -> int:
     """Show everything; the exit code of the first step that failed, 0 if none did."""
     started = time.monotonic()
     steps = (
-        ("The whole network comes up: edges, carrier, home, café, with real sshd, nginx and dnsmasq.", _up()),
+        (
+            "The whole network comes up: edges, carrier, home, café, with real sshd, nginx and dnsmasq, and edgeproxy.",
+            _up(),
+        ),
         ("Who can reach what?", _lab("reach", "--lab", NAME)),
         ("The phone in the café asks for a page of the nas at home.", _curl("phone", "https://git.nas.example.net/")),
         ("A stranger with IPv6 does the same.", _curl("stranger", "-6", "https://git.nas.example.net/")),

@@ -55,7 +55,8 @@ pub(crate) type Occupancy = Arc<AtomicUsize>;
 pub(crate) struct Permit {
     admission: Arc<Admission>,
     listener: Occupancy,
-    source: SourceKey,
+    /// Where it counts; not yet known while a PROXY header is awaited.
+    source: Option<SourceKey>,
 }
 
 impl Admission {
@@ -66,18 +67,19 @@ impl Admission {
         listener: &Occupancy,
         bounds: Bounds,
     ) -> Result<Permit, Bound> {
-        let source = SourceKey::of(source);
+        let mut permit = self.admit_unnamed(listener, bounds)?;
+        permit.name(source, bounds)?;
+        Ok(permit)
+    }
+
+    /// A place at a listener for somebody whose PROXY header will say who it is: [`Permit::name`].
+    pub(crate) fn admit_unnamed(self: &Arc<Self>, listener: &Occupancy, bounds: Bounds) -> Result<Permit, Bound> {
         take(&self.total, bounds.total).ok_or(Bound::Total)?;
         if take(listener, bounds.listener).is_none() {
             self.total.fetch_sub(1, Ordering::Relaxed);
             return Err(Bound::Listener);
         }
-        // From here on dropping the permit gives everything back, the source's place too.
-        let permit = Permit { admission: Arc::clone(self), listener: Arc::clone(listener), source };
-        if self.count(source) > bounds.source.get() {
-            return Err(Bound::Source);
-        }
-        Ok(permit)
+        Ok(Permit { admission: Arc::clone(self), listener: Arc::clone(listener), source: None })
     }
 
     /// How many are in.
@@ -106,12 +108,26 @@ fn take(count: &AtomicUsize, bound: NonZeroUsize) -> Option<usize> {
     count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| (now < bound.get()).then_some(now + 1)).ok()
 }
 
+impl Permit {
+    /// Counts it as one of `source`, unless that would be one too many; once for each permit.
+    pub(crate) fn name(&mut self, source: IpAddr, bounds: Bounds) -> Result<(), Bound> {
+        let source = SourceKey::of(source);
+        // From here on dropping the permit gives the source's place back too, be it refused or not.
+        self.source = Some(source);
+        if self.admission.count(source) > bounds.source.get() {
+            return Err(Bound::Source);
+        }
+        Ok(())
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         self.admission.total.fetch_sub(1, Ordering::Relaxed);
         self.listener.fetch_sub(1, Ordering::Relaxed);
-        let Some(Ok(mut shard)) = self.admission.shard(self.source).map(Mutex::lock) else { return };
-        if let Entry::Occupied(mut entry) = shard.entry(self.source) {
+        let Some(source) = self.source else { return };
+        let Some(Ok(mut shard)) = self.admission.shard(source).map(Mutex::lock) else { return };
+        if let Entry::Occupied(mut entry) = shard.entry(source) {
             if *entry.get() <= 1 {
                 entry.remove();
             } else {
@@ -148,6 +164,19 @@ mod tests {
             assert_eq!((admission.total(), listener.load(Ordering::Relaxed)), (0, 0));
             assert!(admission.shards.iter().all(|shard| shard.lock().expect("no panic").is_empty()));
         }
+    }
+
+    #[test]
+    fn who_is_named_later_counts_from_then_on() {
+        let (admission, listener, bounds) = (Arc::new(Admission::default()), Occupancy::default(), bounds(9, 9, 1));
+        let mut permits: Vec<_> = (0..3).map(|_| admission.admit_unnamed(&listener, bounds).expect("room")).collect();
+        assert_eq!(admission.total(), 3);
+        let named = ["192.0.2.1", "192.0.2.2", "192.0.2.1"].map(address);
+        let outcomes: Vec<_> = permits.iter_mut().zip(named).map(|(permit, name)| permit.name(name, bounds)).collect();
+        assert_eq!(outcomes, [Ok(()), Ok(()), Err(Bound::Source)]);
+        drop(permits);
+        assert_eq!(admission.total(), 0);
+        assert!(admission.shards.iter().all(|shard| shard.lock().expect("no panic").is_empty()));
     }
 
     #[test]

@@ -27,7 +27,8 @@ use crate::operation::socket_file::{self, Predecessor};
 use crate::operation::state::State;
 use crate::operation::unique_id::fresh_seed;
 use crate::sandbox::{self, Allowed, SandboxError};
-use crate::steering::{Hand, Proxy, Signals};
+use crate::signals::Signals;
+use crate::steering::{Hand, Proxy};
 use crate::succession::heir::{HeirError, Inheritance};
 use crate::transparent::keeper::{Report, Want};
 use crate::transparent::keeper_channel::RuleKeeper;
@@ -112,13 +113,15 @@ fn run(path: &Path, config: Config, start: &Start) -> Result<(), RunError> {
     let opened = Opened::all(config, inheritance.as_mut())?;
     let report = sandbox::enter(&Allowed::of(&opened.generation.config, path))?;
     say(&format!("edgeproxy: {report}"));
-    let mut proxy = opened.start(path)?;
-    let tasks = tokio::task::LocalSet::new();
-    tasks.block_on(&runtime, async move {
-        let signals = Signals::hear().map_err(host("signals"))?;
-        proxy.begin(inheritance).map_err(taking)?;
-        proxy.steer(signals).await.map_err(host("event queue"))
-    })
+    let proxy = opened.start(path)?;
+    tokio::task::LocalSet::new().block_on(&runtime, serve(proxy, inheritance))
+}
+
+/// Listens, with what an earlier process leaves to this one, and serves until the end.
+async fn serve(mut proxy: Proxy, inheritance: Option<Inheritance>) -> Result<(), RunError> {
+    let signals = Signals::hear().map_err(host("signals"))?;
+    proxy.begin(inheritance).map_err(taking)?;
+    proxy.steer(signals).await.map_err(host("event queue"))
 }
 
 fn taking(error: impl Into<HeirError>) -> RunError {
@@ -263,3 +266,7 @@ fn keeper(
 fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>, RunError> {
     thread::Builder::new().name(name.to_owned()).spawn(work).map_err(host("a thread"))
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

@@ -10,8 +10,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use nix::time::{clock_gettime, ClockId};
-use tokio::signal::unix::{signal, Signal, SignalKind};
 use tokio::sync::mpsc::{channel, Receiver, UnboundedSender};
 use tokio::sync::oneshot;
 use tokio::task::{spawn_local, JoinHandle as Task};
@@ -21,23 +19,21 @@ use crate::admission::Admission;
 use crate::commands::say;
 use crate::config::model::Transport;
 use crate::generation::Generation;
-use crate::listening::{bind_all, Bound, Endpoint};
+use crate::listening::{Bound, Endpoint};
 use crate::names::{Names, SystemFiles};
 use crate::operation::access_log::AccessLog;
 use crate::operation::admin::{Active, Order as Asked, Page, Response};
 use crate::operation::admin_socket::{self, AdminBounds, Ordered};
-use crate::operation::ledger;
 use crate::operation::metrics_http::{self, MetricsBounds};
 use crate::operation::notify::{Notifier, ServiceState};
 use crate::operation::state::State;
 use crate::route::forbidden::{forbidden, Origin};
+use crate::signals::{Signals, Stops};
 use crate::succession::bequest::Step;
 use crate::succession::giving::Giving;
 use crate::succession::heir::{Estate, Inheritance};
-use crate::transparent::keeper::{Report, Want};
 use crate::transparent::keeper_channel::RuleKeeper;
 use crate::transparent::local_addresses::LocalAddresses;
-use crate::transparent::needs::Needs;
 use crate::udp::flow::handover::{Heritage, Place};
 use crate::upstream::health;
 use crate::worker::Order;
@@ -84,42 +80,6 @@ impl Hand {
     pub(crate) fn tell(&self, order: Order) {
         // A worker that is gone needs no telling.
         let _ = self.orders.send(order);
-    }
-}
-
-/// What ends the proxy.
-#[derive(Debug)]
-pub(crate) struct Stops {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-/// All signals that are heard.
-#[derive(Debug)]
-pub(crate) struct Signals {
-    hangup: Signal,
-    stops: Stops,
-}
-
-impl Signals {
-    /// Hears them from here on: none of them ends the process by itself any more.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel says.
-    pub(crate) fn hear() -> io::Result<Self> {
-        let hangup = signal(SignalKind::hangup())?;
-        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        Ok(Self { hangup, stops: Stops { terminate, interrupt } })
-    }
-}
-
-impl Stops {
-    pub(crate) async fn any(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
     }
 }
 
@@ -239,7 +199,7 @@ impl Proxy {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn look(&mut self) {
+    pub(crate) fn look(&mut self) {
         if self.giving.is_none() {
             self.hear_of_rules(); // else a new process may be talking to the keeper
         }
@@ -247,26 +207,8 @@ impl Proxy {
         self.state().conditions = conditions;
     }
 
-    /// Tells what became of the kernel's rules since the last look.
-    fn hear_of_rules(&mut self) {
-        while let Some(keeper) = &mut self.keeper {
-            match keeper.report() {
-                Ok(Some(Report::Installed)) => say("edgeproxy: all rules are there"),
-                Ok(Some(Report::Restored(lines))) => {
-                    say(&format!("edgeproxy: somebody removed rules, they are there again: {}", lines.join("; ")));
-                }
-                Ok(Some(Report::Failed(why))) => say(&format!("edgeproxy: rules are missing: {why}")),
-                Ok(None) => return,
-                Err(error) => {
-                    say(&format!("edgeproxy: {error}; restart to have the kernel's rules kept"));
-                    self.keeper = None;
-                }
-            }
-        }
-    }
-
     /// Starts the checks of the configuration in force, in place of those before.
-    fn begin_checks(&mut self) {
+    pub(crate) fn begin_checks(&mut self) {
         if let Some(before) = self.checks.take() {
             before.abort();
         }
@@ -281,94 +223,6 @@ impl Proxy {
             forbidden(policy, generation.own(), Transport::Tcp, address, Origin::Name).is_none()
         };
         self.checks = Some(spawn_local(health::run(checks, names, may_dial, |_, _, _| ())));
-    }
-
-    fn reload_and_say(&mut self) {
-        self.tell_manager(ServiceState::Reloading { monotonic: since_boot() }, "reloading");
-        match self.reload() {
-            Response::Error(why) => say(&format!("edgeproxy: not reloaded, the old configuration stays: {why}")),
-            Response::Done(what) => say(&format!("edgeproxy: {what}")),
-            Response::Status(_)
-            | Response::Connections(_)
-            | Response::Denied(_)
-            | Response::Changed(_)
-            | Response::Metrics(_) => {}
-        }
-        self.tell_manager(ServiceState::Ready, "serving");
-    }
-
-    /// Takes the file as it is now, if it is valid and its endpoints can be had; otherwise all stays as it was.
-    fn reload(&mut self) -> Response {
-        if let Some(log) = &self.log {
-            log.reopen();
-        }
-        match self.take_over() {
-            Ok(()) => {
-                self.state().reloads += 1;
-                Response::Done("reloaded".to_owned())
-            }
-            Err(why) => {
-                self.state().reload_failures += 1;
-                Response::Error(why)
-            }
-        }
-    }
-
-    fn take_over(&mut self) -> Result<(), String> {
-        if self.giving.is_some() {
-            return Err("a new process is about to take over".to_owned());
-        }
-        let config = crate::config::load(&self.path).map_err(|faults| faults.to_string())?;
-        let count = self.workers.len();
-        let generation = Arc::new(Generation::after(Some(&self.generation), config, &self.locals, Instant::now()));
-        let wanted = generation.endpoints();
-        let is_new = |endpoint: &Endpoint| !self.sockets.iter().any(|bound| bound.endpoint == *endpoint);
-        let new: Vec<_> = wanted.iter().copied().filter(is_new).collect();
-        let bound = bind_all(&new, count, &generation.config.timeouts).map_err(|error| error.to_string())?;
-        let sockets = copies(&bound).map_err(|error| error.to_string())?;
-        self.keep_rules(&generation)?;
-        let counters = {
-            let mut state = self.state();
-            state.deny.replace_fixed(&generation.config.deny);
-            state.ledger.begin(ledger::Names::of(&generation.config), count)
-        };
-        for (hand, counters) in self.workers.iter().zip(counters) {
-            hand.tell(Order::Serve(Arc::clone(&generation), counters));
-        }
-        self.leave(|endpoint| !wanted.contains(&endpoint));
-        self.sockets.extend(bound);
-        self.post(sockets, Vec::new());
-        self.generation = generation;
-        self.keep_alive();
-        self.begin_checks();
-        self.look();
-        Ok(())
-    }
-
-    /// Has the sockets that were there before keep connections alive as this configuration says.
-    fn keep_alive(&self) {
-        for bound in &self.sockets {
-            if let Err(error) = bound.keep_alive(&self.generation.config.timeouts) {
-                say(&format!("edgeproxy: {}: timeouts.keepalive: {error}", bound.endpoint.address));
-            }
-        }
-    }
-
-    /// Has the rules kept that the new configuration needs.
-    pub(crate) fn keep_rules(&mut self, generation: &Generation) -> Result<(), String> {
-        let rules = generation.config.transparent;
-        let needs = Needs::of(&generation.config, |address| self.locals.is_local(address));
-        if !rules.manage_rules || needs.is_empty() {
-            return Ok(());
-        }
-        let Some(keeper) = &mut self.keeper else {
-            return Err("transparent.manage_rules: this process keeps no rules; restart it".to_owned());
-        };
-        match keeper.want(Want { needs, mark: rules.mark, table: rules.table }) {
-            Ok(Report::Installed | Report::Restored(_)) => Ok(()),
-            Ok(Report::Failed(why)) => Err(format!("transparent.manage_rules: {why}")),
-            Err(error) => Err(format!("the rule keeper: {error}")),
-        }
     }
 
     /// Who is here.
@@ -389,7 +243,7 @@ impl Proxy {
     async fn drain(&mut self, stops: &mut Stops) {
         self.state().draining = true;
         self.tell_manager(ServiceState::Stopping, "draining");
-        self.leave(|endpoint| endpoint.transport == Transport::Tcp);
+        self.leave_tcp().await;
         let deadline = Instant::now() + self.generation.config.timeouts.drain;
         while self.admission.total() > 0 && Instant::now() < deadline {
             tokio::select! {
@@ -399,6 +253,13 @@ impl Proxy {
             }
         }
         self.leave(|_| true);
+    }
+
+    /// Accepts no more.
+    pub(crate) async fn leave_tcp(&mut self) {
+        self.leave(|endpoint| endpoint.transport == Transport::Tcp);
+        // Once workers have obeyed, whoever the kernel had accepted is counted too.
+        self.active(Page { skip: 0, most: 0 }).await;
     }
 
     /// Closes some endpoints; connections that wait there are accepted.
@@ -444,8 +305,4 @@ pub(crate) fn copies<'a>(bound: impl IntoIterator<Item = &'a Bound>) -> io::Resu
         bound.sockets.iter().enumerate().map(copy)
     };
     bound.into_iter().flat_map(of).collect()
-}
-
-fn since_boot() -> Duration {
-    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
 }

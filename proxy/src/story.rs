@@ -125,6 +125,9 @@ fn canonical(endpoint: SocketAddr) -> SocketAddr {
 impl Drop for Story {
     fn drop(&mut self) {
         self.epoch.counters.closed(self.listener, self.transport, self.close);
+        if let (Some(backend), Some(_)) = (self.backend, self.target) {
+            self.epoch.counters.backend_closed(backend);
+        }
         if self.close == CloseReason::HandedOver {
             return; // one line for each, and the other process will write it
         }

@@ -195,6 +195,10 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) {
                 }
             }
             Some(Order::List(page, answer)) => {
+                // Who is not here any more is in the log by then.
+                if let Some(log) = &worker.log {
+                    log.flush();
+                }
                 // Whoever asked may be gone.
                 let _ = answer.send((worker.active(page), worker.count_active()));
             }

@@ -32,7 +32,8 @@ CLASSES = ((Lab, "lab"), (Node, "node"), (Process, "process"))
 
 def run(folder: Path, *command: str) -> str:
     """Run Python in a project that has the topologies of this one; its output, if it exits with 0."""
-    shutil.copytree(ROOT / "topologies", folder / "topologies")
+    for part in ("topologies", "proxy/examples"):  # what topologies refer to
+        shutil.copytree(ROOT / part, folder / part)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
     environment |= {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(

@@ -1,19 +1,24 @@
-"""The generated configurations before the real programs: they must be taken, and mean what was meant."""
+"""The configurations before the real programs: they must be taken, and mean what was meant."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
+import tomllib
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
+from lab.errors import TopologyError
 from lab.topology.load import load_topology
-from lab.topology.model import Protocol, Service
-from lab.topology.services.nginx import listening
+from lab.topology.model import Protocol, ReadyPort, Service
+from lab.topology.services import edgeproxy, nginx
 
 RESOLVER = "127.0.53.1"
 PATIENCE = 5.0  # seconds
@@ -27,6 +32,7 @@ nodes:
     services:
       ssh: {{use: sshd, port: 2222}}
       web: {{use: nginx, config: nginx.conf}}
+      edge: {{use: edgeproxy, config: edge.toml}}
       dns:
         use: dnsmasq
         listen: [{RESOLVER}]
@@ -45,10 +51,23 @@ http {
 }
 stream { server { listen 8448 udp; return ""; } }
 """
+EDGEPROXY = """
+[listener.public]
+tcp = ["{{ node.address.lan }}:443", "[::]:8000-8002", "127.0.0.1:1"]
+udp = ["0.0.0.0:443", "[::1]:2"]
+[listener.other]
+tcp = ["[{{ node.address6.lan }}]:8443"]
+[[rule]]
+to = "web"
+[backend.web]
+targets = ["127.0.0.1:80"]
+"""
+SHIPPED = sorted((Path(__file__).parents[2] / "proxy" / "examples").glob("*.toml"))
 
 
 def service(folder: Path, name: str) -> Service:
     (folder / "nginx.conf").write_text(NGINX)
+    (folder / "edge.toml").write_text(EDGEPROXY)
     (folder / "t.yaml").write_text(TOPOLOGY)
     found = next(each for each in load_topology(folder / "t.yaml").nodes[1].services if each.name == name)
     for file in found.files:
@@ -153,7 +172,7 @@ def test_dnsmasq_knows_nothing_else(dnsmasq: int) -> None:
 
 
 def test_nginx_listens_are_found() -> None:
-    found = [(protocol, str(address) if address else None, port) for protocol, address, port in listening(NGINX)]
+    found = [(protocol, str(address) if address else None, port) for protocol, address, port in nginx.listening(NGINX)]
     assert found == [
         (Protocol.TCP, "127.0.0.1", 8443),
         (Protocol.TCP, "::1", 8444),
@@ -166,3 +185,69 @@ def test_nginx_listens_are_found() -> None:
 def test_nginx_ports_leave_out_loopback(tmp_path: Path) -> None:
     found = [(port.protocol, port.number) for port in service(tmp_path, "web").ports]
     assert found == [(Protocol.TCP, 8445), (Protocol.TCP, 8446), (Protocol.UDP, 8448)]
+
+
+def check(folder: Path) -> str:
+    """What `edgeproxy check` says of the service's file."""
+    beside = Path(sys.executable).parent / "edgeproxy"
+    command = [os.environ.get("EDGEPROXY", str(beside)), "check", "-c", "edgeproxy.toml"]
+    told = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    return told.stdout
+
+
+def test_edgeproxy_takes_its_configuration(tmp_path: Path) -> None:
+    command = service(tmp_path, "edge").argv
+    assert command == ("edgeproxy", "run", "-c", "edgeproxy.toml")
+    assert check(tmp_path) == "edgeproxy.toml: 2 listeners, 1 rule, 1 backend\n"
+
+
+def test_edgeproxy_serves_the_ports_of_its_listeners_that_are_not_on_loopback(tmp_path: Path) -> None:
+    edge = service(tmp_path, "edge")
+    tcp = [(Protocol.TCP, number) for number in (443, 8000, 8001, 8002)]
+    found = [(port.protocol, port.number) for port in edge.ports]
+    assert found == [*tcp, (Protocol.UDP, 443), (Protocol.TCP, 8443)]
+    assert isinstance(edge.ready, ReadyPort)
+    assert (edge.ready.port, str(edge.ready.address)) == (8443, "2001:db8::1")  # the last that it binds
+
+
+def test_edgeproxy_listeners_are_found_and_what_is_none_is_left_to_its_own_check() -> None:
+    wrong = [
+        "localhost:1",
+        "10.0.0.1",
+        "10.0.0.1:70000",
+        "10.0.0.1:9-8",
+        ":443",
+        "10.0.0.1:\u0663",
+        7,
+        None,
+        "*:" + "9" * 9999,
+    ]
+    config = {"listener": {"a": {"tcp": [*wrong, "10.0.0.1:65535-99999"], "udp": "10.0.0.1:1"}, "b": 7}}
+    assert list(edgeproxy.listening(config)) == [(Protocol.TCP, ip_address("10.0.0.1"), 65535)]
+    assert list(edgeproxy.listening({"listener": ["10.0.0.1:1"]})) == []
+    assert list(edgeproxy.listening({})) == []
+
+
+def test_a_wide_range_is_not_told_of_port_by_port() -> None:
+    config = {"listener": {"a": {"tcp": ["0.0.0.0:1-65535"]}}}
+    assert len(list(edgeproxy.listening(config))) == 1024
+
+
+@pytest.mark.parametrize("text", ["[listener", "a = " + "[" * 5000])
+def test_what_is_no_toml_is_a_fault(tmp_path: Path, text: str) -> None:
+    (tmp_path / "edge.toml").write_text(text)
+    (tmp_path / "t.yaml").write_text("nodes: {a: {services: {edge: {use: edgeproxy, config: edge.toml}}}}")
+    with pytest.raises(TopologyError, match=r"nodes\.a\.services\.edge\.config: edge\.toml is not TOML: "):
+        load_topology(tmp_path / "t.yaml")
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_a_shipped_file_has_no_facts_of_a_lab(file: Path) -> None:
+    """So it is the same in a lab and on a real host."""
+    assert "{{" not in file.read_text()
+    assert list(edgeproxy.listening(tomllib.loads(file.read_text())))
+
+
+def test_there_are_shipped_files() -> None:
+    assert [file.stem for file in SHIPPED] == ["edge", "home"]

@@ -19,6 +19,7 @@ REQUIRED = {  # what makes a service of each kind valid
     "nginx": ", config: web.conf",
     "dnsmasq": "",
     "ssh_tunnel": ', to: b, forwards: ["80:localhost:80"]',
+    "edgeproxy": ", config: edge.toml",
 }
 MISSHAPEN = [
     "shape.yaml",

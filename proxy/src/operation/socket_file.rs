@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net as std_net;
 use std::path::{Path, PathBuf};
 
@@ -16,8 +16,12 @@ pub enum Predecessor {
 }
 
 /// Listens at a path for its owner only, before the sandbox is entered. A socket that an ended process left is replaced.
-/// The socket gets its name when its mode is set: at no moment may others connect.
+/// The socket gets its name when its mode is set: at no moment may others connect. Its folder is made, as systemd's
+/// `RuntimeDirectory=` makes it: /run is empty after each boot.
 pub fn listen(path: &Path, predecessor: Predecessor) -> io::Result<std_net::UnixListener> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
+        fs::DirBuilder::new().mode(0o755).create(folder)?;
+    }
     if predecessor == Predecessor::Respect && std_net::UnixStream::connect(path).is_ok() {
         return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process answers there"));
     }
@@ -61,5 +65,16 @@ mod tests {
         fs::write(&file, "dear").unwrap();
         assert_eq!(listen(&file, Predecessor::Replace).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read_to_string(file).unwrap(), "dear");
+    }
+
+    #[test]
+    fn its_folder_is_made_but_no_folder_above() {
+        let scratch = Scratch::new();
+        let path = scratch.path("edgeproxy").join("admin.sock");
+        let listener = listen(&path, Predecessor::Respect).unwrap();
+        assert!(path.exists());
+        drop(listener);
+        let deep = scratch.path("mistyped").join("edgeproxy").join("admin.sock");
+        assert_eq!(listen(&deep, Predecessor::Respect).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -19,7 +19,8 @@ use crate::config::model::Transport;
 use crate::listening::{Bound, Endpoint};
 use crate::operation::admin::{write, Prefix, Response};
 use crate::operation::notify::ServiceState;
-use crate::steering::{copies, Proxy, Stops, DRAIN_LOOK};
+use crate::signals::Stops;
+use crate::steering::{copies, Proxy, DRAIN_LOOK};
 use crate::worker::Order;
 
 /// A new process is about to take over.
@@ -130,7 +131,7 @@ impl Proxy {
         let timeouts = &self.generation.config.timeouts;
         let (mut deadline, drain) = (Instant::now() + timeouts.handed_over, timeouts.drain);
         self.state().draining = true;
-        self.leave(|endpoint| endpoint.transport == Transport::Tcp);
+        self.leave_tcp().await;
         let mut was_stopped = false;
         while self.admission.total() > 0 && Instant::now() < deadline {
             tokio::select! {

@@ -26,6 +26,7 @@ use super::allowance::Allowance;
 use super::dial::{dial, Caller};
 use super::direction::Direction;
 use super::header;
+use super::listener::over_limit;
 use super::preface::{decide_by_first_bytes, Effort};
 use super::relay::{relay, End, Patience, RelayEnd};
 
@@ -41,9 +42,10 @@ pub(crate) struct Accepted {
 /// Serves a connection to its end. All that only the beginning needs is on the heap while it lasts, and gone while bytes are
 /// relayed: an idle connection holds two sockets, their directions and a timer.
 pub(crate) async fn serve(worker: Rc<Worker>, epoch: Rc<Epoch>, listener: ListenerId, accepted: Accepted) {
-    let Accepted { stream: mut client, peer, original_dst, permit } = accepted;
+    let Accepted { stream, peer, original_dst, mut permit } = accepted;
+    let mut client = Unfinished::new(stream);
     let story = Story::begin(&worker, &epoch, listener, Transport::Tcp, peer, original_dst).share();
-    match Box::pin(prepare(&worker, &epoch, &story, &client)).await {
+    match Box::pin(prepare(&worker, &epoch, &story, &client.stream, &mut permit)).await {
         Ok(Prepared { mut backend, first_bytes, header_length, in_use }) => {
             let [from_client, to_client] = allowances(&epoch, listener);
             let scratch = &worker.scratch;
@@ -59,27 +61,51 @@ pub(crate) async fn serve(worker: Rc<Worker>, epoch: Rc<Epoch>, listener: Listen
                 (story.bytes_in, story.bytes_out) = (bytes_in, bytes_out);
                 epoch.counters.carried(listener, Transport::Tcp, more_in, more_out);
             };
-            let end = relay(&mut client, &mut backend, &mut up, &mut down, scratch, patience, tell).await;
+            let end = relay(&mut client.stream, &mut backend.stream, &mut up, &mut down, scratch, patience, tell).await;
             story.borrow_mut().close = reason(&end);
-            if !matches!(end, RelayEnd::Closed { .. }) {
-                reset(&backend);
-                reset(&client);
+            if matches!(end, RelayEnd::Closed { .. }) {
+                client.finish();
+                backend.finish();
             }
             up.abandon(scratch);
             down.abandon(scratch);
             drop(in_use);
         }
-        Err(reason) => {
-            story.borrow_mut().close = reason;
-            reset(&client);
-        }
+        Err(reason) => story.borrow_mut().close = reason,
     }
     drop(permit);
 }
 
+/// A stream whose end is a reset unless it is finished: what was cut short must not look complete, also when the proxy's own
+/// end cuts it short.
+#[derive(Debug)]
+struct Unfinished {
+    stream: TcpStream,
+    is_finished: bool,
+}
+
+impl Unfinished {
+    fn new(stream: TcpStream) -> Self {
+        Self { stream, is_finished: false }
+    }
+
+    /// Both FINs are with the kernel.
+    fn finish(&mut self) {
+        self.is_finished = true;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            reset(&self.stream);
+        }
+    }
+}
+
 /// What is ready to be relayed.
 struct Prepared {
-    backend: TcpStream,
+    backend: Unfinished,
     /// What goes to the backend before all that is read from now on: a PROXY header, and what was read to decide.
     first_bytes: Vec<u8>,
     /// How much of that is the header.
@@ -92,6 +118,7 @@ async fn prepare(
     epoch: &Rc<Epoch>,
     story: &RefCell<Story>,
     client: &TcpStream,
+    permit: &mut Permit,
 ) -> Result<Prepared, CloseReason> {
     let config = epoch.config();
     let (id, peer, mut begun) = {
@@ -111,24 +138,28 @@ async fn prepare(
         })?;
         let mut story = story.borrow_mut();
         note_header(epoch, &mut story, introduced.outcome);
+        if introduced.outcome != HeaderIn::Absent {
+            begun = Instant::now();
+        }
         if let Some((named, destination)) = introduced.addresses {
             (story.client, story.original_dst) = (named, destination);
-            begun = Instant::now();
         }
         if let Some(given) = introduced.unique_id {
             story.unique_id = UniqueId::Given(given);
         }
         leftover = introduced.leftover;
         effort.has_ended = introduced.has_ended;
+        if worker.is_denied(story.client.ip()) {
+            return Err(CloseReason::Denied);
+        }
+        let (_, bounds) = epoch.generation.bounds(id).ok_or(CloseReason::NoRule)?;
+        permit.name(story.client.ip(), bounds).map_err(over_limit)?;
     }
     let mut preface = TcpPreface::new(leftover);
     let (backend, captures) = decided(worker, epoch, story, client, &mut preface, &mut effort, begun).await?;
     let caller = {
         let story = story.borrow();
         let (client, original_dst) = (story.client, story.original_dst);
-        if worker.is_denied(client.ip()) {
-            return Err(CloseReason::Denied);
-        }
         Caller { client, original_dst, arrival: listener.arrival, captures: &captures }
     };
     let dialled = dial(epoch, &worker.locals, backend, caller).await?;
@@ -140,7 +171,7 @@ async fn prepare(
     epoch.counters.header_out(story.header_out);
     let header_length = first_bytes.len() as u64;
     first_bytes.append(&mut preface.into_bytes());
-    Ok(Prepared { backend: dialled.stream, first_bytes, header_length, in_use: dialled.in_use })
+    Ok(Prepared { backend: Unfinished::new(dialled.stream), first_bytes, header_length, in_use: dialled.in_use })
 }
 
 fn note_header(epoch: &Epoch, story: &mut Story, outcome: HeaderIn) {

@@ -55,8 +55,9 @@ pub(crate) async fn read(
     loop {
         match detect_and_parse(&bytes) {
             Parse::Done { value, consumed } => {
+                let is_v1 = bytes.starts_with(proxy_v1::BEGINNING);
                 bytes.drain(..consumed);
-                return Ok(introduced(&value, is_v1(&value, consumed), bytes));
+                return Ok(introduced(&value, is_v1, bytes));
             }
             Parse::Refuse(StreamRefusal::NotAHeader) => return without(policy, bytes, false),
             Parse::Refuse(broken @ StreamRefusal::Broken(_)) => {
@@ -89,8 +90,8 @@ async fn more(
     scratch: &Scratch,
 ) -> Result<usize, Waited> {
     let may_be_silent = policy == HeaderPolicy::Optional && bytes.is_empty();
-    let (deadline, end) = if may_be_silent && deadlines.silence < deadlines.header {
-        (deadlines.silence, Waited::Silent)
+    let (deadline, end) = if may_be_silent {
+        (deadlines.silence.min(deadlines.header), Waited::Silent)
     } else {
         (deadlines.header, Waited::TooLong)
     };
@@ -123,11 +124,6 @@ fn without(policy: HeaderPolicy, leftover: Vec<u8>, has_ended: bool) -> Result<I
     }
 }
 
-/// The text form is never as long as the shortest that begins with the other's signature is short.
-fn is_v1(header: &ProxyHeader, consumed: usize) -> bool {
-    consumed <= proxy_v1::MAX_LENGTH && header.tlvs.is_empty() && header.transport == HeaderTransport::Stream
-}
-
 fn introduced(header: &ProxyHeader, is_v1: bool, leftover: Vec<u8>) -> Introduced {
     let speaks_of_stream = header.transport != HeaderTransport::Datagram;
     let addresses = header.addresses.filter(|_| header.command == Command::Proxy && speaks_of_stream);
@@ -138,4 +134,46 @@ fn introduced(header: &ProxyHeader, is_v1: bool, leftover: Vec<u8>) -> Introduce
     };
     let unique_id = header.tlvs.unique_id().map(Into::into);
     Introduced { outcome, addresses, unique_id, leftover, has_ended: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream as Blocking};
+    use std::time::Duration;
+
+    use super::*;
+
+    /// What is read of a peer that says `said`, and then nothing.
+    async fn heard(said: &[u8], policy: HeaderPolicy) -> Result<Introduced, (CloseReason, HeaderIn)> {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let mut peer = Blocking::connect(listener.local_addr().expect("bound")).expect("a connection");
+        peer.write_all(said).expect("sent");
+        let (stream, _) = listener.accept().expect("accepted");
+        stream.set_nonblocking(true).expect("non-blocking");
+        let stream = TcpStream::from_std(stream).expect("registered");
+        let deadline = Instant::now() + Duration::from_secs(3);
+        read(&stream, policy, deadline, deadline, &Scratch::new()).await
+    }
+
+    #[tokio::test]
+    async fn the_form_of_a_header_is_told_apart() {
+        let (client, destination) = ("203.0.113.7:1".parse().unwrap(), "192.0.2.1:2".parse().unwrap());
+        let bare = proxy_v2::Fields::bare(proxy_v2::Announced::Stream, client, destination).build();
+        let text = proxy_v1::build(client, destination);
+        for (header, form) in [(bare, HeaderIn::V2), (text, HeaderIn::V1)] {
+            let introduced = heard(&header, HeaderPolicy::Require).await.expect("a header");
+            assert_eq!((introduced.outcome, introduced.addresses), (form, Some((client, destination))));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_may_send_a_header_and_says_nothing_at_all_is_a_client_that_waits() {
+        let introduced = heard(b"", HeaderPolicy::Optional).await.expect("no header is needed");
+        assert_eq!(introduced.outcome, HeaderIn::Absent);
+        let begun = heard(b"PRO", HeaderPolicy::Optional).await.expect_err("half a header");
+        assert_eq!(begun, (CloseReason::HeaderTimeout, HeaderIn::TimedOut));
+        let silent = heard(b"", HeaderPolicy::Require).await.expect_err("a header is needed");
+        assert_eq!(silent, (CloseReason::HeaderTimeout, HeaderIn::TimedOut));
+    }
 }

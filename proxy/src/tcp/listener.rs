@@ -12,8 +12,8 @@ use tokio::task::spawn_local;
 use tokio::time::sleep;
 
 use crate::admission::Bound;
-use crate::config::model::{Arrival, ListenerId, Transport};
-use crate::generation::Epoch;
+use crate::config::model::{Arrival, HeaderPolicy, ListenerId, Transport};
+use crate::generation::{header_policy, Epoch};
 use crate::listening::Endpoint;
 use crate::operation::{CloseReason, Limit};
 use crate::story::Story;
@@ -93,12 +93,21 @@ fn admit(
         return Err(CloseReason::Denied);
     }
     let (occupancy, bounds) = epoch.generation.bounds(listener).ok_or(CloseReason::NoRule)?;
-    worker.admission.admit(peer.ip(), occupancy, bounds).map_err(|bound| {
-        CloseReason::OverLimit(match bound {
-            Bound::Total => Limit::Connections,
-            Bound::Listener => Limit::ListenerConnections,
-            Bound::Source => Limit::SourceConnections,
-        })
+    let policy = epoch.listener(listener).map_or(HeaderPolicy::Never, |listener| header_policy(listener, peer.ip()).0);
+    let permit = match policy {
+        HeaderPolicy::Never => worker.admission.admit(peer.ip(), occupancy, bounds),
+        // A peer that speaks for many clients is not one source.
+        HeaderPolicy::Require | HeaderPolicy::Optional => worker.admission.admit_unnamed(occupancy, bounds),
+    };
+    permit.map_err(over_limit)
+}
+
+/// The word for a bound that would be passed.
+pub(super) fn over_limit(bound: Bound) -> CloseReason {
+    CloseReason::OverLimit(match bound {
+        Bound::Total => Limit::Connections,
+        Bound::Listener => Limit::ListenerConnections,
+        Bound::Source => Limit::SourceConnections,
     })
 }
 

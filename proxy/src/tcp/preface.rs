@@ -74,6 +74,7 @@ pub(crate) async fn decide_by_first_bytes(
             Err(_) => break Over::Deadline,
         }
         let mut buffer = scratch.borrow();
+        let room = room.min(buffer.len());
         let space = buffer.get_mut(..room).unwrap_or_default();
         match stream.try_read(space) {
             Ok(0) => effort.has_ended = true,

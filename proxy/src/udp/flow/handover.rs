@@ -204,6 +204,10 @@ impl Open {
     fn told(self, story: &mut Story, now: Instant) {
         let rule = self.rule.and_then(|name| rule_named(story.epoch.config(), &name));
         let backend = self.backend.and_then(|name| backend_named(story.epoch.config(), &name));
+        let connect = self.connect_us.map(Duration::from_micros);
+        if let Some(backend) = backend {
+            story.epoch.counters.backend_connected(backend, connect.unwrap_or_default());
+        }
         let found = Found { name: self.server_name, alpn: self.alpn, ech: self.ech };
         story.unique_id = self.unique_id;
         story.spoken = self.protocol.map(|protocol| (protocol, found));
@@ -211,8 +215,7 @@ impl Open {
         story.target = Some((self.target, self.source));
         (story.bytes_in, story.bytes_out) = (self.bytes_in, self.bytes_out);
         story.accepted = before(now, self.accepted_us);
-        (story.preface, story.connect) =
-            (self.preface_us.map(Duration::from_micros), self.connect_us.map(Duration::from_micros));
+        (story.preface, story.connect) = (self.preface_us.map(Duration::from_micros), connect);
     }
 }
 

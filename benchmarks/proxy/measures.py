@@ -1,0 +1,148 @@
+"""What is measured: each a load on one door of a proxy, with what it cost the proxy's processes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.proxy.bench_lab import ROOT, direct
+from benchmarks.proxy.doors import (
+    ANSWER,
+    COUNTED,
+    ECHO,
+    INTRODUCED,
+    PREREAD,
+    SINK,
+    SOURCE,
+    SUNK_PORT,
+    UDP_ECHO,
+    UDP_ECHO_JOINED,
+    Door,
+)
+from benchmarks.proxy.peer import Running
+
+Sample = dict[str, float]
+HELLO = ROOT / "proxy" / "tests" / "vectors" / "client_hello" / "curl_openssl.bin"
+# Each run's clients are of a network of their own: their endpoints are not those of connections that have just ended.
+_networks = (f"203.{number}.0.0" for number in itertools.cycle(range(256)))
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One load, and the numbers that are taken from it."""
+
+    name: str
+    door: Door
+    take: Callable[[Running, float], Sample]
+    has_direct: bool = True
+
+
+def _bulk(door: Door, way: str) -> Callable[[Running, float], Sample]:
+    def take(proxy: Running, seconds: float) -> Sample:
+        before = proxy.processor_seconds()
+        words = ("bulk", "--to", proxy.at(door), "--count", direct(SUNK_PORT), "--seconds", seconds, "--way", way)
+        found = proxy.bench.load(*words)
+        used = proxy.processor_seconds() - before
+        return {"gbit_s": found["gbit_s"], "cpu_s_per_gb": used / (found["bytes"] / 1e9)}
+
+    return take
+
+
+def _connect(door: Door, *more: object) -> Callable[[Running, float], Sample]:
+    def take(proxy: Running, seconds: float) -> Sample:
+        before = proxy.processor_seconds()
+        found = proxy.bench.load("connect", "--to", proxy.at(door), "--seconds", seconds, "--clients", 64, *more)
+        used = proxy.processor_seconds() - before
+        if found["failed"] > found["done"] / 1000:
+            raise RuntimeError(
+                f"{proxy.peer.name}, {door.name}: {found['failed']} of {found['done']} failed: {found['fault']}"
+            )
+        return {"per_s": found["per_s"], "p99_us": found["p99_us"], "cpu_s_per_1000": used / (found["done"] / 1000)}
+
+    return take
+
+
+def _introduced(proxy: Running, seconds: float) -> Sample:
+    return _connect(INTRODUCED, "--introduce", next(_networks))(proxy, seconds)
+
+
+def _ping(clients: int) -> Callable[[Running, float], Sample]:
+    def take(proxy: Running, seconds: float) -> Sample:
+        before = proxy.processor_seconds()
+        found = proxy.bench.load("ping", "--to", proxy.at(ECHO), "--seconds", seconds, "--clients", clients)
+        used = proxy.processor_seconds() - before
+        cost = used / 1.1 / found["done"] * 1e6  # the load's first tenth is not counted, and is paid
+        return {"per_s": found["per_s"], "p50_us": found["p50_us"], "p99_us": found["p99_us"], "cpu_us_each": cost}
+
+    return take
+
+
+def idle(count: int) -> Callable[[Running, float], Sample]:
+    def take(proxy: Running, _seconds: float) -> Sample:
+        before = proxy.memory()
+        with proxy.bench.held(proxy.at(ECHO), count):
+            after = proxy.memory()
+        return {
+            "kib_each": (after.anonymous - before.anonymous) / count / 1024,
+            "mib_before": before.proportional / 2**20,
+            "mib_after": after.proportional / 2**20,
+        }
+
+    return take
+
+
+def _udp(door: Door, flows: int, *more: object) -> Callable[[Running, float], Sample]:
+    def take(proxy: Running, seconds: float) -> Sample:
+        before = proxy.processor_seconds()
+        words = ("udp", "--to", proxy.at(door), "--seconds", seconds, "--flows", flows, "--window", 64, *more)
+        found = proxy.bench.load(*words)
+        used = proxy.processor_seconds() - before
+        lost = found["lost"] / max(1, found["came"])
+        # There and back are two.
+        cost = used / 1.1 / max(1, 2 * found["came"]) * 1e6
+        return {"per_s": found["per_s"], "gbit_s": found["gbit_s"], "lost": lost, "cpu_us_each": cost}
+
+    return take
+
+
+def _flood(*more: object) -> Callable[[Running, float], Sample]:
+    def take(proxy: Running, seconds: float) -> Sample:
+        before = proxy.processor_seconds()
+        words = (
+            "flood",
+            "--to",
+            proxy.at(COUNTED),
+            "--count",
+            direct(COUNTED.backend_port),
+            "--seconds",
+            seconds,
+            *more,
+        )
+        found = proxy.bench.load(*words)
+        used = proxy.processor_seconds() - before
+        return {
+            "per_s": found["per_s"],
+            "gbit_s": found["gbit_s"],
+            "cpu_us_each": used / 1.1 / max(1, found["came"]) * 1e6,
+        }
+
+    return take
+
+
+def measures(idle_connections: int) -> list[Measure]:
+    return [
+        Measure("bulk up", SINK, _bulk(SINK, "up")),
+        Measure("bulk down", SOURCE, _bulk(SOURCE, "down")),
+        Measure("connect", ANSWER, _connect(ANSWER)),
+        Measure("connect, TLS name", PREREAD, _connect(PREREAD, "--payload", HELLO), has_direct=False),
+        Measure("ping, 1 connection", ECHO, _ping(1)),
+        Measure("ping, 64 connections", ECHO, _ping(64)),
+        Measure("idle", ECHO, idle(idle_connections), has_direct=False),
+        Measure("UDP echo, 1 flow", UDP_ECHO, _udp(UDP_ECHO, 1)),
+        Measure("UDP echo, 16 flows", UDP_ECHO, _udp(UDP_ECHO, 16)),
+        Measure("UDP echo, joined", UDP_ECHO_JOINED, _udp(UDP_ECHO_JOINED, 16, "--joined")),
+        Measure("UDP flood", COUNTED, _flood()),
+        Measure("UDP flood, joined", COUNTED, _flood("--joined")),
+        Measure("introduced and transparent", INTRODUCED, _introduced, has_direct=False),
+    ]

@@ -1,0 +1,202 @@
+//! The running proxy without its sandbox: what the configuration promises, through real sockets and the admin socket.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener as Listener, TcpStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use super::*;
+use crate::operation::admin::{Request, Response};
+use crate::operation::ask::Asker;
+use crate::operation::scratch::Scratch;
+use crate::operation::state::Status;
+
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// A proxy on a loopback address of its own: `HERE` in its configuration, as `THERE` is its backend and `FOLDER` its files.
+struct Running {
+    scratch: Scratch,
+    here: String,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A loopback address that no other test has.
+fn own_address() -> String {
+    static GIVEN: AtomicU32 = AtomicU32::new(1);
+    let (process, number) = (std::process::id(), GIVEN.fetch_add(1, Ordering::Relaxed));
+    format!("127.{}.{}.{}", 32 + process / 256 % 32, process % 256, number)
+}
+
+impl Running {
+    fn start(text: &str) -> Self {
+        Self::start_with(text, |_| ())
+    }
+
+    /// `look` sees what was opened before it is used.
+    fn start_with(text: &str, look: impl FnOnce(&Opened)) -> Self {
+        let mut running = Self { scratch: Scratch::new(), here: own_address(), thread: None };
+        let path = running.write(text);
+        let config = crate::config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
+        let opened = Opened::all(config, None).expect("all can be had");
+        look(&opened);
+        running.thread = Some(thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let _inside = runtime.enter();
+            let proxy = opened.start(&path).expect("threads");
+            tokio::task::LocalSet::new().block_on(&runtime, serve(proxy, None)).expect("a good end");
+        }));
+        running.status();
+        running
+    }
+
+    fn write(&self, text: &str) -> PathBuf {
+        let path = self.scratch.path("c.toml");
+        let operation = "[operation]\nadmin_socket = \"FOLDER/admin\"\naccess_log = \"FOLDER/log\"\n";
+        let text = if text.contains("[operation]") { text.to_owned() } else { format!("{text}\n{operation}") };
+        let folder = self.scratch.path("").display().to_string();
+        let text = text.replace("HERE", &self.here).replace("FOLDER", folder.trim_end_matches('/'));
+        std::fs::write(&path, text).expect("written");
+        path
+    }
+
+    fn ask(&self, request: &Request) -> Response {
+        Asker::connect(&self.scratch.path("admin")).expect("it listens").ask(request).expect("an answer")
+    }
+
+    fn status(&self) -> Box<Status> {
+        match self.ask(&Request::Status {}) {
+            Response::Status(status) => status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn reload(&self, text: &str) -> String {
+        self.write(text);
+        match self.ask(&Request::Reload {}) {
+            Response::Done(what) => what,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect((self.here.as_str(), 1000)).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream
+    }
+
+    fn log(&self) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(self.scratch.path("log")).expect("a log");
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    /// Ends the proxy, its connections with it.
+    fn drain(&mut self) {
+        assert!(matches!(self.ask(&Request::Drain {}), Response::Done(_)));
+        self.thread.take().expect("it runs").join().expect("no panic");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.thread.is_some() && !thread::panicking() {
+            self.drain();
+        }
+    }
+}
+
+/// Answers all with what they say; its port.
+fn echo() -> u16 {
+    let listener = Listener::bind("127.0.0.1:0").expect("a listener");
+    let port = listener.local_addr().expect("bound").port();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            thread::spawn(move || {
+                let mut other = stream.try_clone().expect("a clone");
+                let _ = io::copy(&mut stream, &mut other);
+                let _ = other.shutdown(Shutdown::Write);
+            });
+        }
+    });
+    port
+}
+
+/// One listener, one backend, and what is added.
+fn text(more: &str) -> String {
+    let port = echo();
+    format!(
+        "workers = 1\n[listener.in]\ntcp = [\"HERE:1000\"]\n[[rule]]\nto = \"b\"\n[backend.b]\n\
+         targets = [\"127.0.0.1:{port}\"]\n[timeouts]\ndrain = \"0s\"\n{more}"
+    )
+}
+
+/// Says something; whether it comes back.
+fn is_served(stream: &mut TcpStream) -> bool {
+    let mut answer = [0; 4];
+    stream.write_all(b"ping").is_ok() && stream.read_exact(&mut answer).is_ok() && &answer == b"ping"
+}
+
+#[test]
+fn a_preface_may_be_larger_than_one_read() {
+    let more = "[limits]\npreface_bytes = \"1MiB\"\n";
+    let config = text(more).replace("[[rule]]", "[[rule]]\nprotocols = [\"http1\"]\nserver_name = '^a\\.example$'");
+    let running = Running::start(&config);
+    let mut stream = running.connect();
+    let hello = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &[b'x'; 500], b"\r\n"].concat();
+    stream.write_all(&hello).expect("sent");
+    let rest = b"Host: a.example\r\n\r\n";
+    stream.write_all(rest).expect("sent");
+    let mut answer = vec![0; hello.len() + rest.len()];
+    stream.read_exact(&mut answer).expect("it is led to the backend");
+    assert!(answer == [hello.as_slice(), rest].concat());
+}
+
+#[test]
+fn a_connection_that_has_ended_is_no_longer_the_backends() {
+    let running = Running::start(&text(""));
+    let mut stream = running.connect();
+    assert!(is_served(&mut stream));
+    let active = || running.status().backends.iter().map(|backend| backend.active).collect::<Vec<_>>();
+    assert_eq!(active(), [1]);
+    stream.shutdown(Shutdown::Write).expect("ended");
+    assert_eq!(stream.read(&mut [0]).expect("an end"), 0);
+    wait_for(|| active() == [0]);
+}
+
+/// Until it holds, or far too long.
+fn wait_for(holds: impl Fn() -> bool) {
+    let begun = std::time::Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < PATIENCE, "it never held");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn what_the_end_of_the_proxy_cuts_short_looks_so() {
+    let mut running = Running::start(&text(""));
+    let mut stream = running.connect();
+    assert!(is_served(&mut stream));
+    running.drain();
+    assert_eq!(stream.read(&mut [0]).expect_err("a reset, not an end").kind(), ErrorKind::ConnectionReset);
+    assert_eq!(running.log()[0]["close"], "drained");
+}
+
+#[test]
+fn behind_a_proxy_header_the_source_is_the_client() {
+    let header = "proxy_header = [{from = \"127.0.0.0/8\", policy = \"require\"}]\n[[rule]]";
+    let running = Running::start(&text("[limits]\nconnections_per_source = 1\n").replace("[[rule]]", header));
+    let from = |client: &str| {
+        let mut stream = running.connect();
+        write!(stream, "PROXY TCP4 {client} 192.0.2.1 1 2\r\n").expect("sent");
+        stream
+    };
+    let (mut first, mut second) = (from("203.0.113.1"), from("203.0.113.2"));
+    assert!(is_served(&mut first) && is_served(&mut second));
+    assert!(!is_served(&mut from("203.0.113.1")), "one too many of a client");
+    wait_for(|| running.log().iter().any(|line| line["close"] == "over_limit_source"));
+    assert!(is_served(&mut second));
+    drop(first);
+    wait_for(|| is_served(&mut from("203.0.113.1")));
+}

@@ -1,0 +1,79 @@
+"""The two ends of a proxied connection: clients and backends as plain sockets."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterable
+
+DEADLINE = 20.0  # seconds
+
+
+def connect(address: str, port: int, source: str = "") -> socket.socket:
+    """A client that sends each write at once."""
+    client = socket.create_connection((address, port), DEADLINE, (source, 0) if source else None)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return client
+
+
+def listening(address: str, port: int, backlog: int = 128) -> socket.socket:
+    """A backend."""
+    server = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    server.bind((address, port))
+    server.listen(backlog)
+    server.settimeout(DEADLINE)
+    return server
+
+
+def accepted(server: socket.socket) -> socket.socket:
+    """The next connection of a backend."""
+    connection, _ = server.accept()
+    connection.settimeout(DEADLINE)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def own(end: socket.socket) -> str:
+    """Its own endpoint, as the log writes it."""
+    return endpoint(end.getsockname())
+
+
+def peer(end: socket.socket) -> str:
+    """Its peer's endpoint, as the log writes it."""
+    return endpoint(end.getpeername())
+
+
+def endpoint(name: tuple[str, int]) -> str:
+    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+
+
+def read_all(end: socket.socket) -> bytes:
+    """Everything up to the other side's FIN."""
+    return b"".join(iter(lambda: end.recv(1 << 16), b""))
+
+
+def read(end: socket.socket, count: int) -> bytes:
+    """Exactly so many bytes, or those before the FIN."""
+    found = b""
+    while len(found) < count and (some := end.recv(count - len(found))):
+        found += some
+    return found
+
+
+def is_reset(end: socket.socket) -> bool:
+    """Whether what comes next is a reset; a FIN or a byte is not."""
+    try:
+        return end.recv(1) is None
+    except ConnectionResetError:
+        return True
+
+
+def reset(end: socket.socket) -> None:
+    """End it by a reset (SO_LINGER with no time, socket(7))."""
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    end.close()
+
+
+def pieces(data: bytes, size: int) -> Iterable[bytes]:
+    return (data[at : at + size] for at in range(0, len(data), size))
