@@ -243,7 +243,7 @@ impl Proxy {
     async fn drain(&mut self, stops: &mut Stops) {
         self.state().draining = true;
         self.tell_manager(ServiceState::Stopping, "draining");
-        self.leave_tcp().await;
+        self.leave_now(|endpoint| endpoint.transport == Transport::Tcp).await;
         let deadline = Instant::now() + self.generation.config.timeouts.drain;
         while self.admission.total() > 0 && Instant::now() < deadline {
             tokio::select! {
@@ -255,9 +255,9 @@ impl Proxy {
         self.leave(|_| true);
     }
 
-    /// Accepts no more.
-    pub(crate) async fn leave_tcp(&mut self) {
-        self.leave(|endpoint| endpoint.transport == Transport::Tcp);
+    /// As [`Self::leave`], and waits until it is done.
+    pub(crate) async fn leave_now(&mut self, is_left: impl Fn(Endpoint) -> bool) {
+        self.leave(is_left);
         // Once workers have obeyed, whoever the kernel had accepted is counted too.
         self.active(Page { skip: 0, most: 0 }).await;
     }

@@ -107,6 +107,8 @@ impl Proxy {
         }
         self.hold(&of(&taken, Transport::Tcp)).await;
         self.sockets.retain(|bound| !taken.endpoints.contains(&bound.endpoint));
+        // What the new configuration has not got. Flows there have no way any more, as after a reload.
+        self.leave_now(|_| true).await;
         let successor = heir.peer().ok().and_then(|pid| u32::try_from(pid).ok());
         if let Some(by) = successor {
             self.tell_manager(ServiceState::Succeeded { by }, "a newer process serves");
@@ -128,10 +130,9 @@ impl Proxy {
 
     /// Waits for the connections that go on here.
     pub(crate) async fn outlive(&mut self, stops: &mut Stops, hangup: &mut Signal) {
+        self.state().draining = true;
         let timeouts = &self.generation.config.timeouts;
         let (mut deadline, drain) = (Instant::now() + timeouts.handed_over, timeouts.drain);
-        self.state().draining = true;
-        self.leave_tcp().await;
         let mut was_stopped = false;
         while self.admission.total() > 0 && Instant::now() < deadline {
             tokio::select! {
@@ -150,7 +151,6 @@ impl Proxy {
                 }
             }
         }
-        self.leave(|_| true);
     }
 }
 
