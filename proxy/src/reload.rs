@@ -7,8 +7,9 @@ use nix::time::{clock_gettime, ClockId};
 use tokio::time::Instant;
 
 use crate::commands::say;
+use crate::config::model::Config;
 use crate::generation::Generation;
-use crate::listening::{bind_all, Endpoint};
+use crate::listening::bind_all;
 use crate::operation::admin::Response;
 use crate::operation::ledger;
 use crate::operation::notify::ServiceState;
@@ -40,13 +41,30 @@ impl Proxy {
         match self.take_over() {
             Ok(()) => {
                 self.state().reloads += 1;
-                Response::Done("reloaded".to_owned())
+                let waiting = self.waiting_for_a_start(&self.generation.config);
+                Response::Done(if waiting.is_empty() {
+                    "reloaded".to_owned()
+                } else {
+                    format!("reloaded, but what was changed here holds from the next start on: {}", waiting.join(", "))
+                })
             }
             Err(why) => {
                 self.state().reload_failures += 1;
                 Response::Error(why)
             }
         }
+    }
+
+    /// Keys whose values are not those that the process began with, and which only a start takes.
+    fn waiting_for_a_start(&self, config: &Config) -> Vec<&'static str> {
+        let (now, wanted) = (&self.begun_with, &config.operation);
+        let keys = [
+            ("workers", self.workers.len() == config.workers.get()),
+            ("operation.admin_socket", now.admin_socket == wanted.admin_socket),
+            ("operation.metrics", now.metrics == wanted.metrics),
+            ("operation.access_log", now.access_log == wanted.access_log),
+        ];
+        keys.into_iter().filter(|(_, is_same)| !is_same).map(|(key, _)| key).collect()
     }
 
     fn take_over(&mut self) -> Result<(), String> {
@@ -57,9 +75,9 @@ impl Proxy {
         let count = self.workers.len();
         let generation = Arc::new(Generation::after(Some(&self.generation), config, &self.locals, Instant::now()));
         let wanted = generation.endpoints();
-        let is_new = |endpoint: &Endpoint| !self.sockets.iter().any(|bound| bound.endpoint == *endpoint);
-        let new: Vec<_> = wanted.iter().copied().filter(is_new).collect();
-        let bound = bind_all(&new, count, &generation.config.timeouts).map_err(|error| error.to_string())?;
+        let held: Vec<_> = self.sockets.iter().map(|bound| bound.endpoint).collect();
+        let new: Vec<_> = wanted.iter().copied().filter(|endpoint| !held.contains(endpoint)).collect();
+        let bound = bind_all(&new, &held, count, &generation.config.timeouts).map_err(|error| error.to_string())?;
         let sockets = copies(&bound).map_err(|error| error.to_string())?;
         self.keep_rules(&generation)?;
         let counters = {
@@ -75,19 +93,9 @@ impl Proxy {
         self.sockets.extend(bound);
         self.post(sockets, Vec::new());
         self.generation = generation;
-        self.keep_alive();
         self.begin_checks();
         self.look();
         Ok(())
-    }
-
-    /// Has the sockets that were there before keep connections alive as this configuration says.
-    pub(crate) fn keep_alive(&self) {
-        for bound in &self.sockets {
-            if let Err(error) = bound.keep_alive(&self.generation.config.timeouts) {
-                say(&format!("edgeproxy: {}: timeouts.keepalive: {error}", bound.endpoint.address));
-            }
-        }
     }
 
     /// Has the rules kept that the new configuration needs.

@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::SystemTime;
 
 use nix::sys::resource::{getrlimit, setrlimit, Resource};
+use tokio::runtime::Builder;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::Instant;
 
@@ -107,7 +108,7 @@ pub(crate) fn command(path: &Path, start: &Start) -> ExitCode {
 /// and end nothing.
 fn run(path: &Path, config: Config, start: &Start) -> Result<(), RunError> {
     raise_descriptor_limit();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(host("event queue"))?;
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(host("event queue"))?;
     let mut inheritance =
         start.predecessor(&config)?.map(|socket| Inheritance::ask(&socket)).transpose().map_err(taking)?;
     let opened = Opened::all(config, inheritance.as_mut())?;
@@ -204,11 +205,13 @@ impl Opened {
                 deny: state.deny.reader(),
             };
             let (orders, inbox) = unbounded_channel();
-            let thread = spawn(&format!("worker-{index}"), move || work(beginning, inbox))?;
+            let runtime = Builder::new_current_thread().enable_all().build().map_err(host("event queue"))?;
+            let thread = spawn(&format!("worker-{index}"), move || work(&runtime, beginning, inbox))?;
             workers.push(Hand { orders, thread });
         }
         Ok(Proxy {
             path: PathBuf::from(path),
+            begun_with: generation.config.operation.clone(),
             generation,
             state: Arc::new(Mutex::new(state)),
             admission,
@@ -230,7 +233,8 @@ impl Opened {
 /// The sockets of all endpoints: those that the running proxy has, and new ones.
 fn listen(generation: &Generation, workers: usize, from: Option<&mut Inheritance>) -> Result<Vec<Bound>, ListenError> {
     let (timeouts, endpoints) = (&generation.config.timeouts, generation.endpoints());
-    let Some(from) = from else { return bind_all(&endpoints, workers, timeouts) };
+    let Some(from) = from else { return bind_all(&endpoints, &[], workers, timeouts) };
+    let held = from.endpoints();
     let mut bound = Vec::with_capacity(endpoints.len());
     let mut missing = Vec::new();
     for endpoint in endpoints {
@@ -239,7 +243,7 @@ fn listen(generation: &Generation, workers: usize, from: Option<&mut Inheritance
             None => missing.push(endpoint),
         }
     }
-    bound.extend(bind_all(&missing, workers, timeouts)?);
+    bound.extend(bind_all(&missing, &held, workers, timeouts)?);
     Ok(bound)
 }
 

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
+use socket2::Socket;
+
 use super::*;
 use crate::operation::admin::{Request, Response};
 use crate::operation::ask::Asker;
@@ -41,7 +43,7 @@ impl Running {
         let opened = Opened::all(config, None).expect("all can be had");
         look(&opened);
         running.thread = Some(thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
             let _inside = runtime.enter();
             let proxy = opened.start(&path).expect("threads");
             tokio::task::LocalSet::new().block_on(&runtime, serve(proxy, None)).expect("a good end");
@@ -65,18 +67,14 @@ impl Running {
     }
 
     fn status(&self) -> Box<Status> {
-        match self.ask(&Request::Status {}) {
-            Response::Status(status) => status,
-            other => panic!("{other:?}"),
-        }
+        let Response::Status(status) = self.ask(&Request::Status {}) else { panic!("an answer to another question") };
+        status
     }
 
     fn reload(&self, text: &str) -> String {
         self.write(text);
-        match self.ask(&Request::Reload {}) {
-            Response::Done(what) => what,
-            other => panic!("{other:?}"),
-        }
+        let Response::Done(what) = self.ask(&Request::Reload {}) else { panic!("an answer to another question") };
+        what
     }
 
     fn connect(&self) -> TcpStream {
@@ -199,4 +197,47 @@ fn behind_a_proxy_header_the_source_is_the_client() {
     assert!(is_served(&mut second));
     drop(first);
     wait_for(|| is_served(&mut from("203.0.113.1")));
+}
+
+#[test]
+fn a_reload_says_what_only_a_start_takes_and_the_end_removes_what_was_begun_with() {
+    let mut running = Running::start(&text(""));
+    assert_eq!(running.reload(&text("")), "reloaded");
+    let other = "[operation]\nadmin_socket = \"FOLDER/other\"\nmetrics = \"HERE:1001\"\n";
+    for _ in 0..2 {
+        let said = running.reload(&text(other).replace("workers = 1", "workers = 2"));
+        for key in ["workers", "operation.admin_socket", "operation.metrics", "operation.access_log"] {
+            assert!(said.contains(key), "{key}: {said}");
+        }
+    }
+    std::fs::write(running.scratch.path("other"), "somebody's").expect("written");
+    running.drain();
+    assert!(running.scratch.path("other").exists() && !running.scratch.path("admin").exists());
+}
+
+#[test]
+fn a_reload_gives_its_keepalive_to_those_who_arrive_from_then_on() {
+    let mut listening = Vec::new();
+    let running = Running::start_with(&text("user_timeout = \"10s\"\nkeepalive = \"20s\"\n"), |opened| {
+        let sockets = opened.bound.iter().flat_map(|bound| &bound.sockets);
+        listening = sockets.map(|socket| Socket::from(socket.try_clone().expect("a clone"))).collect();
+    });
+    let seconds = |socket: &Socket| {
+        let user = socket.tcp_user_timeout().expect("TCP").map_or(0, |time| time.as_secs());
+        (user, socket.tcp_keepalive_time().expect("TCP").as_secs())
+    };
+    assert_eq!(listening.iter().map(seconds).collect::<Vec<_>>(), [(10, 20)]);
+    running.reload(&text("user_timeout = \"30s\"\nkeepalive = \"40s\"\n"));
+    wait_for(|| listening.iter().map(seconds).collect::<Vec<_>>() == [(30, 40)]);
+}
+
+#[test]
+fn an_endpoint_may_grow_and_shrink_by_a_reload() {
+    let running = Running::start(&text(""));
+    let wide = text("").replace("HERE:1000", "0.0.0.0:1000");
+    let port = |text: &str| text.replace(":1000", &format!(":{}", 20_000 + std::process::id() % 20_000));
+    for config in [port(&text("")), port(&wide), port(&text("")), text("")] {
+        running.reload(&config);
+    }
+    assert!(is_served(&mut running.connect()));
 }

@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{channel, Receiver, UnboundedSender};
 use tokio::sync::oneshot;
-use tokio::task::{spawn_local, JoinHandle as Task};
+use tokio::task::{spawn_local, yield_now, JoinHandle as Task};
 use tokio::time::{interval, sleep, Instant};
 
 use crate::admission::Admission;
 use crate::commands::say;
-use crate::config::model::Transport;
+use crate::config::model::{Operation, Transport};
 use crate::generation::Generation;
 use crate::listening::{Bound, Endpoint};
 use crate::names::{Names, SystemFiles};
@@ -53,6 +53,8 @@ const WAITING_ORDERS: usize = 16;
 /// A running proxy, as its control thread has it.
 pub(crate) struct Proxy {
     pub(crate) path: PathBuf,
+    /// Files and sockets that were opened before the sandbox, for good.
+    pub(crate) begun_with: Operation,
     pub(crate) generation: Arc<Generation>,
     pub(crate) state: Arc<Mutex<State>>,
     pub(crate) admission: Arc<Admission>,
@@ -73,7 +75,7 @@ pub(crate) struct Proxy {
 /// A worker's thread, and the way to it.
 pub(crate) struct Hand {
     pub(crate) orders: UnboundedSender<Order>,
-    pub(crate) thread: JoinHandle<io::Result<()>>,
+    pub(crate) thread: JoinHandle<()>,
 }
 
 impl Hand {
@@ -119,7 +121,6 @@ impl Proxy {
             }
         }
         self.post(sockets, flows);
-        self.keep_alive();
         if let Err(error) = succession.serving() {
             say(&format!("edgeproxy: the earlier process did not say farewell: {error}"));
         }
@@ -147,6 +148,8 @@ impl Proxy {
                 Some(ordered) = orders.recv() => match ordered {
                     Ordered::Answer(Asked::Drain, answer) => {
                         let _ = answer.send(Response::Done("nothing new is taken".to_owned()));
+                        // Where nobody is waited for, this process would be gone before the answer has left.
+                        yield_now().await;
                         break;
                     }
                     Ordered::Answer(Asked::Reload, answer) => {

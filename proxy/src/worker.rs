@@ -11,16 +11,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio::task::{spawn_local, JoinHandle, LocalSet};
 use tokio::time::{interval, Instant, MissedTickBehavior};
 
 use crate::admission::Admission;
-use crate::config::model::Transport;
+use crate::commands::say;
+use crate::config::model::{Timeouts, Transport};
 use crate::generation::{Epoch, Generation};
 use crate::kernel::Batch;
-use crate::listening::Endpoint;
+use crate::listening::{keep_alive, Endpoint};
 use crate::names::{Names, SystemFiles};
 use crate::operation::access_log::WorkerLog;
 use crate::operation::admin::{Active, Page};
@@ -128,23 +130,16 @@ pub(crate) enum Order {
     End,
 }
 
-/// A worker's life: until it is told to end, or nobody is left to tell it anything.
-///
-/// # Errors
-///
-/// The kernel has no event queue for it.
-pub(crate) fn work(beginning: Beginning, orders: UnboundedReceiver<Order>) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let tasks = LocalSet::new();
-    tasks.block_on(&runtime, obey(beginning, orders));
-    // Connections that are left tell their stories here, before the log's last lines are handed over.
-    drop(tasks);
-    Ok(())
+/// A worker's life: until it is told to end, or nobody is left to tell it anything. Connections that are left then tell
+/// their stories, before the log's last lines are handed over.
+pub(crate) fn work(runtime: &Runtime, beginning: Beginning, orders: UnboundedReceiver<Order>) {
+    LocalSet::new().block_on(runtime, obey(beginning, orders));
 }
 
 async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) {
     let Beginning { generation, counters, seed, log, locals, admission, flows, udp_endpoints, deny } = beginning;
-    let epoch = RefCell::new(begin_epoch(generation, counters));
+    let names = Names::new(&generation.config.resolver, SystemFiles::default());
+    let epoch = RefCell::new(Rc::new(Epoch { generation, counters, names }));
     let (scratch, batch, ids) = (Scratch::new(), RefCell::default(), RefCell::new(UniqueIds::new(seed)));
     let worker = Rc::new(Worker {
         scratch,
@@ -175,14 +170,20 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) {
         };
         match order {
             Some(Order::Serve(generation, counters)) => {
-                *worker.epoch.borrow_mut() = begin_epoch(generation, counters);
+                doors.values().for_each(|door| door.heed(&generation.config.timeouts));
+                let next = worker.epoch().followed_by(generation, counters);
+                *worker.epoch.borrow_mut() = Rc::new(next);
             }
-            Some(Order::Listen(place, socket, flows)) => {
-                // A socket that cannot be registered is one that this process has not got any more.
-                if let Ok(door) = Door::open(&worker, place.endpoint, socket, flows) {
+            Some(Order::Listen(place, socket, flows)) => match Door::open(&worker, place.endpoint, socket, flows) {
+                Ok(door) => {
+                    // An earlier process may have had another configuration.
+                    door.heed(&worker.epoch().config().timeouts);
                     doors.insert(place, door);
                 }
-            }
+                Err(error) => {
+                    say(&format!("edgeproxy: {}: one worker does not serve it: {error}", place.endpoint.address));
+                }
+            },
             Some(Order::Hold(endpoints, answer)) => {
                 let held = take(&mut doors, |endpoint| endpoints.contains(&endpoint));
                 let flows = held.into_iter().flat_map(|(place, door)| door.hold(place.number)).collect();
@@ -205,11 +206,6 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) {
             Some(Order::End) | None => break,
         }
     }
-}
-
-fn begin_epoch(generation: Arc<Generation>, counters: Arc<WorkerCounters>) -> Rc<Epoch> {
-    let names = Names::new(&generation.config.resolver, SystemFiles::default());
-    Rc::new(Epoch { generation, counters, names })
 }
 
 /// Takes the doors of some endpoints out.
@@ -241,6 +237,14 @@ impl Door {
                 let task = spawn_local(Rc::clone(&listener).receive());
                 Ok(Self::Udp { listener, task })
             }
+        }
+    }
+
+    /// Takes over what those who arrive from now on inherit.
+    fn heed(&self, timeouts: &Timeouts) {
+        if let Self::Tcp { socket, .. } = self {
+            // A kernel that refuses keeps to the former ones.
+            let _ = keep_alive(&socket2::SockRef::from(socket.as_ref()), timeouts);
         }
     }
 

@@ -69,6 +69,21 @@ def is_reset(end: socket.socket) -> bool:
         return True
 
 
+def refused(address: str, port: int, said: bytes = b"", source: str = "127.0.0.1") -> str:
+    """Who is reset, be it while it connects, says this, or listens; it must not get a byte nor a FIN."""
+    with socket.socket() as client:
+        client.settimeout(DEADLINE)
+        client.bind((source, 0))
+        who = own(client)
+        try:
+            client.connect((address, port))
+            client.sendall(said)
+            assert is_reset(client)
+        except (ConnectionResetError, BrokenPipeError):
+            pass
+    return who
+
+
 def reset(end: socket.socket) -> None:
     """End it by a reset (SO_LINGER with no time, socket(7))."""
     end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

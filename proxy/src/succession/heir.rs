@@ -93,6 +93,11 @@ impl Inheritance {
         }
     }
 
+    /// Where the running process listens.
+    pub(crate) fn endpoints(&self) -> Vec<Endpoint> {
+        self.sockets.iter().map(|bound| bound.endpoint).collect()
+    }
+
     /// The sockets of an endpoint, if the running process has it.
     pub(crate) fn sockets(&mut self, endpoint: Endpoint) -> Option<Vec<OwnedFd>> {
         let place = self.sockets.iter().position(|bound| bound.endpoint == endpoint)?;

@@ -62,6 +62,8 @@ pub(crate) async fn relay(
         let mut moved = false;
         let upward = up.poll_carry(context, client, backend, scratch, &mut moved);
         if let Poll::Ready(Err(broken)) = upward {
+            // What the backend said before it took no more (why it does not) is still to be read.
+            down.carry_last_words(context, backend, client, scratch, &mut moved);
             tell(up, down);
             return Poll::Ready(broken_relay(broken, End::Client, End::Backend));
         }
