@@ -234,7 +234,7 @@ def test_a_new_process_that_fails_at_any_stage_leaves_all_to_the_old_one(
             heir.say({"taken": {"endpoints": sockets(offer), "admin_socket": True}})
         if stage in {"given", "silent"}:
             given = heir.hear_until("over")
-            assert len(given) == len(flows)
+            assert sum(len(message["flows"]) for message in given if isinstance(message, dict)) == len(flows)
             for flow in flows:
                 flow.send()  # nobody receives it yet
         if stage == "silent":

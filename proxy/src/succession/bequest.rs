@@ -99,9 +99,11 @@ impl Offer {
 }
 
 fn give(estate: &Estate, channel: &mut Channel) -> io::Result<()> {
-    for heritage in &estate.flows {
-        let descriptors: Vec<BorrowedFd<'_>> = heritage.upstream.iter().map(AsFd::as_fd).collect();
-        channel.send(&Bequeathed::Flow(Box::new(heritage.state.clone())), &descriptors)?;
+    // One flow of a message at most holds datagrams, which may be long.
+    let groups = estate.flows.split_inclusive(|flow| !flow.state.is_open());
+    for some in groups.flat_map(|group| group.chunks(MOST_DESCRIPTORS)) {
+        let descriptors: Vec<BorrowedFd<'_>> = some.iter().flat_map(|flow| &flow.upstream).map(AsFd::as_fd).collect();
+        channel.send(&Bequeathed::Flows(some.iter().map(|flow| flow.state.clone()).collect()), &descriptors)?;
     }
     for (prefix, left) in &estate.denied {
         let milliseconds = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);

@@ -88,7 +88,7 @@ impl Inheritance {
                 }
                 Bequeathed::OfferEnds => return Ok(all),
                 Bequeathed::Error(why) => return Err(HeirError::Refused(why)),
-                Bequeathed::Flow(_) | Bequeathed::Denied { .. } | Bequeathed::Over => return Err(out_of_turn().into()),
+                Bequeathed::Flows(_) | Bequeathed::Denied { .. } | Bequeathed::Over => return Err(out_of_turn().into()),
             }
         }
     }
@@ -133,9 +133,12 @@ impl Inheritance {
         let mut estate = Estate::default();
         loop {
             let message: Bequeathed = channel.receive()?;
-            let upstream = channel.take(message.descriptors())?.pop();
+            let mut upstreams = channel.take(message.descriptors())?.into_iter();
             match message {
-                Bequeathed::Flow(state) => estate.flows.push(Heritage { state: *state, upstream }),
+                Bequeathed::Flows(flows) => estate.flows.extend(flows.into_iter().map(|state| {
+                    let upstream = if state.is_open() { upstreams.next() } else { None };
+                    Heritage { state, upstream }
+                })),
                 Bequeathed::Denied { prefix, milliseconds } => {
                     estate.denied.push((prefix, Duration::from_millis(milliseconds)));
                 }

@@ -37,8 +37,8 @@ pub(crate) enum Bequeathed {
     },
     /// That was all that is open.
     OfferEnds,
-    /// A UDP flow.
-    Flow(Box<FlowState>),
+    /// UDP flows.
+    Flows(Vec<FlowState>),
     /// A source that was denied at the admin socket, for so long still.
     Denied {
         prefix: Prefix,
@@ -56,7 +56,7 @@ impl Bequeathed {
         match self {
             Self::Sockets { count, .. } => *count,
             Self::AdminSocket { .. } | Self::Metrics { .. } | Self::Keeper { .. } => 1,
-            Self::Flow(state) => usize::from(state.is_open()),
+            Self::Flows(flows) => flows.iter().filter(|flow| flow.is_open()).count(),
             Self::OfferEnds | Self::Denied { .. } | Self::Over | Self::Error(_) => 0,
         }
     }
@@ -110,8 +110,8 @@ mod tests {
             Bequeathed::Metrics { address: "127.0.0.1:9100".parse().unwrap() },
             Bequeathed::Keeper { heard: b"\"inst".to_vec() },
             Bequeathed::OfferEnds,
-            Bequeathed::Flow(Box::new(FlowState::sample(true))),
-            Bequeathed::Flow(Box::new(FlowState::sample(false))),
+            Bequeathed::Flows([true, false, true].map(FlowState::sample).to_vec()),
+            Bequeathed::Flows(vec![FlowState::sample(false)]),
             Bequeathed::Denied { prefix: "203.0.113.0/24".parse().unwrap(), milliseconds: 1 },
             Bequeathed::Over,
             Bequeathed::Error("no\nmore".to_owned()),
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn each_says_how_many_descriptors_it_has() {
         let counts: Vec<_> = all().iter().map(Bequeathed::descriptors).collect();
-        assert_eq!(counts, [3, 1, 1, 1, 0, 1, 0, 0, 0, 0]);
+        assert_eq!(counts, [3, 1, 1, 1, 0, 2, 0, 0, 0, 0]);
     }
 
     #[test]
@@ -161,7 +161,8 @@ mod tests {
             "\"sockets\"",
             "{\"sockets\":{\"endpoint\":{},\"count\":1}}",
             "{\"sockets\":{\"count\":-1}}",
-            "{\"flows\":[]}",
+            "{\"flow\":[]}",
+            "{\"flows\":[{}]}",
             "{\"metrics\":{\"address\":\"home:1\"}}",
             "{\"over\":1}",
             "null",

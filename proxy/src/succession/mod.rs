@@ -7,7 +7,7 @@
 //!                                    <-        Sockets, AdminSocket, Metrics, Keeper; OfferEnds
 //! (binds what is new, enters the sandbox, starts its workers: until here nothing has happened)
 //! Taken                              ->        receives no more datagrams; connections are still accepted
-//!                                    <-        Flow, Denied; Over
+//!                                    <-        Flows, Denied; Over
 //! (listens)
 //! Serving                            ->        accepts no more
 //!                                    <-        closes; goes on with its connections until they have ended
