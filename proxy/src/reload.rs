@@ -91,7 +91,8 @@ impl Proxy {
             hand.tell(Order::Serve(Arc::clone(&generation), counters));
         }
         self.sockets.extend(bound);
-        self.post(sockets, Vec::new());
+        self.listen(sockets, Vec::new());
+        self.receive();
         self.generation = generation;
         self.begin_checks();
         self.look();

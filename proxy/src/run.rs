@@ -36,6 +36,7 @@ use crate::transparent::keeper_channel::RuleKeeper;
 use crate::transparent::local_addresses::{LocalAddresses, Watch};
 use crate::transparent::needs::Needs;
 use crate::transparent::udp_endpoints::UdpEndpoints;
+use crate::udp::station::Membership;
 use crate::worker::{work, Beginning};
 
 /// How it begins.
@@ -63,7 +64,7 @@ pub(crate) enum RunError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// A file or socket that the configuration names.
-    #[error("{key}: {what}: {cause}")]
+    #[error("{key}: {what}: {cause}{}", mend(cause))]
     Named { key: &'static str, what: String, cause: io::Error },
     /// The running proxy does not hand over.
     #[error("take over: {0}")]
@@ -77,6 +78,18 @@ pub(crate) enum RunError {
     /// The process cannot give up what it must not have.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+}
+
+fn mend(cause: &io::Error) -> &'static str {
+    match cause.raw_os_error() {
+        Some(libc::ENOENT) => {
+            "; its folder must be there before the start (`RuntimeDirectory=` and `LogsDirectory=` of systemd)"
+        }
+        Some(libc::EACCES) => "; the user of this process must be allowed to write in its folder",
+        Some(libc::EADDRINUSE) => "; another program listens there: `ss -ltnp` names it",
+        Some(libc::EADDRNOTAVAIL) => "; no interface has this address",
+        _ => "",
+    }
 }
 
 fn host(what: &'static str) -> impl Fn(io::Error) -> RunError {
@@ -107,7 +120,9 @@ pub(crate) fn command(path: &Path, start: &Start) -> ExitCode {
 /// Runs a configuration until SIGTERM or SIGINT, and reads its file anew on SIGHUP. Faults after the start are told on stderr
 /// and end nothing.
 fn run(path: &Path, config: Config, start: &Start) -> Result<(), RunError> {
-    raise_descriptor_limit();
+    if let Some(lack) = lack_of_descriptors(&config, raise_descriptor_limit()) {
+        say(&format!("edgeproxy: {lack}"));
+    }
     let runtime = Builder::new_current_thread().enable_all().build().map_err(host("event queue"))?;
     let mut inheritance =
         start.predecessor(&config)?.map(|socket| Inheritance::ask(&socket)).transpose().map_err(taking)?;
@@ -121,7 +136,7 @@ fn run(path: &Path, config: Config, start: &Start) -> Result<(), RunError> {
 /// Listens, with what an earlier process leaves to this one, and serves until the end.
 async fn serve(mut proxy: Proxy, inheritance: Option<Inheritance>) -> Result<(), RunError> {
     let signals = Signals::hear().map_err(host("signals"))?;
-    proxy.begin(inheritance).map_err(taking)?;
+    proxy.begin(inheritance).await.map_err(taking)?;
     proxy.steer(signals).await.map_err(host("event queue"))
 }
 
@@ -129,12 +144,33 @@ fn taking(error: impl Into<HeirError>) -> RunError {
     RunError::TakeOver(error.into().to_string())
 }
 
-/// A connection takes two descriptors; what the host allows is what the limits of the configuration are for.
-fn raise_descriptor_limit() {
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // Without it, the proxy serves fewer, and says so when it comes to that.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+/// Descriptors beside those of clients and listeners: lookups, checks, those who ask.
+const OTHER_DESCRIPTORS: usize = 512;
+
+/// As many descriptors as the host allows; how many that are.
+fn raise_descriptor_limit() -> u64 {
+    let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) else { return u64::MAX };
+    match setrlimit(Resource::RLIMIT_NOFILE, most, most) {
+        Ok(()) => most,
+        Err(_) => getrlimit(Resource::RLIMIT_NOFILE).map_or(most, |(now, _)| now),
     }
+}
+
+/// What to say where the host allows fewer descriptors than the limits of the configuration may take. A connection takes two,
+/// a flow one.
+fn lack_of_descriptors(config: &Config, most: u64) -> Option<String> {
+    let limits = &config.limits;
+    let of_clients = limits.connections.get().saturating_mul(2).saturating_add(limits.udp_flows.get());
+    let endpoints: usize = config.listeners.iter().map(|listener| listener.tcp.len() + listener.udp.len()).sum();
+    let of_listeners = endpoints.saturating_mul(config.workers.get());
+    let needed = of_clients.saturating_add(of_listeners).saturating_add(OTHER_DESCRIPTORS);
+    let is_enough = u64::try_from(needed).is_ok_and(|needed| needed <= most);
+    (!is_enough).then(|| {
+        format!(
+            "note: [limits] may take {needed} descriptors, and this host allows {most}: fewer clients will be served; \
+             raise it (`LimitNOFILE=` of systemd, `ulimit -Hn`), or lower connections and udp_flows"
+        )
+    })
 }
 
 /// All that is had before the sandbox.
@@ -184,7 +220,9 @@ impl Opened {
     fn start(self, path: &Path) -> Result<Proxy, RunError> {
         let Self { generation, bound, log, admin, metrics, locals, watch, notifier, keeper, seeds } = self;
         let log = log.map(OpenedLog::start).transpose().map_err(host("a thread"))?;
-        spawn("addresses", move || drop(watch.run()))?;
+        spawn("addresses", move || {
+            say(&format!("edgeproxy: this host's addresses are as they were until a restart: {}", watch.run()));
+        })?;
         let (admission, flows) = (Arc::new(Admission::default()), Arc::new(Admission::default()));
         let udp_endpoints = UdpEndpoints::default();
         let figures = log.as_ref().map(AccessLog::figures);
@@ -192,7 +230,8 @@ impl Opened {
         let mut state = State::new(DenyList::new(&generation.config.deny), figures, seeds.len(), started);
         let counters = state.ledger.begin(Names::of(&generation.config), seeds.len());
         let mut workers = Vec::with_capacity(seeds.len());
-        for (index, (seed, counters)) in seeds.into_iter().zip(counters).enumerate() {
+        let memberships = Membership::of(seeds.len());
+        for (index, ((seed, counters), udp)) in seeds.into_iter().zip(counters).zip(memberships).enumerate() {
             let beginning = Beginning {
                 generation: Arc::clone(&generation),
                 counters,
@@ -202,6 +241,7 @@ impl Opened {
                 admission: Arc::clone(&admission),
                 flows: Arc::clone(&flows),
                 udp_endpoints: udp_endpoints.clone(),
+                udp,
                 deny: state.deny.reader(),
             };
             let (orders, inbox) = unbounded_channel();

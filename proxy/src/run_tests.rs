@@ -241,3 +241,41 @@ fn an_endpoint_may_grow_and_shrink_by_a_reload() {
     }
     assert!(is_served(&mut running.connect()));
 }
+
+#[test]
+fn a_backend_that_cannot_be_reached_is_named_in_the_log() {
+    let config = text("").replace("targets = [\"127.0.0.1:", "targets = [\"127.255.255.254:");
+    let running = Running::start(&config);
+    assert!(!is_served(&mut running.connect()));
+    wait_for(|| !running.log().is_empty());
+    let line = &running.log()[0];
+    assert_eq!((&line["close"], &line["backend"]), (&"backend_refused".into(), &"b".into()));
+    assert_eq!(running.status().backends[0].active, 0);
+}
+
+#[test]
+fn too_few_descriptors_are_told_of_at_the_start() {
+    let limits = "[limits]\nconnections = 100\nudp_flows = 50\n";
+    let scratch = Scratch::new();
+    let path = scratch.path("c.toml");
+    std::fs::write(&path, text(limits).replace("HERE", "127.0.0.1")).expect("written");
+    let config = crate::config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
+    let needed = 2 * 100 + 50 + 1 + OTHER_DESCRIPTORS as u64;
+    assert_eq!(lack_of_descriptors(&config, needed), None);
+    let said = lack_of_descriptors(&config, needed - 1).expect("one is lacking");
+    assert!(said.contains(&format!("may take {needed} ")), "{said}");
+}
+
+#[test]
+fn what_cannot_be_opened_is_told_with_its_key_and_how_to_mend_it() {
+    let scratch = Scratch::new();
+    let path = scratch.path("c.toml");
+    let folder = scratch.path("no/where");
+    for key in ["admin_socket", "access_log"] {
+        let operation = format!("[operation]\n{key} = \"{}/x\"\n", folder.display());
+        std::fs::write(&path, text(&operation).replace("HERE", "127.0.0.1")).expect("written");
+        let config = crate::config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
+        let said = Opened::all(config, None).map(drop).expect_err("there is no such folder").to_string();
+        assert!(said.starts_with(&format!("operation.{key}: ")) && said.contains("its folder must be there"), "{said}");
+    }
+}

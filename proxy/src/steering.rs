@@ -34,7 +34,7 @@ use crate::succession::giving::Giving;
 use crate::succession::heir::{Estate, Inheritance};
 use crate::transparent::keeper_channel::RuleKeeper;
 use crate::transparent::local_addresses::LocalAddresses;
-use crate::udp::flow::handover::{Heritage, Place};
+use crate::udp::flow::handover::{Gate, Heritage};
 use crate::upstream::health;
 use crate::worker::Order;
 
@@ -86,19 +86,37 @@ impl Hand {
 }
 
 impl Proxy {
-    /// Lets workers serve sockets, each with the flows that are known there.
-    pub(crate) fn post(&self, sockets: Vec<(Place, OwnedFd)>, flows: Vec<Heritage>) {
-        let mut flows_at: HashMap<Place, Vec<Heritage>> = HashMap::new();
+    /// Gives workers sockets, each with the flows that are known there. Datagrams wait for [`Self::receive`].
+    pub(crate) fn listen(&self, sockets: Vec<(Gate, OwnedFd)>, flows: Vec<Heritage>) {
+        let mut flows_at: HashMap<Gate, Vec<Heritage>> = HashMap::new();
         for flow in flows {
-            flows_at.entry(flow.state.place).or_default().push(flow);
+            flows_at.entry(flow.state.gate).or_default().push(flow);
         }
-        for (place, socket) in sockets {
+        for (gate, socket) in sockets {
             // As many as there are workers, or some serve several, or some none.
-            let worker = place.number.checked_rem(self.workers.len()).and_then(|index| self.workers.get(index));
+            let worker = gate.number.checked_rem(self.workers.len()).and_then(|index| self.workers.get(index));
             if let Some(hand) = worker {
-                hand.tell(Order::Listen(place, socket, flows_at.remove(&place).unwrap_or_default()));
+                hand.tell(Order::Listen(gate, socket, flows_at.remove(&gate).unwrap_or_default()));
             }
         }
+    }
+
+    /// Has datagrams received at all sockets.
+    pub(crate) fn receive(&self) {
+        self.workers.iter().for_each(|hand| hand.tell(Order::Receive));
+    }
+
+    /// Gives workers sockets and flows, and has datagrams received when all flows are where they belong: a client that has
+    /// moved is known by all workers.
+    pub(crate) async fn go_on(&self, sockets: Vec<(Gate, OwnedFd)>, flows: Vec<Heritage>) {
+        self.listen(sockets, flows);
+        self.obeyed().await;
+        self.receive();
+    }
+
+    /// Waits until workers have obeyed all orders so far.
+    async fn obeyed(&self) {
+        self.active(Page { skip: 0, most: 0 }).await;
     }
 
     /// Listens; with what an earlier process leaves to this one.
@@ -106,10 +124,10 @@ impl Proxy {
     /// # Errors
     ///
     /// Nothing is taken over; or there are no descriptors left.
-    pub(crate) fn begin(&mut self, inheritance: Option<Inheritance>) -> io::Result<()> {
+    pub(crate) async fn begin(&mut self, inheritance: Option<Inheritance>) -> io::Result<()> {
         let sockets = copies(&self.sockets)?;
         let Some(inheritance) = inheritance else {
-            self.post(sockets, Vec::new());
+            self.go_on(sockets, Vec::new()).await;
             return Ok(());
         };
         let (Estate { flows, denied }, succession) = inheritance.accept()?;
@@ -120,7 +138,7 @@ impl Proxy {
                 say(&format!("edgeproxy: {prefix} is denied no more: {full}"));
             }
         }
-        self.post(sockets, flows);
+        self.go_on(sockets, flows).await;
         if let Err(error) = succession.serving() {
             say(&format!("edgeproxy: the earlier process did not say farewell: {error}"));
         }
@@ -165,7 +183,7 @@ impl Proxy {
                 },
                 Some(step) = steps.recv() => match step {
                     Step::Taken(taken, answer) => self.give(taken, answer).await,
-                    Step::Failed(why, estate) => self.take_back(&why, estate),
+                    Step::Failed(why, estate) => self.take_back(&why, estate).await,
                     Step::Serving(heir) => {
                         self.leave_all_to(heir).await;
                         self.outlive(&mut stops, &mut hangup).await;
@@ -262,7 +280,7 @@ impl Proxy {
     pub(crate) async fn leave_now(&mut self, is_left: impl Fn(Endpoint) -> bool) {
         self.leave(is_left);
         // Once workers have obeyed, whoever the kernel had accepted is counted too.
-        self.active(Page { skip: 0, most: 0 }).await;
+        self.obeyed().await;
     }
 
     /// Closes some endpoints; connections that wait there are accepted.
@@ -301,10 +319,10 @@ impl Proxy {
 }
 
 /// The sockets for workers; the control thread keeps its own.
-pub(crate) fn copies<'a>(bound: impl IntoIterator<Item = &'a Bound>) -> io::Result<Vec<(Place, OwnedFd)>> {
+pub(crate) fn copies<'a>(bound: impl IntoIterator<Item = &'a Bound>) -> io::Result<Vec<(Gate, OwnedFd)>> {
     let of = |bound: &'a Bound| {
         let endpoint = bound.endpoint;
-        let copy = move |(number, socket): (usize, &OwnedFd)| Ok((Place { endpoint, number }, socket.try_clone()?));
+        let copy = move |(number, socket): (usize, &OwnedFd)| Ok((Gate { endpoint, number }, socket.try_clone()?));
         bound.sockets.iter().enumerate().map(copy)
     };
     bound.into_iter().flat_map(of).collect()

@@ -76,17 +76,18 @@ impl Proxy {
         };
         self.giving = Some(Giving { taken });
         if let Err(estate) = reply.send(Estate { flows, denied }) {
-            self.take_back(&io::ErrorKind::BrokenPipe.into(), estate);
+            self.take_back(&io::ErrorKind::BrokenPipe.into(), estate).await;
         }
     }
 
     /// The new process failed: all goes on here.
-    pub(crate) fn take_back(&mut self, why: &io::Error, estate: Estate) {
+    pub(crate) async fn take_back(&mut self, why: &io::Error, estate: Estate) {
         let Some(Giving { taken }) = self.giving.take() else { return };
         let held = of(&taken, Transport::Udp);
         let held = self.sockets.iter().filter(|bound| held.contains(&bound.endpoint));
-        if let Err(error) = copies(held).map(|sockets| self.post(sockets, estate.flows)) {
-            say(&format!("edgeproxy: UDP is received no more: {error}; restart it"));
+        match copies(held) {
+            Ok(sockets) => self.go_on(sockets, estate.flows).await,
+            Err(error) => say(&format!("edgeproxy: UDP is received no more: {error}; restart it")),
         }
         let generation = Arc::clone(&self.generation);
         if let Err(error) = self.keep_rules(&generation) {

@@ -13,8 +13,8 @@ use crate::udp::flow::handover::FlowState;
 /// Of these messages. A program that says or understands anything else has another one.
 pub(crate) const VERSION: u32 = 1;
 
-/// Bytes of a line: a flow that holds its first datagrams is the longest.
-pub(crate) const LONGEST_LINE: usize = 4 << 20;
+/// Bytes of a line: a flow that holds its first datagrams, up to `limits.preface_bytes`, is the longest.
+pub(crate) const LONGEST_LINE: usize = 8 << 20;
 
 /// What the running process says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

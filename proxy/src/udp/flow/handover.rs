@@ -1,17 +1,15 @@
 //! A flow on its way to another process of this proxy, or back from there: what is known of it, and its upstream socket.
 //! Its datagrams wait in the kernel meanwhile.
 
-use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use socket2::SockRef;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::admission::Permit;
 use crate::config::model::{BackendId, Config, Protocol, RuleId};
 use crate::listening::Endpoint;
 use crate::operation::outcomes::{HeaderIn, SourceUsed};
@@ -19,14 +17,15 @@ use crate::operation::unique_id::UniqueId;
 use crate::operation::CloseReason;
 use crate::sniff::Found;
 use crate::story::Story;
-use crate::tcp::allowance::Allowance;
-use crate::transparent::udp_endpoints::UdpEndpoints;
-use crate::udp::reply::Reply;
-use crate::udp::table::{FlowKey, Peer};
+use crate::transparent::udp_endpoints::{Claim, UdpEndpoints};
+use crate::udp::giving_way::Standing;
+use crate::udp::peers::Peer;
+use crate::udp::rebinding::Place;
+use crate::udp::table::FlowKey;
 use crate::udp::upstream::{Header, Upstream};
 use crate::wire::udp_preface::PeerFraming;
 
-use super::Flow;
+use super::{Beginning, Flow, Followed, Outlet};
 
 /// A flow without a process.
 #[derive(Debug)]
@@ -36,23 +35,22 @@ pub(crate) struct Heritage {
     pub(crate) upstream: Option<OwnedFd>,
 }
 
-/// The socket at which a flow arrives.
+/// A socket at which clients arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct Place {
+pub(crate) struct Gate {
     pub(crate) endpoint: Endpoint,
-    /// Which of its sockets; the kernel brings all datagrams of the flow to that one.
+    /// Which of its sockets; the kernel brings all datagrams of a client's endpoint to the same one.
     pub(crate) number: usize,
 }
 
 /// What is known of a flow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FlowState {
-    pub(crate) place: Place,
+    pub(crate) gate: Gate,
     pub(crate) key: FlowKey,
     pub(crate) framing: PeerFraming,
     pub(crate) last_header: Option<(SocketAddr, SocketAddr)>,
-    pub(crate) original_dst: SocketAddr,
-    pub(crate) reply_prefix: Vec<u8>,
+    pub(crate) reply_prefix: Option<Box<[u8]>>,
     pub(crate) header_in: HeaderIn,
     pub(crate) stage: Stage,
 }
@@ -75,6 +73,10 @@ pub(crate) struct Open {
     server_name: Option<String>,
     alpn: Vec<Vec<u8>>,
     ech: bool,
+    is_quic: bool,
+    standing: Standing,
+    /// By which other workers find it.
+    places: Vec<Place>,
     rule: Option<String>,
     backend: Option<String>,
     target: SocketAddr,
@@ -84,7 +86,7 @@ pub(crate) struct Open {
     bytes_out: u64,
     accepted_us: u64,
     last_up_us: u64,
-    last_down_us: Option<u64>,
+    last_down_us: u64,
     preface_us: Option<u64>,
     connect_us: Option<u64>,
 }
@@ -98,46 +100,60 @@ impl FlowState {
 
 impl Flow {
     /// Ends the flow here, for it to go on elsewhere. None if it is about to end anyway.
-    pub(crate) fn hand_over(&self, place: Place, key: FlowKey, peer: Peer, now: Instant) -> Option<Heritage> {
+    pub(crate) fn hand_over(&self, gate: Gate, key: FlowKey, peer: Peer, now: Instant) -> Option<Heritage> {
         if self.end.get().is_some() {
             return None;
         }
-        let (stage, upstream) = match (self.upstream.get(), self.held.borrow_mut().take()) {
-            (Some(upstream), _) => {
-                // Without a descriptor to copy it to, the flow ends: its client's next datagram begins another.
-                let (socket, header) = upstream.borrow().copy().ok()?;
-                (Stage::Open(Box::new(self.open(header, now)?)), Some(socket))
+        let mut outlet = self.outlet.borrow_mut();
+        let (stage, upstream) = match &*outlet {
+            // It stays open until the flow's task has ended: other workers may have datagrams for it on their way.
+            Outlet::Open(upstream) => {
+                let (socket, header) = match upstream.copy() {
+                    Ok(copy) => copy,
+                    Err(error) => {
+                        // No descriptor is left for it: its client's next datagram begins another flow.
+                        self.close(CloseReason::IoError(error.kind()));
+                        return None;
+                    }
+                };
+                (Stage::Open(Box::new(self.as_open(header, now)?)), Some(socket))
             }
-            (None, Some(held)) => (Stage::Held(held.into_datagrams()), None),
-            (None, None) => return None,
+            Outlet::Held(held) => {
+                let datagrams = held.datagrams().map(|datagram| datagram.bytes.to_vec()).collect();
+                *outlet = Outlet::Closed;
+                (Stage::Held(datagrams), None)
+            }
+            Outlet::Closed => return None,
         };
-        let story = self.story.borrow();
+        drop(outlet);
         let state = FlowState {
-            place,
+            gate,
             key,
             framing: peer.framing,
             last_header: peer.last,
-            original_dst: story.original_dst,
             reply_prefix: self.reply_prefix.clone(),
-            header_in: story.header_in,
+            header_in: self.story.borrow().header_in,
             stage,
         };
         self.close(CloseReason::HandedOver);
         Some(Heritage { state, upstream })
     }
 
-    fn open(&self, header: Header, now: Instant) -> Option<Open> {
+    fn as_open(&self, header: Header, now: Instant) -> Option<Open> {
         let story = self.story.borrow();
         let config = story.epoch.config();
-        let found = story.spoken.as_ref().map(|(_, found)| found);
+        let found = story.spoken.as_deref().map(|(_, found)| found);
         let (target, source) = story.target?;
         let age = |moment: Instant| micros(now.saturating_duration_since(moment));
         Some(Open {
             unique_id: story.unique_id.clone(),
-            protocol: story.spoken.as_ref().map(|(protocol, _)| *protocol),
+            protocol: story.spoken.as_deref().map(|(protocol, _)| *protocol),
             server_name: found.and_then(|found| found.name.clone()),
             alpn: found.map(|found| found.alpn.clone()).unwrap_or_default(),
             ech: found.is_some_and(|found| found.ech),
+            is_quic: self.is_quic.get(),
+            standing: self.standing.get(),
+            places: self.followed.borrow().as_ref().map(|followed| followed.places.clone()).unwrap_or_default(),
             rule: story.rule.and_then(|id| config.rules.get(id.0)).map(|rule| rule.name.clone()),
             backend: story.backend.and_then(|id| config.backends.get(id.0)).map(|backend| backend.name.clone()),
             target,
@@ -147,89 +163,72 @@ impl Flow {
             bytes_out: story.bytes_out,
             accepted_us: age(story.accepted),
             last_up_us: age(self.last_up.get()),
-            last_down_us: self.last_down.get().map(age),
+            last_down_us: age(self.last_down.get()),
             preface_us: story.preface.map(micros),
             connect_us: story.connect.map(micros),
         })
     }
 
     /// A flow that has a backend, as it was.
-    ///
-    /// # Errors
-    ///
-    /// Its socket has no room in the event queue.
-    pub(crate) fn resume(flow: Resumed) -> std::io::Result<Self> {
-        let Resumed { open, upstream, mut story, peer, reply, reply_prefix, allowances: [up, down], permit, endpoints } =
-            flow;
+    pub(crate) fn resume(open: Open, beginning: Beginning) -> Rc<Self> {
         let now = Instant::now();
-        let claim = claim(upstream.as_fd(), &open, &endpoints);
-        let upstream = Upstream::resume(upstream, open.header.clone(), open.source, claim)?;
-        story.header_out = upstream.form();
-        let (last_up, last_down) = (before(now, open.last_up_us), open.last_down_us.map(|age| before(now, age)));
-        open.told(&mut story, now);
-        Ok(Self {
-            story: story.share(),
-            peer,
-            reply,
-            reply_prefix,
-            held: RefCell::new(None),
-            upstream: OnceCell::from(RefCell::new(upstream)),
-            news: Notify::new(),
-            end: Cell::new(None),
-            last_up: Cell::new(last_up),
-            last_down: Cell::new(last_down),
-            up_allowance: RefCell::new(up),
-            down_allowance: RefCell::new(down),
-            _permit: permit,
-        })
+        let Open { is_quic, standing, places, last_up_us, last_down_us, .. } = open;
+        let flow = Self::begin(beginning);
+        flow.is_quic.set(is_quic);
+        flow.standing.set(standing);
+        flow.last_up.set(before(now, last_up_us));
+        flow.last_down.set(before(now, last_down_us));
+        if !places.is_empty() {
+            let station = &flow.worker.udp;
+            let number = station.number(&flow.me);
+            let is_learned = |place: &Place| station.homes.learn(*place, station.home(number));
+            let places = places.into_iter().filter(is_learned).collect();
+            *flow.followed.borrow_mut() = Some(Box::new(Followed { number, places }));
+        }
+        flow
     }
 }
 
-/// What a flow goes on with.
-#[derive(Debug)]
-pub(crate) struct Resumed {
-    pub(crate) open: Open,
-    pub(crate) upstream: OwnedFd,
-    pub(crate) story: Story,
-    pub(crate) peer: SocketAddr,
-    pub(crate) reply: Reply,
-    pub(crate) reply_prefix: Vec<u8>,
-    pub(crate) allowances: [Option<Box<Allowance>>; 2],
-    pub(crate) permit: Permit,
-    pub(crate) endpoints: UdpEndpoints,
-}
-
 impl Open {
+    /// The way to its backend.
+    ///
+    /// # Errors
+    ///
+    /// There is no room in the event queue.
+    pub(crate) fn outlet(&self, socket: OwnedFd, endpoints: &UdpEndpoints) -> std::io::Result<Outlet> {
+        let claim = self.claim(socket.as_fd(), endpoints);
+        Ok(Outlet::Open(Upstream::resume(socket, self.header.clone(), self.source, claim)?))
+    }
+
+    /// A client's endpoint towards a backend is this flow's in this process too.
+    fn claim(&self, socket: BorrowedFd<'_>, endpoints: &UdpEndpoints) -> Option<Claim> {
+        if self.source != SourceUsed::ClientEndpoint {
+            return None;
+        }
+        let from = SockRef::from(&socket).local_addr().ok()?.as_socket()?;
+        endpoints.claim(from, self.target)
+    }
+
     /// Puts into a story what happened before. Names that this configuration has not are not told.
-    fn told(self, story: &mut Story, now: Instant) {
-        let rule = self.rule.and_then(|name| rule_named(story.epoch.config(), &name));
-        let backend = self.backend.and_then(|name| backend_named(story.epoch.config(), &name));
+    pub(crate) fn tell(&self, story: &mut Story) {
+        let now = Instant::now();
+        let config = story.epoch.config();
+        let rule = self.rule.as_ref().and_then(|name| rule_named(config, name));
+        let backend = self.backend.as_ref().and_then(|name| backend_named(config, name));
         let connect = self.connect_us.map(Duration::from_micros);
         if let Some(backend) = backend {
             story.epoch.counters.backend_connected(backend, connect.unwrap_or_default());
         }
-        let found = Found { name: self.server_name, alpn: self.alpn, ech: self.ech };
-        story.unique_id = self.unique_id;
-        story.spoken = self.protocol.map(|protocol| (protocol, found));
+        let found = Found { name: self.server_name.clone(), alpn: self.alpn.clone(), ech: self.ech };
+        story.unique_id = self.unique_id.clone();
+        story.spoken = self.protocol.map(|protocol| Box::new((protocol, found)));
         (story.rule, story.backend) = (rule, backend);
         story.target = Some((self.target, self.source));
+        story.header_out = self.header.form;
         (story.bytes_in, story.bytes_out) = (self.bytes_in, self.bytes_out);
         story.accepted = before(now, self.accepted_us);
         (story.preface, story.connect) = (self.preface_us.map(Duration::from_micros), connect);
     }
-}
-
-/// A client's endpoint towards a backend is this flow's in this process too.
-fn claim(
-    upstream: BorrowedFd<'_>,
-    open: &Open,
-    endpoints: &UdpEndpoints,
-) -> Option<crate::transparent::udp_endpoints::Claim> {
-    if open.source != SourceUsed::ClientEndpoint {
-        return None;
-    }
-    let from = SockRef::from(&upstream).local_addr().ok()?.as_socket()?;
-    endpoints.claim(from, open.target)
 }
 
 fn rule_named(config: &Config, name: &str) -> Option<RuleId> {
@@ -262,6 +261,9 @@ impl FlowState {
             server_name: Some("nas.example.net".to_owned()),
             alpn: vec![b"h3".to_vec(), vec![0xff]],
             ech: true,
+            is_quic: true,
+            standing: Standing::Confirmed,
+            places: vec![Place::Endpoint { hit, peer }],
             rule: Some("rule 1".to_owned()),
             backend: Some("home".to_owned()),
             target: at("192.0.2.2:443"),
@@ -271,17 +273,16 @@ impl FlowState {
             bytes_out: 2,
             accepted_us: 3,
             last_up_us: 2,
-            last_down_us: Some(1),
+            last_down_us: 1,
             preface_us: None,
             connect_us: Some(4),
         };
         Self {
-            place: Place { endpoint: Endpoint::new(Transport::Udp, hit, Arrival::Direct), number: 1 },
-            key: FlowKey { peer, hit, client },
+            gate: Gate { endpoint: Endpoint::new(Transport::Udp, hit, Arrival::Direct), number: 1 },
+            key: FlowKey { peer, hit, named: Some((client, hit)) },
             framing: PeerFraming::First,
             last_header: Some((client, hit)),
-            original_dst: hit,
-            reply_prefix: vec![1, 2],
+            reply_prefix: Some([1, 2].into()),
             header_in: HeaderIn::V2,
             stage: if is_open { Stage::Open(Box::new(open)) } else { Stage::Held(vec![vec![0; 9], Vec::new()]) },
         }
