@@ -40,13 +40,13 @@ impl Running {
         let mut running = Self { scratch: Scratch::new(), here: own_address(), thread: None };
         let path = running.write(text);
         let config = crate::config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
-        let opened = Opened::all(config).expect("all can be had");
+        let opened = Opened::all(config, None).expect("all can be had");
         look(&opened);
         running.thread = Some(thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
             let _inside = runtime.enter();
             let proxy = opened.start(&path).expect("threads");
-            tokio::task::LocalSet::new().block_on(&runtime, proxy.steer()).expect("signals");
+            tokio::task::LocalSet::new().block_on(&runtime, serve(proxy, None)).expect("a good end");
         }));
         running.status();
         running
@@ -275,7 +275,7 @@ fn what_cannot_be_opened_is_told_with_its_key_and_how_to_mend_it() {
         let operation = format!("[operation]\n{key} = \"{}/x\"\n", folder.display());
         std::fs::write(&path, text(&operation).replace("HERE", "127.0.0.1")).expect("written");
         let config = crate::config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
-        let said = Opened::all(config).map(drop).expect_err("there is no such folder").to_string();
+        let said = Opened::all(config, None).map(drop).expect_err("there is no such folder").to_string();
         assert!(said.starts_with(&format!("operation.{key}: ")) && said.contains("its folder must be there"), "{said}");
     }
 }

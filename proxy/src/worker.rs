@@ -37,8 +37,9 @@ use crate::tcp::scratch::Scratch;
 use crate::transparent::local_addresses::LocalAddresses;
 use crate::transparent::udp_endpoints::UdpEndpoints;
 use crate::udp;
+use crate::udp::flow::handover::{Gate, Heritage};
+use crate::udp::listener::Listener;
 use crate::udp::station::{take_handed, Membership, Station};
-use crate::udp::table::Table;
 
 /// How often a worker hands its log lines over, though they are few.
 const TICK: Duration = Duration::from_secs(1);
@@ -152,8 +153,12 @@ pub(crate) struct Beginning {
 pub(crate) enum Order {
     /// Those who arrive from now on are served by this configuration.
     Serve(Arc<Generation>, Arc<WorkerCounters>),
-    /// A further socket.
-    Listen(Endpoint, OwnedFd),
+    /// A further socket, and the flows that are known there. Datagrams wait in it.
+    Listen(Gate, OwnedFd, Vec<Heritage>),
+    /// Receive datagrams at all sockets.
+    Receive,
+    /// Take nothing more at these endpoints, whose sockets stay open elsewhere; give their flows away.
+    Hold(Vec<Endpoint>, oneshot::Sender<Vec<Heritage>>),
     /// Accept what waits at this endpoint, and then close it.
     Leave(Endpoint),
     /// Say who is here, and how many are.
@@ -193,7 +198,7 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) -> io:
     });
     spawn_local(Resting::watch(Rc::clone(&worker)));
     spawn_local(take_handed(Rc::clone(&worker), udp.inbox));
-    let mut doors: HashMap<Endpoint, Door> = HashMap::new();
+    let mut doors: HashMap<Gate, Door> = HashMap::new();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -214,12 +219,25 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) -> io:
                 let next = worker.epoch().followed_by(generation, counters);
                 *worker.epoch.borrow_mut() = Rc::new(next);
             }
-            Some(Order::Listen(endpoint, socket)) => match Door::open(&worker, endpoint, socket) {
-                Ok(door) => drop(doors.insert(endpoint, door)),
-                Err(error) => say(&format!("edgeproxy: {}: one worker does not serve it: {error}", endpoint.address)),
+            Some(Order::Listen(gate, socket, flows)) => match Door::open(&worker, gate.endpoint, socket, flows) {
+                Ok(door) => {
+                    // An earlier process may have had another configuration.
+                    door.heed(&worker.epoch().config().timeouts);
+                    doors.insert(gate, door);
+                }
+                Err(error) => {
+                    say(&format!("edgeproxy: {}: one worker does not serve it: {error}", gate.endpoint.address));
+                }
             },
+            Some(Order::Receive) => doors.values_mut().for_each(Door::receive),
+            Some(Order::Hold(endpoints, answer)) => {
+                let held = take(&mut doors, |endpoint| endpoints.contains(&endpoint));
+                let flows = held.into_iter().flat_map(|(gate, door)| door.hold(gate.number)).collect();
+                // Whoever asked may be gone; with it, the flows are.
+                let _ = answer.send(flows);
+            }
             Some(Order::Leave(endpoint)) => {
-                if let Some(door) = doors.remove(&endpoint) {
+                for (_, door) in take(&mut doors, |own| own == endpoint) {
                     door.close(&worker);
                 }
             }
@@ -238,14 +256,28 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) -> io:
     Ok(())
 }
 
+/// Takes the doors of some endpoints out.
+fn take(doors: &mut HashMap<Gate, Door>, is_wanted: impl Fn(Endpoint) -> bool) -> Vec<(Gate, Door)> {
+    let gates: Vec<Gate> = doors.keys().copied().filter(|gate| is_wanted(gate.endpoint)).collect();
+    gates.iter().filter_map(|gate| doors.remove_entry(gate)).collect()
+}
+
 /// A socket at which clients arrive, and the task that serves it.
 enum Door {
-    Tcp { endpoint: Endpoint, socket: Rc<TcpListener>, task: JoinHandle<()> },
-    Udp { table: Rc<Table>, task: JoinHandle<()> },
+    Tcp {
+        endpoint: Endpoint,
+        socket: Rc<TcpListener>,
+        task: JoinHandle<()>,
+    },
+    /// It receives when all flows are where they belong, or datagrams of theirs would begin them anew.
+    Udp {
+        listener: Rc<Listener>,
+        task: Option<JoinHandle<()>>,
+    },
 }
 
 impl Door {
-    fn open(worker: &Rc<Worker>, endpoint: Endpoint, socket: OwnedFd) -> io::Result<Self> {
+    fn open(worker: &Rc<Worker>, endpoint: Endpoint, socket: OwnedFd, flows: Vec<Heritage>) -> io::Result<Self> {
         let worker = Rc::clone(worker);
         match endpoint.transport {
             Transport::Tcp => {
@@ -254,10 +286,18 @@ impl Door {
                 Ok(Self::Tcp { endpoint, socket, task })
             }
             Transport::Udp => {
-                let (door, table) = (Rc::new(udp::door::Door::open(socket, endpoint)?), Rc::<Table>::default());
-                let listener = udp::listener::Listener { worker, door, table: Rc::clone(&table) };
-                Ok(Self::Udp { table, task: spawn_local(listener.receive()) })
+                let (door, table) = (Rc::new(udp::door::Door::open(socket, endpoint)?), Rc::default());
+                let listener = Rc::new(Listener { worker, door, table });
+                listener.inherit(flows);
+                Ok(Self::Udp { listener, task: None })
             }
+        }
+    }
+
+    /// Receives datagrams, if it does not yet.
+    fn receive(&mut self) {
+        if let Self::Udp { listener, task } = self {
+            task.get_or_insert_with(|| spawn_local(Rc::clone(listener).receive()));
         }
     }
 
@@ -275,10 +315,30 @@ impl Door {
                 task.abort();
                 tcp::listener::accept_waiting(worker, &socket, endpoint);
             }
-            Self::Udp { table, task } => {
-                task.abort();
-                table.close_all(CloseReason::Drained);
+            Self::Udp { listener, task } => {
+                stop(task);
+                listener.table.close_all(CloseReason::Drained);
             }
         }
+    }
+
+    /// Takes nothing more; what waits is for whoever has the socket too.
+    fn hold(self, number: usize) -> Vec<Heritage> {
+        match self {
+            Self::Tcp { task, .. } => {
+                task.abort();
+                Vec::new()
+            }
+            Self::Udp { listener, task } => {
+                stop(task);
+                listener.hand_over(number)
+            }
+        }
+    }
+}
+
+fn stop(task: Option<JoinHandle<()>>) {
+    if let Some(task) = task {
+        task.abort();
     }
 }

@@ -44,6 +44,9 @@ enum Ended {
 impl Flow {
     /// Lives; why it ends.
     pub(crate) async fn live(&self) -> CloseReason {
+        if matches!(*self.outlet.borrow(), Outlet::Open(_)) {
+            return self.live_on().await;
+        }
         // Boxed: what a flow needs before it runs would be with it for as long as it lives.
         let mut search = match Box::pin(self.unless_ended(self.decide())).await {
             Ok((backend, captures)) => {
@@ -71,6 +74,17 @@ impl Flow {
                     search = retry.search;
                     search.reason = CloseReason::BackendRefused;
                 }
+            }
+        }
+    }
+
+    /// The life of a flow that has its way to a backend from an earlier process. Its first datagrams are not known here.
+    async fn live_on(&self) -> CloseReason {
+        match self.pass_answers(None).await {
+            Ended::Wholly(reason) => reason,
+            Ended::Refused(_) => {
+                self.candidate_failed(true);
+                CloseReason::BackendRefused
             }
         }
     }

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 
+use serde::{Deserialize, Serialize};
+
 use crate::operation::CloseReason;
 
 use super::flow::Flow;
@@ -12,7 +14,7 @@ use super::peers::Peers;
 use super::reply::ReplySocket;
 
 /// What makes a flow: who sent, what was hit, and for whom the sender spoke.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct FlowKey {
     pub(crate) peer: SocketAddr,
     pub(crate) hit: SocketAddr,
@@ -60,6 +62,11 @@ impl Table {
         let mut flows = self.flows.borrow_mut();
         flows.remove(before);
         flows.insert(key, Rc::clone(flow));
+    }
+
+    /// All flows.
+    pub(crate) fn all(&self) -> Vec<(FlowKey, Rc<Flow>)> {
+        self.flows.borrow().iter().map(|(key, flow)| (*key, Rc::clone(flow))).collect()
     }
 
     /// Ends all flows.
