@@ -12,6 +12,9 @@ use tokio::time::{sleep_until, Instant};
 use super::direction::{Broken, Direction, Progress};
 use super::scratch::Scratch;
 
+/// How often a sender of which nothing is read is looked at: a reset behind its bytes wakes nobody.
+const STALLED_LOOK: Duration = Duration::from_secs(1);
+
 /// How long nothing may move.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
@@ -89,12 +92,22 @@ pub(crate) async fn relay(
         if first.is_some() && timer.deadline() > last_move + allowed {
             timer.as_mut().reset(last_move + allowed);
         }
+        let is_stalled = up.is_stalled() || down.is_stalled();
+        if is_stalled && timer.deadline() > last_move + STALLED_LOOK {
+            let look = timer.deadline().min(Instant::now() + STALLED_LOOK);
+            timer.as_mut().reset(look);
+        }
         while timer.as_mut().poll(context).is_ready() {
-            let deadline = last_move + allowed;
-            if Instant::now() >= deadline {
+            for (direction, sender, end) in [(&*up, &*client, End::Client), (&*down, &*backend, End::Backend)] {
+                if let Some(error) = direction.is_stalled().then(|| sender.take_error().ok().flatten()).flatten() {
+                    return Poll::Ready(RelayEnd::Broken { end, error });
+                }
+            }
+            let (now, deadline) = (Instant::now(), last_move + allowed);
+            if now >= deadline {
                 return Poll::Ready(end);
             }
-            timer.as_mut().reset(deadline);
+            timer.as_mut().reset(if is_stalled { deadline.min(now + STALLED_LOOK) } else { deadline });
         }
         Poll::Pending
     })
