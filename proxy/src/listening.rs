@@ -55,22 +55,39 @@ pub(crate) struct Bound {
     pub(crate) sockets: Vec<OwnedFd>,
 }
 
-/// Binds endpoints: all of them, or none.
+/// Binds endpoints: all of them, or none. `held` are those that this process has already: one of the new ones may overlap with
+/// them, as `0.0.0.0:443` with `192.0.2.1:443`.
 ///
 /// # Errors
 ///
 /// As [`bind`], of the first that fails.
-pub(crate) fn bind_all(endpoints: &[Endpoint], workers: usize, timeouts: &Timeouts) -> Result<Vec<Bound>, ListenError> {
-    let bound = |endpoint: &Endpoint| Ok(Bound { endpoint: *endpoint, sockets: bind(*endpoint, workers, timeouts)? });
+pub(crate) fn bind_all(
+    endpoints: &[Endpoint],
+    held: &[Endpoint],
+    workers: usize,
+    timeouts: &Timeouts,
+) -> Result<Vec<Bound>, ListenError> {
+    let bound = |endpoint: &Endpoint| {
+        let is_shared = held.iter().any(|held| overlap(*held, *endpoint));
+        Ok(Bound { endpoint: *endpoint, sockets: bind(*endpoint, is_shared, workers, timeouts)? })
+    };
     endpoints.iter().map(bound).collect()
+}
+
+fn overlap(one: Endpoint, other: Endpoint) -> bool {
+    let (a, b) = (one.address, other.address);
+    let is_anywhere = a.ip().is_unspecified() || b.ip().is_unspecified();
+    let is_one_port = one.transport == other.transport && a.port() == b.port() && a.is_ipv4() == b.is_ipv4();
+    is_one_port && (a.ip() == b.ip() || is_anywhere)
 }
 
 /// Binds an endpoint once for each worker, TCP sockets listening. Nothing is left bound when one of them fails.
 ///
 /// # Errors
 ///
-/// What the kernel said, with the endpoint; also when anybody else is bound there, even with `SO_REUSEPORT`.
-fn bind(endpoint: Endpoint, workers: usize, timeouts: &Timeouts) -> Result<Vec<OwnedFd>, ListenError> {
+/// What the kernel said, with the endpoint; also when anybody else is bound there, even with `SO_REUSEPORT`, unless the
+/// endpoint `is_shared` with sockets of this process.
+fn bind(endpoint: Endpoint, is_shared: bool, workers: usize, timeouts: &Timeouts) -> Result<Vec<OwnedFd>, ListenError> {
     let fault = |cause| ListenError {
         transport: match endpoint.transport {
             Transport::Tcp => "tcp",
@@ -80,7 +97,7 @@ fn bind(endpoint: Endpoint, workers: usize, timeouts: &Timeouts) -> Result<Vec<O
         cause,
     };
     // The kernel would let a second proxy of the same user share the port in silence.
-    let probe = bound(endpoint, false).map_err(fault)?;
+    let probe = bound(endpoint, is_shared).map_err(fault)?;
     // Port 0 is one port for all workers.
     let port = probe.local_addr().map_err(fault)?.as_socket().map_or(endpoint.address.port(), |own| own.port());
     drop(probe);

@@ -133,7 +133,7 @@ impl Opened {
         let seeds = (0..count).map(|_| fresh_seed()).collect::<Result<_, _>>().map_err(host("/dev/urandom"))?;
         let keeper = keeper(&config, &locals)?;
         let generation = Arc::new(Generation::after(None, config, &locals, Instant::now()));
-        let bound = bind_all(&generation.endpoints(), count, &generation.config.timeouts)?;
+        let bound = bind_all(&generation.endpoints(), &[], count, &generation.config.timeouts)?;
         Ok(Self { generation, bound, log, admin, metrics, locals, watch, notifier, keeper, seeds })
     }
 

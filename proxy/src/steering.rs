@@ -245,7 +245,8 @@ impl Proxy {
         let generation = Arc::new(Generation::after(Some(&self.generation), config, &self.locals, Instant::now()));
         let wanted = generation.endpoints();
         let new: Vec<_> = wanted.iter().copied().filter(|endpoint| !self.endpoints.contains(endpoint)).collect();
-        let bound = bind_all(&new, count, &generation.config.timeouts).map_err(|error| error.to_string())?;
+        let bound =
+            bind_all(&new, &self.endpoints, count, &generation.config.timeouts).map_err(|error| error.to_string())?;
         self.keep_rules(&generation)?;
         let counters = {
             let mut state = self.state();
