@@ -69,6 +69,11 @@ impl Direction {
         self.kept.is_none() && self.progress != Progress::Ending
     }
 
+    /// Whether bytes wait for the receiving end, so that nothing is read of the sender.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.kept.is_some()
+    }
+
     /// Bytes that the receiving end's kernel took.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes

@@ -12,6 +12,9 @@ use tokio::time::{sleep_until, Instant};
 use super::direction::{Broken, Direction, Progress};
 use super::scratch::Scratch;
 
+/// How often a sender of which nothing is read is looked at: a reset behind its bytes wakes nobody.
+const STALLED_LOOK: Duration = Duration::from_secs(1);
+
 /// How long nothing may move.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
@@ -101,7 +104,17 @@ pub(crate) async fn relay(
         if first.is_some() && timer.deadline() > last_move + allowed {
             timer.as_mut().reset(last_move + allowed);
         }
+        let is_stalled = up.is_stalled() || down.is_stalled();
+        if is_stalled && timer.deadline() > last_move + STALLED_LOOK {
+            let look = timer.deadline().min(Instant::now() + STALLED_LOOK);
+            timer.as_mut().reset(look);
+        }
         while timer.as_mut().poll(context).is_ready() {
+            for (direction, sender, end) in [(&*up, &*client, End::Client), (&*down, &*backend, End::Backend)] {
+                if let Some(error) = direction.is_stalled().then(|| sender.take_error().ok().flatten()).flatten() {
+                    return Poll::Ready(RelayEnd::Broken { end, error });
+                }
+            }
             let (now, deadline, quiet) = (Instant::now(), last_move + allowed, last_move.max(begun) + patience.rest);
             if now >= deadline {
                 return Poll::Ready(end);
@@ -109,7 +122,8 @@ pub(crate) async fn relay(
             if now >= quiet {
                 return Poll::Ready(RelayEnd::Quiet { since: last_move });
             }
-            timer.as_mut().reset(deadline.min(quiet));
+            let next = deadline.min(quiet);
+            timer.as_mut().reset(if is_stalled { next.min(now + STALLED_LOOK) } else { next });
         }
         Poll::Pending
     })
