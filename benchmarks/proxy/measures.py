@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from benchmarks.proxy.doors import (
 )
 from benchmarks.proxy.peer import Running
 
+_SILENCE = 8.0  # seconds after which a connection is called idle
 Sample = dict[str, float]
 HELLO = ROOT / "proxy" / "tests" / "vectors" / "client_hello" / "curl_openssl.bin"
 # Each run's clients are of a network of their own: their endpoints are not those of connections that have just ended.
@@ -82,6 +84,7 @@ def idle(count: int) -> Callable[[Running, float], Sample]:
     def take(proxy: Running, _seconds: float) -> Sample:
         before = proxy.memory()
         with proxy.bench.held(proxy.at(ECHO), count):
+            time.sleep(_SILENCE)
             after = proxy.memory()
         return {
             "kib_each": (after.anonymous - before.anonymous) / count / 1024,

@@ -27,6 +27,14 @@ impl Endpoint {
     pub(crate) fn new(transport: Transport, address: SocketAddr, arrival: Arrival) -> Self {
         Self { transport, address, is_tproxy: arrival == Arrival::Tproxy }
     }
+
+    /// Whether one socket cannot be bound here while another is there, unless both share.
+    fn overlaps(&self, other: &Self) -> bool {
+        let (one, another) = (self.address, other.address);
+        let is_either_any = one.ip().is_unspecified() || another.ip().is_unspecified();
+        let is_same_address = one.ip() == another.ip() || (one.is_ipv4() == another.is_ipv4() && is_either_any);
+        self.transport == other.transport && one.port() == another.port() && is_same_address
+    }
 }
 
 /// Why an endpoint cannot be listened at.
@@ -55,8 +63,7 @@ pub(crate) struct Bound {
     pub(crate) sockets: Vec<OwnedFd>,
 }
 
-/// Binds endpoints: all of them, or none. `held` are those that this process has already: one of the new ones may overlap with
-/// them, as `0.0.0.0:443` with `192.0.2.1:443`.
+/// Binds endpoints: all of them, or none. `held` are those that this process has.
 ///
 /// # Errors
 ///
@@ -68,26 +75,18 @@ pub(crate) fn bind_all(
     timeouts: &Timeouts,
 ) -> Result<Vec<Bound>, ListenError> {
     let bound = |endpoint: &Endpoint| {
-        let is_shared = held.iter().any(|held| overlap(*held, *endpoint));
-        Ok(Bound { endpoint: *endpoint, sockets: bind(*endpoint, is_shared, workers, timeouts)? })
+        let is_ours = held.iter().any(|own| own.overlaps(endpoint));
+        Ok(Bound { endpoint: *endpoint, sockets: bind(*endpoint, is_ours, workers, timeouts)? })
     };
     endpoints.iter().map(bound).collect()
-}
-
-fn overlap(one: Endpoint, other: Endpoint) -> bool {
-    let (a, b) = (one.address, other.address);
-    let is_anywhere = a.ip().is_unspecified() || b.ip().is_unspecified();
-    let is_one_port = one.transport == other.transport && a.port() == b.port() && a.is_ipv4() == b.is_ipv4();
-    is_one_port && (a.ip() == b.ip() || is_anywhere)
 }
 
 /// Binds an endpoint once for each worker, TCP sockets listening. Nothing is left bound when one of them fails.
 ///
 /// # Errors
 ///
-/// What the kernel said, with the endpoint; also when anybody else is bound there, even with `SO_REUSEPORT`, unless the
-/// endpoint `is_shared` with sockets of this process.
-fn bind(endpoint: Endpoint, is_shared: bool, workers: usize, timeouts: &Timeouts) -> Result<Vec<OwnedFd>, ListenError> {
+/// What the kernel said, with the endpoint; also when anybody else is bound there, even with `SO_REUSEPORT`.
+fn bind(endpoint: Endpoint, is_ours: bool, workers: usize, timeouts: &Timeouts) -> Result<Vec<OwnedFd>, ListenError> {
     let fault = |cause| ListenError {
         transport: match endpoint.transport {
             Transport::Tcp => "tcp",
@@ -96,8 +95,9 @@ fn bind(endpoint: Endpoint, is_shared: bool, workers: usize, timeouts: &Timeouts
         address: endpoint.address,
         cause,
     };
-    // The kernel would let a second proxy of the same user share the port in silence.
-    let probe = bound(endpoint, is_shared).map_err(fault)?;
+    // The kernel would let a second proxy of the same user share the port in silence. Beside a socket of our own nobody else's
+    // can be, and this one would be refused as well.
+    let probe = bound(endpoint, is_ours).map_err(fault)?;
     // Port 0 is one port for all workers.
     let port = probe.local_addr().map_err(fault)?.as_socket().map_or(endpoint.address.port(), |own| own.port());
     drop(probe);
@@ -149,4 +149,45 @@ fn prepare_tcp(socket: &Socket, timeouts: &Timeouts) -> io::Result<()> {
 pub(crate) fn keep_alive(socket: &SockRef<'_>, timeouts: &Timeouts) -> io::Result<()> {
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(timeouts.keepalive))?;
     socket.set_tcp_user_timeout(Some(timeouts.user_timeout))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(transport: Transport, address: &str, port: u16) -> Endpoint {
+        Endpoint::new(transport, SocketAddr::new(address.parse().expect("an address"), port), Arrival::Direct)
+    }
+
+    #[test]
+    fn an_endpoint_within_one_of_our_own_can_be_had_and_one_of_another_process_cannot() {
+        let second = std::time::Duration::from_secs(1);
+        let timeouts = Timeouts {
+            header: second,
+            preface: second,
+            silence: second,
+            idle: second,
+            half_closed: second,
+            udp_one_way: second,
+            udp_idle: second,
+            drain: second,
+            keepalive: second,
+            user_timeout: second,
+        };
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let free = bound(endpoint(transport, "0.0.0.0", 0), false).expect("a port");
+            let port = free.local_addr().expect("bound").as_socket().expect("an endpoint").port();
+            drop(free);
+            let wide = [endpoint(transport, "0.0.0.0", port)];
+            let narrow = [endpoint(transport, "127.0.0.1", port)];
+            for (first, second) in [(wide, narrow), (narrow, wide)] {
+                let held = bind_all(&first, &[], 2, &timeouts).expect("free");
+                assert!(bind_all(&second, &[], 2, &timeouts).is_err(), "{second:?} is taken");
+                let other_port = [endpoint(transport, "0.0.0.0", port.wrapping_add(1))];
+                assert!(bind_all(&second, &other_port, 2, &timeouts).is_err(), "{second:?} is not ours");
+                bind_all(&second, &first, 2, &timeouts).expect("ours");
+                drop(held);
+            }
+        }
+    }
 }

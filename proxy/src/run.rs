@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::SystemTime;
 
 use nix::sys::resource::{getrlimit, setrlimit, Resource};
+use tokio::runtime::Builder;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::Instant;
 
@@ -33,6 +34,7 @@ use crate::transparent::keeper_channel::RuleKeeper;
 use crate::transparent::local_addresses::{LocalAddresses, Watch};
 use crate::transparent::needs::Needs;
 use crate::transparent::udp_endpoints::UdpEndpoints;
+use crate::udp::station::Membership;
 use crate::worker::{work, Beginning};
 
 /// Why the proxy does not run.
@@ -42,7 +44,7 @@ pub(crate) enum RunError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// A file or socket that the configuration names.
-    #[error("{key}: {what}: {cause}")]
+    #[error("{key}: {what}: {cause}{}", mend(cause))]
     Named { key: &'static str, what: String, cause: io::Error },
     /// Rules that transparency needs are not there.
     #[error("transparent.manage_rules: {0}; `edgeproxy doctor` says more")]
@@ -53,6 +55,18 @@ pub(crate) enum RunError {
     /// The process cannot give up what it must not have.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+}
+
+fn mend(cause: &io::Error) -> &'static str {
+    match cause.raw_os_error() {
+        Some(libc::ENOENT) => {
+            "; its folder must be there before the start (`RuntimeDirectory=` and `LogsDirectory=` of systemd)"
+        }
+        Some(libc::EACCES) => "; the user of this process must be allowed to write in its folder",
+        Some(libc::EADDRINUSE) => "; another program listens there: `ss -ltnp` names it",
+        Some(libc::EADDRNOTAVAIL) => "; no interface has this address",
+        _ => "",
+    }
 }
 
 fn host(what: &'static str) -> impl Fn(io::Error) -> RunError {
@@ -81,8 +95,10 @@ pub(crate) fn command(path: &Path) -> ExitCode {
 /// Runs a configuration until SIGTERM or SIGINT, and reads its file anew on SIGHUP. Faults after the start are told on stderr
 /// and end nothing.
 fn run(path: &Path, config: Config) -> Result<(), RunError> {
-    raise_descriptor_limit();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(host("event queue"))?;
+    if let Some(lack) = lack_of_descriptors(&config, raise_descriptor_limit()) {
+        say(&format!("edgeproxy: {lack}"));
+    }
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(host("event queue"))?;
     let opened = Opened::all(config)?;
     let report = sandbox::enter(&Allowed::of(&opened.generation.config, path))?;
     say(&format!("edgeproxy: {report}"));
@@ -91,12 +107,33 @@ fn run(path: &Path, config: Config) -> Result<(), RunError> {
     tasks.block_on(&runtime, proxy.steer()).map_err(host("signals"))
 }
 
-/// A connection takes two descriptors; what the host allows is what the limits of the configuration are for.
-fn raise_descriptor_limit() {
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // Without it, the proxy serves fewer, and says so when it comes to that.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+/// Descriptors beside those of clients and listeners: lookups, checks, those who ask.
+const OTHER_DESCRIPTORS: usize = 512;
+
+/// As many descriptors as the host allows; how many that are.
+fn raise_descriptor_limit() -> u64 {
+    let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) else { return u64::MAX };
+    match setrlimit(Resource::RLIMIT_NOFILE, most, most) {
+        Ok(()) => most,
+        Err(_) => getrlimit(Resource::RLIMIT_NOFILE).map_or(most, |(now, _)| now),
     }
+}
+
+/// What to say where the host allows fewer descriptors than the limits of the configuration may take. A connection takes two,
+/// a flow one.
+fn lack_of_descriptors(config: &Config, most: u64) -> Option<String> {
+    let limits = &config.limits;
+    let of_clients = limits.connections.get().saturating_mul(2).saturating_add(limits.udp_flows.get());
+    let endpoints: usize = config.listeners.iter().map(|listener| listener.tcp.len() + listener.udp.len()).sum();
+    let of_listeners = endpoints.saturating_mul(config.workers.get());
+    let needed = of_clients.saturating_add(of_listeners).saturating_add(OTHER_DESCRIPTORS);
+    let is_enough = u64::try_from(needed).is_ok_and(|needed| needed <= most);
+    (!is_enough).then(|| {
+        format!(
+            "note: [limits] may take {needed} descriptors, and this host allows {most}: fewer clients will be served; \
+             raise it (`LimitNOFILE=` of systemd, `ulimit -Hn`), or lower connections and udp_flows"
+        )
+    })
 }
 
 /// All that is had before the sandbox.
@@ -141,7 +178,9 @@ impl Opened {
     fn start(self, path: &Path) -> Result<Proxy, RunError> {
         let Self { generation, bound, log, admin, metrics, locals, watch, notifier, keeper, seeds } = self;
         let log = log.map(OpenedLog::start).transpose().map_err(host("a thread"))?;
-        spawn("addresses", move || drop(watch.run()))?;
+        spawn("addresses", move || {
+            say(&format!("edgeproxy: this host's addresses are as they were until a restart: {}", watch.run()));
+        })?;
         let (admission, flows) = (Arc::new(Admission::default()), Arc::new(Admission::default()));
         let udp_endpoints = UdpEndpoints::default();
         let figures = log.as_ref().map(AccessLog::figures);
@@ -149,7 +188,8 @@ impl Opened {
         let mut state = State::new(DenyList::new(&generation.config.deny), figures, seeds.len(), started);
         let counters = state.ledger.begin(Names::of(&generation.config), seeds.len());
         let mut workers = Vec::with_capacity(seeds.len());
-        for (index, (seed, counters)) in seeds.into_iter().zip(counters).enumerate() {
+        let memberships = Membership::of(seeds.len());
+        for (index, ((seed, counters), udp)) in seeds.into_iter().zip(counters).zip(memberships).enumerate() {
             let beginning = Beginning {
                 generation: Arc::clone(&generation),
                 counters,
@@ -159,14 +199,17 @@ impl Opened {
                 admission: Arc::clone(&admission),
                 flows: Arc::clone(&flows),
                 udp_endpoints: udp_endpoints.clone(),
+                udp,
                 deny: state.deny.reader(),
             };
             let (orders, inbox) = unbounded_channel();
-            let thread = spawn(&format!("worker-{index}"), move || work(beginning, inbox))?;
+            let runtime = Builder::new_current_thread().enable_all().build().map_err(host("event queue"))?;
+            let thread = spawn(&format!("worker-{index}"), move || work(&runtime, beginning, inbox))?;
             workers.push(Hand { orders, thread });
         }
         let mut proxy = Proxy {
             path: PathBuf::from(path),
+            begun_with: generation.config.operation.clone(),
             generation,
             state: Arc::new(Mutex::new(state)),
             admission,

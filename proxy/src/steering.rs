@@ -12,12 +12,12 @@ use nix::time::{clock_gettime, ClockId};
 use tokio::signal::unix::{signal, Signal, SignalKind};
 use tokio::sync::mpsc::{channel, Receiver, UnboundedSender};
 use tokio::sync::oneshot;
-use tokio::task::{spawn_local, JoinHandle as Task};
+use tokio::task::{spawn_local, yield_now, JoinHandle as Task};
 use tokio::time::{interval, sleep, Instant};
 
 use crate::admission::Admission;
 use crate::commands::say;
-use crate::config::model::Transport;
+use crate::config::model::{Config, Operation, Transport};
 use crate::generation::Generation;
 use crate::listening::{bind_all, Bound, Endpoint};
 use crate::names::{Names, SystemFiles};
@@ -51,6 +51,8 @@ const WAITING_ORDERS: usize = 16;
 /// A running proxy, as its control thread has it.
 pub(crate) struct Proxy {
     pub(crate) path: PathBuf,
+    /// Files and sockets that were opened before the sandbox, for good.
+    pub(crate) begun_with: Operation,
     pub(crate) generation: Arc<Generation>,
     pub(crate) state: Arc<Mutex<State>>,
     pub(crate) admission: Arc<Admission>,
@@ -68,7 +70,7 @@ pub(crate) struct Proxy {
 /// A worker's thread, and the way to it.
 pub(crate) struct Hand {
     pub(crate) orders: UnboundedSender<Order>,
-    pub(crate) thread: JoinHandle<io::Result<()>>,
+    pub(crate) thread: JoinHandle<()>,
 }
 
 impl Hand {
@@ -126,6 +128,8 @@ impl Proxy {
                 Some(ordered) = orders.recv() => match ordered {
                     Ordered::Answer(Asked::Drain, answer) => {
                         let _ = answer.send(Response::Done("nothing new is taken".to_owned()));
+                        // Where nobody is waited for, this process would be gone before the answer has left.
+                        yield_now().await;
                         break;
                     }
                     Ordered::Answer(Asked::Reload, answer) => {
@@ -230,7 +234,12 @@ impl Proxy {
         match self.take_over() {
             Ok(()) => {
                 self.state().reloads += 1;
-                Response::Done("reloaded".to_owned())
+                let waiting = self.waiting_for_a_start(&self.generation.config);
+                Response::Done(if waiting.is_empty() {
+                    "reloaded".to_owned()
+                } else {
+                    format!("reloaded, but what was changed here holds from the next start on: {}", waiting.join(", "))
+                })
             }
             Err(why) => {
                 self.state().reload_failures += 1;
@@ -239,14 +248,26 @@ impl Proxy {
         }
     }
 
+    /// Keys whose values are not those that the process began with, and which only a start takes.
+    fn waiting_for_a_start(&self, config: &Config) -> Vec<&'static str> {
+        let (now, wanted) = (&self.begun_with, &config.operation);
+        let keys = [
+            ("workers", self.workers.len() == config.workers.get()),
+            ("operation.admin_socket", now.admin_socket == wanted.admin_socket),
+            ("operation.metrics", now.metrics == wanted.metrics),
+            ("operation.access_log", now.access_log == wanted.access_log),
+        ];
+        keys.into_iter().filter(|(_, is_same)| !is_same).map(|(key, _)| key).collect()
+    }
+
     fn take_over(&mut self) -> Result<(), String> {
         let config = crate::config::load(&self.path).map_err(|faults| faults.to_string())?;
         let count = self.workers.len();
         let generation = Arc::new(Generation::after(Some(&self.generation), config, &self.locals, Instant::now()));
         let wanted = generation.endpoints();
         let new: Vec<_> = wanted.iter().copied().filter(|endpoint| !self.endpoints.contains(endpoint)).collect();
-        let bound =
-            bind_all(&new, &self.endpoints, count, &generation.config.timeouts).map_err(|error| error.to_string())?;
+        let bound = bind_all(&new, &self.endpoints, count, &generation.config.timeouts);
+        let bound = bound.map_err(|error| error.to_string())?;
         self.keep_rules(&generation)?;
         let counters = {
             let mut state = self.state();
@@ -327,7 +348,7 @@ impl Proxy {
     }
 
     fn end(self) {
-        if let Some(socket) = &self.generation.config.operation.admin_socket {
+        if let Some(socket) = &self.begun_with.admin_socket {
             // Somebody else may have taken it away.
             let _ = std::fs::remove_file(socket);
         }

@@ -30,7 +30,7 @@ pub(crate) struct Story {
     pub(crate) client: SocketAddr,
     pub(crate) original_dst: SocketAddr,
     pub(crate) unique_id: UniqueId,
-    pub(crate) spoken: Option<(Protocol, Found)>,
+    pub(crate) spoken: Option<Box<(Protocol, Found)>>,
     pub(crate) rule: Option<RuleId>,
     pub(crate) backend: Option<BackendId>,
     pub(crate) target: Option<(SocketAddr, SourceUsed)>,
@@ -91,7 +91,7 @@ impl Story {
     /// What those who ask are told.
     pub(crate) fn active(&self) -> Active {
         let config = self.epoch.config();
-        let found = self.spoken.as_ref();
+        let found = self.spoken.as_deref();
         Active {
             unique_id: self.unique_id.to_string(),
             listener: config.listeners.get(self.listener.0).map_or_else(String::new, |listener| listener.name.clone()),
@@ -130,7 +130,7 @@ impl Drop for Story {
         }
         let Some(log) = &self.worker.log else { return };
         let config = self.epoch.config();
-        let found = self.spoken.as_ref();
+        let found = self.spoken.as_deref();
         log.record(&Record {
             time: SystemTime::now(),
             unique_id: &self.unique_id,

@@ -11,16 +11,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio::task::{spawn_local, JoinHandle, LocalSet};
 use tokio::time::{interval, Instant, MissedTickBehavior};
 
 use crate::admission::Admission;
-use crate::config::model::Transport;
+use crate::commands::say;
+use crate::config::model::{Timeouts, Transport};
 use crate::generation::{Epoch, Generation};
-use crate::kernel::Batch;
-use crate::listening::Endpoint;
+use crate::kernel::{self, Batch};
+use crate::listening::{keep_alive, Endpoint};
 use crate::names::{Names, SystemFiles};
 use crate::operation::access_log::WorkerLog;
 use crate::operation::admin::{Active, Page};
@@ -30,10 +32,12 @@ use crate::operation::unique_id::UniqueIds;
 use crate::operation::CloseReason;
 use crate::story::{SharedStory, Story};
 use crate::tcp;
+use crate::tcp::resting::Resting;
 use crate::tcp::scratch::Scratch;
 use crate::transparent::local_addresses::LocalAddresses;
 use crate::transparent::udp_endpoints::UdpEndpoints;
 use crate::udp;
+use crate::udp::station::{take_handed, Membership, Station};
 use crate::udp::table::Table;
 
 /// How often a worker hands its log lines over, though they are few.
@@ -46,6 +50,7 @@ const FIRST_SWEEP: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) scratch: Scratch,
+    pub(crate) resting: Resting,
     pub(crate) ids: RefCell<UniqueIds>,
     pub(crate) log: Option<WorkerLog>,
     pub(crate) locals: LocalAddresses,
@@ -54,6 +59,7 @@ pub(crate) struct Worker {
     pub(crate) flows: Arc<Admission>,
     pub(crate) batch: RefCell<Batch>,
     pub(crate) udp_endpoints: UdpEndpoints,
+    pub(crate) udp: Station,
     epoch: RefCell<Rc<Epoch>>,
     deny: RefCell<DenyReader>,
     /// Stories that go on; some of those that have ended.
@@ -85,14 +91,44 @@ impl Worker {
 
     /// Who is here, the oldest first.
     fn active(&self, page: Page) -> Vec<Active> {
-        let stories = self.stories.borrow();
-        let living = stories.iter().filter_map(Weak::upgrade);
-        let wanted = living.skip(page.skip).take(page.most);
-        wanted.filter_map(|story| Some(story.try_borrow().ok()?.active())).collect()
+        let mut began = Vec::new();
+        self.each_story(|story| began.push(story.accepted));
+        began.sort_unstable();
+        let wanted = began.get(page.skip..).unwrap_or_default();
+        let (Some(first), Some(last)) = (wanted.first(), wanted.iter().take(page.most).next_back()) else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        self.each_story(|story| {
+            if (first..=last).contains(&&story.accepted) {
+                found.push((story.accepted, story.active()));
+            }
+        });
+        found.sort_by_key(|(accepted, _)| *accepted);
+        // Of those that began in the same instant some may belong to the page before.
+        let same = began.iter().take(page.skip).filter(|accepted| *accepted == first).count();
+        found.into_iter().map(|(_, active)| active).skip(same).take(page.most).collect()
+    }
+
+    fn each_story(&self, mut see: impl FnMut(&Story)) {
+        for story in self.stories.borrow().iter().filter_map(Weak::upgrade) {
+            if let Ok(story) = story.try_borrow() {
+                see(&story);
+            }
+        }
+        self.resting.each_story(see);
     }
 
     fn count_active(&self) -> usize {
-        self.stories.borrow().iter().filter(|story| story.strong_count() > 0).count()
+        self.stories.borrow().iter().filter(|story| story.strong_count() > 0).count() + self.resting.count()
+    }
+
+    /// Lets memory go that connections held before they came to rest, once it is worth the while.
+    fn tidy(&self) {
+        if self.resting.take_fresh() > 0 {
+            self.stories.borrow_mut().retain(|story| story.strong_count() > 0);
+            kernel::give_back();
+        }
     }
 }
 
@@ -107,6 +143,7 @@ pub(crate) struct Beginning {
     pub(crate) admission: Arc<Admission>,
     pub(crate) flows: Arc<Admission>,
     pub(crate) udp_endpoints: UdpEndpoints,
+    pub(crate) udp: Membership,
     pub(crate) deny: DenyReader,
 }
 
@@ -125,26 +162,22 @@ pub(crate) enum Order {
     End,
 }
 
-/// A worker's life: until it is told to end, or nobody is left to tell it anything.
-///
-/// # Errors
-///
-/// The kernel has no event queue for it.
-pub(crate) fn work(beginning: Beginning, orders: UnboundedReceiver<Order>) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let tasks = LocalSet::new();
-    tasks.block_on(&runtime, obey(beginning, orders));
-    // Connections that are left tell their stories here, before the log's last lines are handed over.
-    drop(tasks);
-    Ok(())
+/// A worker's life: until it is told to end, or nobody is left to tell it anything. Connections that are left then tell
+/// their stories, before the log's last lines are handed over.
+pub(crate) fn work(runtime: &Runtime, beginning: Beginning, orders: UnboundedReceiver<Order>) {
+    if let Err(error) = LocalSet::new().block_on(runtime, obey(beginning, orders)) {
+        say(&format!("edgeproxy: a worker ends, for the kernel has no event queue for it: {error}"));
+    }
 }
 
-async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) {
-    let Beginning { generation, counters, seed, log, locals, admission, flows, udp_endpoints, deny } = beginning;
-    let epoch = RefCell::new(begin_epoch(generation, counters));
+async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) -> io::Result<()> {
+    let Beginning { generation, counters, seed, log, locals, admission, flows, udp_endpoints, udp, deny } = beginning;
+    let names = Names::new(&generation.config.resolver, SystemFiles::default());
+    let epoch = RefCell::new(Rc::new(Epoch { generation, counters, names }));
     let (scratch, batch, ids) = (Scratch::new(), RefCell::default(), RefCell::new(UniqueIds::new(seed)));
     let worker = Rc::new(Worker {
         scratch,
+        resting: Resting::new()?,
         ids,
         log,
         locals,
@@ -152,11 +185,14 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) {
         flows,
         batch,
         udp_endpoints,
+        udp: Station::new(udp.homes, udp.worker),
         epoch,
         deny: RefCell::new(deny),
         stories: RefCell::default(),
         sweep_at: Cell::new(FIRST_SWEEP),
     });
+    spawn_local(Resting::watch(Rc::clone(&worker)));
+    spawn_local(take_handed(Rc::clone(&worker), udp.inbox));
     let mut doors: HashMap<Endpoint, Door> = HashMap::new();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -167,19 +203,21 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) {
                 if let Some(log) = &worker.log {
                     log.flush();
                 }
+                Resting::sweep(&worker, Instant::now());
+                worker.tidy();
                 continue;
             }
         };
         match order {
             Some(Order::Serve(generation, counters)) => {
-                *worker.epoch.borrow_mut() = begin_epoch(generation, counters);
+                doors.values().for_each(|door| door.heed(&generation.config.timeouts));
+                let next = worker.epoch().followed_by(generation, counters);
+                *worker.epoch.borrow_mut() = Rc::new(next);
             }
-            Some(Order::Listen(endpoint, socket)) => {
-                // A socket that cannot be registered is one that this process has not got any more.
-                if let Ok(door) = Door::open(&worker, endpoint, socket) {
-                    doors.insert(endpoint, door);
-                }
-            }
+            Some(Order::Listen(endpoint, socket)) => match Door::open(&worker, endpoint, socket) {
+                Ok(door) => drop(doors.insert(endpoint, door)),
+                Err(error) => say(&format!("edgeproxy: {}: one worker does not serve it: {error}", endpoint.address)),
+            },
             Some(Order::Leave(endpoint)) => {
                 if let Some(door) = doors.remove(&endpoint) {
                     door.close(&worker);
@@ -196,11 +234,8 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) {
             Some(Order::End) | None => break,
         }
     }
-}
-
-fn begin_epoch(generation: Arc<Generation>, counters: Arc<WorkerCounters>) -> Rc<Epoch> {
-    let names = Names::new(&generation.config.resolver, SystemFiles::default());
-    Rc::new(Epoch { generation, counters, names })
+    worker.resting.end();
+    Ok(())
 }
 
 /// A socket at which clients arrive, and the task that serves it.
@@ -220,9 +255,17 @@ impl Door {
             }
             Transport::Udp => {
                 let (door, table) = (Rc::new(udp::door::Door::open(socket, endpoint)?), Rc::<Table>::default());
-                let listener = Rc::new(udp::listener::Listener { worker, door, table: Rc::clone(&table) });
+                let listener = udp::listener::Listener { worker, door, table: Rc::clone(&table) };
                 Ok(Self::Udp { table, task: spawn_local(listener.receive()) })
             }
+        }
+    }
+
+    /// Takes over what those who arrive from now on inherit.
+    fn heed(&self, timeouts: &Timeouts) {
+        if let Self::Tcp { socket, .. } = self {
+            // A kernel that refuses keeps to the former ones.
+            let _ = keep_alive(&socket2::SockRef::from(socket.as_ref()), timeouts);
         }
     }
 

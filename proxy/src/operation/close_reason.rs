@@ -203,22 +203,6 @@ impl CloseReason {
         let known = ERROR_KINDS.iter().find(|(known, _)| *known == kind);
         Some(known.map_or("unnamed", |(_, word)| word))
     }
-
-    /// Whether a backend was connected to before the end.
-    #[must_use]
-    pub const fn was_relayed(self) -> bool {
-        matches!(
-            self,
-            Self::ClientClosed
-                | Self::BackendClosed
-                | Self::ClientReset
-                | Self::BackendReset
-                | Self::IdleTimeout
-                | Self::OneWayTimeout
-                | Self::HalfClosedTimeout
-                | Self::PeerVanished
-        )
-    }
 }
 
 #[cfg(test)]

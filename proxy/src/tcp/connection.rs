@@ -1,10 +1,9 @@
-//! One connection's life: header, first bytes, decision, dial, relay, end.
+//! One connection's beginning: header, first bytes, decision, dial.
 
 use std::cell::RefCell;
-use std::io;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -23,12 +22,17 @@ use crate::wire::{proxy_v1, proxy_v2};
 use crate::worker::Worker;
 
 use super::allowance::Allowance;
+use super::carried::{carry, Carried};
 use super::dial::{dial, Caller};
 use super::direction::Direction;
 use super::header;
 use super::listener::over_limit;
 use super::preface::{decide_by_first_bytes, Effort};
-use super::relay::{relay, End, Patience, RelayEnd};
+use super::scratch::Scratch;
+use super::unfinished::Unfinished;
+
+/// Of bytes that are not needed for a decision at most so many are read before the dial.
+const TAKEN_EARLY: usize = 4 * 1024;
 
 /// What accept knows of a connection.
 #[derive(Debug)]
@@ -40,72 +44,45 @@ pub(crate) struct Accepted {
 }
 
 /// Serves a connection to its end. All that only the beginning needs is on the heap while it lasts, and gone while bytes are
-/// relayed: an idle connection holds two sockets, their directions and a timer.
-pub(crate) async fn serve(worker: Rc<Worker>, epoch: Rc<Epoch>, listener: ListenerId, accepted: Accepted) {
-    let Accepted { stream, peer, original_dst, mut permit } = accepted;
+/// carried.
+pub(crate) async fn serve(worker: Rc<Worker>, beginning: Box<Beginning>) {
+    if let Some(carried) = Box::pin(begin(Rc::clone(&worker), beginning)).await {
+        carry(worker, carried, None).await;
+    }
+}
+
+/// What begins a connection.
+#[derive(Debug)]
+pub(crate) struct Beginning {
+    pub(crate) epoch: Rc<Epoch>,
+    pub(crate) listener: ListenerId,
+    pub(crate) accepted: Accepted,
+}
+
+/// Header, first bytes, decision, dial; none, where that was the end.
+async fn begin(worker: Rc<Worker>, beginning: Box<Beginning>) -> Option<Box<Carried>> {
+    let Beginning { epoch, listener, accepted: Accepted { stream, peer, original_dst, mut permit } } = *beginning;
     let mut client = Unfinished::new(stream);
     let story = Story::begin(&worker, &epoch, listener, Transport::Tcp, peer, original_dst).share();
-    match Box::pin(prepare(&worker, &epoch, &story, &client.stream, &mut permit)).await {
-        Ok(Prepared { mut backend, first_bytes, header_length, in_use }) => {
+    let prepared = prepare(&worker, &epoch, &story, client.get()?, &mut permit).await;
+    match prepared {
+        Ok(Prepared { backend, first_bytes, header_length, in_use }) => {
             let [from_client, to_client] = allowances(&epoch, listener);
-            let scratch = &worker.scratch;
-            let mut up = Direction::beginning_with(&first_bytes, from_client, scratch);
-            let mut down = Direction::beginning_with(&[], to_client, scratch);
-            drop(first_bytes);
-            let timeouts = &epoch.config().timeouts;
-            let patience = Patience { idle: timeouts.idle, half_closed: timeouts.half_closed };
-            let tell = |up: &Direction, down: &Direction| {
-                let mut story = story.borrow_mut();
-                let (bytes_in, bytes_out) = (up.bytes().saturating_sub(header_length), down.bytes());
-                let (more_in, more_out) = (bytes_in - story.bytes_in, bytes_out - story.bytes_out);
-                (story.bytes_in, story.bytes_out) = (bytes_in, bytes_out);
-                epoch.counters.carried(listener, Transport::Tcp, more_in, more_out);
-            };
-            let end = relay(&mut client.stream, &mut backend.stream, &mut up, &mut down, scratch, patience, tell).await;
-            story.borrow_mut().close = reason(&end);
-            if matches!(end, RelayEnd::Closed { .. }) {
-                client.finish();
-                backend.finish();
-            }
-            up.abandon(scratch);
-            down.abandon(scratch);
-            drop(in_use);
+            let up = Direction::beginning_with(first_bytes, from_client, &worker.scratch);
+            let down = Direction::beginning_with(Vec::new(), to_client, &worker.scratch);
+            let is_watched = false;
+            Some(Box::new(Carried { story, client, backend, up, down, header_length, is_watched, permit, in_use }))
         }
-        Err(reason) => story.borrow_mut().close = reason,
-    }
-    drop(permit);
-}
-
-/// A stream whose end is a reset unless it is finished: what was cut short must not look complete, also when the proxy's own
-/// end cuts it short.
-#[derive(Debug)]
-struct Unfinished {
-    stream: TcpStream,
-    is_finished: bool,
-}
-
-impl Unfinished {
-    fn new(stream: TcpStream) -> Self {
-        Self { stream, is_finished: false }
-    }
-
-    /// Both FINs are with the kernel.
-    fn finish(&mut self) {
-        self.is_finished = true;
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if !self.is_finished {
-            reset(&self.stream);
+        Err(reason) => {
+            story.borrow_mut().close = reason;
+            None
         }
     }
 }
 
 /// What is ready to be relayed.
 struct Prepared {
-    backend: Unfinished,
+    backend: Unfinished<TcpStream>,
     /// What goes to the backend before all that is read from now on: a PROXY header, and what was read to decide.
     first_bytes: Vec<u8>,
     /// How much of that is the header.
@@ -157,10 +134,15 @@ async fn prepare(
     }
     let mut preface = TcpPreface::new(leftover);
     let (backend, captures) = decided(worker, epoch, story, client, &mut preface, &mut effort, begun).await?;
+    if preface.bytes().is_empty() && !effort.has_ended {
+        take_what_is_here(client, &mut preface, &worker.scratch);
+    }
     let caller = {
         let story = story.borrow();
         let (client, original_dst) = (story.client, story.original_dst);
-        Caller { client, original_dst, arrival: listener.arrival, captures: &captures }
+        let sends_header = config.backends.get(backend.0).is_some_and(|backend| backend.send_proxy.is_some());
+        let speaks_at_once = sends_header || !preface.bytes().is_empty();
+        Caller { client, original_dst, arrival: listener.arrival, captures: &captures, speaks_at_once }
     };
     let dialled = dial(epoch, &worker.locals, backend, caller).await?;
     let mut story = story.borrow_mut();
@@ -172,6 +154,17 @@ async fn prepare(
     let header_length = first_bytes.len() as u64;
     first_bytes.append(&mut preface.into_bytes());
     Ok(Prepared { backend: Unfinished::new(dialled.stream), first_bytes, header_length, in_use: dialled.in_use })
+}
+
+/// Most clients speak first, and their first bytes are here by now: known before the dial, they go out as part of it. Not by
+/// the runtime, which has not yet heard of them from the kernel.
+fn take_what_is_here(client: &TcpStream, preface: &mut TcpPreface, scratch: &Scratch) {
+    let mut buffer = scratch.borrow();
+    let room = buffer.get_mut(..TAKEN_EARLY).unwrap_or_default();
+    // An end or an error is found by the relay.
+    if let Ok(count) = (&*SockRef::from(client)).read(room) {
+        preface.extend(room.get(..count).unwrap_or_default());
+    }
 }
 
 fn note_header(epoch: &Epoch, story: &mut Story, outcome: HeaderIn) {
@@ -204,13 +197,14 @@ async fn decided(
     let took = begun.elapsed();
     let mut story = story.borrow_mut();
     story.preface = Some(took);
-    story.spoken = preface.found().map(|(protocol, found)| (protocol, found.clone()));
-    let (protocol, ech) = story.spoken.as_ref().map_or((None, false), |(protocol, found)| (Some(*protocol), found.ech));
+    story.spoken = preface.found().map(|(protocol, found)| Box::new((protocol, found.clone())));
+    let (protocol, ech) =
+        story.spoken.as_deref().map_or((None, false), |(protocol, found)| (Some(*protocol), found.ech));
     epoch.counters.preface(protocol, preface.bytes().len(), effort.segments, took, ech);
     match decision? {
         Decision::Forward { rule, backend, captures } => {
             epoch.counters.rule_chosen(rule);
-            story.rule = Some(rule);
+            (story.rule, story.backend) = (Some(rule), Some(backend));
             Ok((backend, captures))
         }
         Decision::Refuse { rule } => {
@@ -233,7 +227,7 @@ fn header_for(epoch: &Epoch, story: &mut Story, backend: BackendId) -> Vec<u8> {
         }
         Some(SendProxy::V2 { hello, unique_id, crc32c }) => {
             story.header_out = HeaderOut::V2;
-            let found = story.spoken.as_ref().filter(|(protocol, _)| hello && *protocol == Protocol::Tls);
+            let found = story.spoken.as_deref().filter(|(protocol, _)| hello && *protocol == Protocol::Tls);
             let found = found.map(|(_, found)| found);
             let fields = proxy_v2::Fields {
                 authority: found.and_then(|found| found.name.as_deref()),
@@ -254,27 +248,6 @@ pub(crate) fn allowances(epoch: &Epoch, listener: ListenerId) -> [Option<Box<All
         Some(shared) => shared.map(|bucket| Allowance::of(own, Some(bucket))),
         None => [Allowance::of(own, None), Allowance::of(own, None)],
     }
-}
-
-fn reason(end: &RelayEnd) -> CloseReason {
-    match end {
-        RelayEnd::Closed { first: End::Client } => CloseReason::ClientClosed,
-        RelayEnd::Closed { first: End::Backend } => CloseReason::BackendClosed,
-        RelayEnd::Idle => CloseReason::IdleTimeout,
-        RelayEnd::HalfClosed => CloseReason::HalfClosedTimeout,
-        RelayEnd::Broken { end, error } => match (error.kind(), end) {
-            (io::ErrorKind::TimedOut, _) => CloseReason::PeerVanished,
-            (io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe, End::Client) => CloseReason::ClientReset,
-            (io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe, End::Backend) => CloseReason::BackendReset,
-            (other, _) => CloseReason::IoError(other),
-        },
-    }
-}
-
-/// Makes the end of a stream a reset: what was cut short must not look complete.
-pub(crate) fn reset(stream: &TcpStream) {
-    // A socket that refuses this is gone already.
-    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 /// Whether the socket's own address must be asked for: a listener at a fixed address knows it.

@@ -13,6 +13,10 @@ use tokio::net::TcpStream;
 use super::allowance::Allowance;
 use super::scratch::Scratch;
 
+/// Reads of one turn: then the other direction and other connections have theirs. A task's budget alone would let a sender
+/// that is never out of bytes use all of it, each time, before the other direction is looked at.
+const READS_A_TURN: usize = 16;
+
 /// How far a direction has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Progress {
@@ -44,15 +48,15 @@ pub(crate) struct Direction {
 
 #[derive(Debug)]
 struct Kept {
-    bytes: Box<[u8]>,
+    bytes: Vec<u8>,
     written: usize,
 }
 
 impl Direction {
     /// A direction that begins with bytes which were read before (what follows a PROXY header, a hello).
-    pub(crate) fn beginning_with(bytes: &[u8], allowance: Option<Box<Allowance>>, scratch: &Scratch) -> Self {
-        let kept = (!bytes.is_empty()).then(|| Kept { bytes: bytes.into(), written: 0 });
+    pub(crate) fn beginning_with(bytes: Vec<u8>, allowance: Option<Box<Allowance>>, scratch: &Scratch) -> Self {
         scratch.keep(bytes.len());
+        let kept = (!bytes.is_empty()).then_some(Kept { bytes, written: 0 });
         Self { kept, progress: Progress::Open, bytes: 0, allowance }
     }
 
@@ -60,9 +64,14 @@ impl Direction {
         self.progress
     }
 
-    /// Whether bytes wait for the receiving end, so that nothing is read of the sender.
+    /// Whether bytes wait for the receiver, so that nothing is read of the sender.
     pub(crate) fn is_stalled(&self) -> bool {
         self.kept.is_some()
+    }
+
+    /// Whether nothing waits here: all that was read has been taken by the receiver.
+    pub(crate) fn is_clear(&self) -> bool {
+        self.kept.is_none() && self.progress != Progress::Ending
     }
 
     /// Bytes that the receiving end's kernel took.
@@ -71,6 +80,7 @@ impl Direction {
     }
 
     /// Carries what can be carried now. Ready when the direction has ended or broke; `moved` tells whether a byte moved.
+    /// `is_last`: the other direction has ended, and the close of the receiver, which follows at once, is its FIN.
     ///
     /// # Errors
     ///
@@ -78,23 +88,50 @@ impl Direction {
     pub(crate) fn poll_carry(
         &mut self,
         context: &mut Context<'_>,
-        sender: &mut TcpStream,
-        receiver: &mut TcpStream,
+        (sender, receiver): (&mut TcpStream, &mut TcpStream),
         scratch: &Scratch,
         moved: &mut bool,
+        is_last: bool,
     ) -> Poll<Result<(), Broken>> {
-        while self.progress != Progress::Ended {
+        for _ in 0..READS_A_TURN {
+            if self.progress == Progress::Ended {
+                return Poll::Ready(Ok(()));
+            }
             if self.kept.is_some() {
                 ready!(self.poll_write_kept(context, receiver, scratch, moved))?;
             }
             if self.progress == Progress::Ending {
-                ready!(Pin::new(&mut *receiver).poll_shutdown(context)).map_err(Broken::Receiver)?;
+                if !is_last {
+                    ready!(Pin::new(&mut *receiver).poll_shutdown(context)).map_err(Broken::Receiver)?;
+                }
                 self.progress = Progress::Ended;
-                break;
+                return Poll::Ready(Ok(()));
             }
             ready!(self.poll_pass(context, sender, receiver, scratch, moved))?;
         }
-        Poll::Ready(Ok(()))
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Carries what a sender that has broken left in the kernel, as far as it is taken at once. Its end is not passed on: the
+    /// connection ends by a reset.
+    pub(crate) fn carry_last_words(
+        &mut self,
+        context: &mut Context<'_>,
+        sender: &mut TcpStream,
+        receiver: &mut TcpStream,
+        scratch: &Scratch,
+        moved: &mut bool,
+    ) {
+        for _ in 0..READS_A_TURN {
+            let is_written = matches!(self.poll_write_kept(context, receiver, scratch, moved), Poll::Ready(Ok(())));
+            if !is_written || self.progress != Progress::Open {
+                return;
+            }
+            if !matches!(self.poll_pass(context, sender, receiver, scratch, moved), Poll::Ready(Ok(()))) {
+                return;
+            }
+        }
     }
 
     fn poll_write_kept(
@@ -154,7 +191,7 @@ impl Direction {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Receiver(error))),
                 Poll::Pending => {
                     scratch.keep(rest.len());
-                    self.kept = Some(Kept { bytes: rest.into(), written: 0 });
+                    self.kept = Some(Kept { bytes: rest.to_vec(), written: 0 });
                     return Poll::Pending;
                 }
             }
