@@ -138,6 +138,13 @@ fn first_ended(up: &Direction, down: &Direction) -> Option<End> {
     }
 }
 
+/// A sender that is gone while what it sent waits for the receiver, so that nothing is read of it.
+fn broken_unread(ways: [(&Direction, &TcpStream, End); 2]) -> Option<RelayEnd> {
+    let stalled = ways.into_iter().filter(|(direction, ..)| direction.is_stalled());
+    let mut broken = stalled.filter_map(|(_, sender, end)| Some((end, sender.take_error().ok()??)));
+    broken.next().map(|(end, error)| RelayEnd::Broken { end, error })
+}
+
 fn broken_relay(broken: Broken, sender: End, receiver: End) -> RelayEnd {
     match broken {
         Broken::Sender(error) => RelayEnd::Broken { end: sender, error },
