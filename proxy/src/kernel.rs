@@ -87,6 +87,11 @@ impl Batch {
         }
     }
 
+    /// Whether the last [`Self::receive`] brought nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
     /// The messages of the last [`Self::receive`], each with its bytes.
     pub(crate) fn messages(&self) -> impl Iterator<Item = (Message, &[u8])> {
         let buffers = self.bytes.chunks_exact(MESSAGE_BYTES);
@@ -94,6 +99,11 @@ impl Batch {
             .iter()
             .zip(buffers)
             .map(|(message, buffer)| (*message, buffer.get(..message.length).unwrap_or(&[])))
+    }
+
+    /// Forgets them: who asks a socket by way of others must not take those of another one for its own.
+    pub(crate) fn clear(&mut self) {
+        self.messages.clear();
     }
 
     /// Takes what the socket holds, without waiting: recvmmsg(2).

@@ -243,14 +243,15 @@ def test_what_no_rule_takes_or_a_rule_refuses_is_told(start: Start) -> None:
 
 
 def test_a_denied_source_begins_no_flow_and_fills_no_log(start: Start) -> None:
-    proxy = start('deny = ["127.0.0.1/32"]\n' + PLAIN)
+    proxy = start('deny = ["127.0.0.1/32"]\n' + PLAIN + '[timeouts]\nudp_one_way = "150ms"\n')
     with udp(proxy.here, 9001) as backend, udp("127.0.0.1") as denied, udp(proxy.here) as client:
         for _ in range(50):
             denied.sendto(b"denied", (proxy.here, 8443))
         wait_drops(proxy, {"denied": 50})
         client.sendto(b"welcome", (proxy.here, 8443))
         assert heard(backend)[0] == b"welcome"
-    assert proxy.lines() == []
+        flow_ended(proxy, client, "one_way_timeout")
+    assert len(proxy.lines()) == 1
 
 
 def test_no_datagram_of_a_flow_is_lost_by_twenty_reloads(start: Start) -> None:

@@ -60,6 +60,7 @@ impl Door {
 
     /// Takes what is here; `WouldBlock` also when that was all.
     pub(crate) fn receive(&self, batch: &mut Batch) -> io::Result<()> {
+        batch.clear();
         self.socket.try_io(Interest::READABLE, || {
             // What comes after the last one is told anew. An error cannot stand behind it, as on a connected socket.
             if batch.receive(self.socket.as_fd())? < BATCH {

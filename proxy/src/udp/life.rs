@@ -259,13 +259,12 @@ impl Flow {
                     Poll::Ready(Ok(what)) => {
                         heard.set(news(&socket));
                         let mut batch = self.worker.batch.borrow_mut();
-                        match receive(&socket, what, &mut batch) {
-                            Ok(_) => self.answer(&batch, Instant::now()),
-                            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-                                self.is_refused.set(true);
-                            }
-                            // Nothing more; or what ICMP said that need not be the end.
-                            Err(_) => {}
+                        let received = receive(&socket, what, &mut batch);
+                        if received.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused) {
+                            self.is_refused.set(true);
+                        }
+                        if !batch.is_empty() {
+                            self.answer(&batch, Instant::now());
                         }
                         continue;
                     }

@@ -13,7 +13,7 @@ use tokio::net::UdpSocket;
 
 use crate::config::model::SendProxyUdp;
 use crate::generation::Candidate;
-use crate::kernel::{allow_fragments, receive_joined, Batch, Route};
+use crate::kernel::{allow_fragments, receive_joined, Batch, Route, BATCH};
 use crate::operation::outcomes::{HeaderOut, SourceUsed};
 use crate::transparent::socket::{Rung, UdpToBackend};
 use crate::transparent::udp_endpoints::Claim;
@@ -160,7 +160,14 @@ pub(crate) async fn news(socket: &UdpSocket) -> io::Result<Interest> {
 ///
 /// # Errors
 ///
-/// What ICMP told of an earlier datagram; `WouldBlock`.
-pub(crate) fn receive(socket: &UdpSocket, news: Interest, batch: &mut Batch) -> io::Result<usize> {
-    socket.try_io(news, || batch.receive(socket.as_fd()))
+/// What ICMP told of an earlier datagram; `WouldBlock` also when that was all.
+pub(crate) fn receive(socket: &UdpSocket, news: Interest, batch: &mut Batch) -> io::Result<()> {
+    batch.clear();
+    socket.try_io(news, || {
+        // What comes after the last one is told anew, and what stands behind an error is told with that.
+        if batch.receive(socket.as_fd())? < BATCH && news == Interest::READABLE {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(())
+    })
 }
