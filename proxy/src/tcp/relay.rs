@@ -110,10 +110,8 @@ pub(crate) async fn relay(
             timer.as_mut().reset(look);
         }
         while timer.as_mut().poll(context).is_ready() {
-            for (direction, sender, end) in [(&*up, &*client, End::Client), (&*down, &*backend, End::Backend)] {
-                if let Some(error) = direction.is_stalled().then(|| sender.take_error().ok().flatten()).flatten() {
-                    return Poll::Ready(RelayEnd::Broken { end, error });
-                }
+            if let Some(broken) = broken_unread([(&*up, &*client, End::Client), (&*down, &*backend, End::Backend)]) {
+                return Poll::Ready(broken);
             }
             let (now, deadline, quiet) = (Instant::now(), last_move + allowed, last_move.max(begun) + patience.rest);
             if now >= deadline {
