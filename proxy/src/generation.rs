@@ -12,7 +12,7 @@ use crate::config::model::{
     NamePart, Target, Transport,
 };
 use crate::listening::Endpoint;
-use crate::names::Names;
+use crate::names::{Names, SystemFiles};
 use crate::operation::counters::WorkerCounters;
 use crate::operation::state::{self, TargetCondition};
 use crate::route::forbidden::Own;
@@ -197,6 +197,14 @@ pub(crate) struct Epoch {
 }
 
 impl Epoch {
+    /// What follows it; what is known of names stays while it is asked for in the same way.
+    pub(crate) fn followed_by(&self, generation: Arc<Generation>, counters: Arc<WorkerCounters>) -> Self {
+        let settings = &generation.config.resolver;
+        let is_same = *settings == self.config().resolver;
+        let names = if is_same { self.names.clone() } else { Names::new(settings, SystemFiles::default()) };
+        Self { generation, counters, names }
+    }
+
     pub(crate) fn config(&self) -> &Config {
         &self.generation.config
     }

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 #![allow(clippy::cast_possible_truncation)] // sizes of C structures, all below 64 KiB
 
+pub(crate) mod descriptors;
 mod memory;
 mod queue;
 
@@ -16,7 +17,7 @@ pub(crate) use memory::give_back;
 pub(crate) use queue::await_readable;
 
 /// Messages that one call may bring.
-pub(crate) const BATCH: usize = 16;
+pub(crate) const BATCH: usize = 32;
 
 /// The largest message: the kernel joins datagrams of a flow (UDP_GRO, udp(7)) up to the largest IP packet.
 const MESSAGE_BYTES: usize = 65_536;
@@ -59,7 +60,7 @@ impl std::fmt::Debug for Batch {
 pub(crate) struct Message {
     /// Where it came from; none on a connected socket that does not say.
     pub(crate) peer: Option<SocketAddr>,
-    /// The address of this host that it was sent to.
+    /// The address of this host that it was sent to; for broadcasts the one to answer from.
     pub(crate) destination: Option<IpAddr>,
     /// Address and port that it was sent to before TPROXY brought it here.
     pub(crate) original_dst: Option<SocketAddr>,
@@ -67,8 +68,13 @@ pub(crate) struct Message {
     pub(crate) segment: usize,
     /// Bytes of the message in the batch's buffer.
     pub(crate) length: usize,
-    /// The buffer was too small, and the rest is gone.
-    pub(crate) is_truncated: bool,
+}
+
+impl Message {
+    /// What belongs to one flow has the same.
+    pub(crate) fn ends(&self) -> (Option<SocketAddr>, Option<IpAddr>, Option<SocketAddr>) {
+        (self.peer, self.destination, self.original_dst)
+    }
 }
 
 impl Batch {
@@ -81,6 +87,11 @@ impl Batch {
         }
     }
 
+    /// Whether the last [`Self::receive`] brought nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
     /// The messages of the last [`Self::receive`], each with its bytes.
     pub(crate) fn messages(&self) -> impl Iterator<Item = (Message, &[u8])> {
         let buffers = self.bytes.chunks_exact(MESSAGE_BYTES);
@@ -88,6 +99,11 @@ impl Batch {
             .iter()
             .zip(buffers)
             .map(|(message, buffer)| (*message, buffer.get(..message.length).unwrap_or(&[])))
+    }
+
+    /// Forgets them: who asks a socket by way of others must not take those of another one for its own.
+    pub(crate) fn clear(&mut self) {
+        self.messages.clear();
     }
 
     /// Takes what the socket holds, without waiting: recvmmsg(2).
@@ -146,7 +162,6 @@ unsafe fn message_of(header: &libc::mmsghdr) -> Message {
         peer: address_at(hdr.msg_name.cast(), hdr.msg_namelen as usize),
         segment: length,
         length,
-        is_truncated: hdr.msg_flags & libc::MSG_TRUNC != 0,
         ..Message::default()
     };
     let mut control = libc::CMSG_FIRSTHDR(hdr);
@@ -155,7 +170,8 @@ unsafe fn message_of(header: &libc::mmsghdr) -> Message {
         match ((*control).cmsg_level, (*control).cmsg_type) {
             (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                 let info: libc::in_pktinfo = ptr::read_unaligned(data.cast());
-                message.destination = Some(IpAddr::V4(Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr))));
+                // Not `ipi_addr`: that may be a broadcast address, from which nobody can answer (ip(7)).
+                message.destination = Some(IpAddr::V4(Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr))));
             }
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                 let info: libc::in6_pktinfo = ptr::read_unaligned(data.cast());
@@ -314,17 +330,18 @@ pub(crate) fn receive_joined(socket: BorrowedFd<'_>) -> io::Result<()> {
     switch_on(socket, libc::IPPROTO_UDP, UDP_GRO)
 }
 
-/// Lets datagrams that are larger than the path fail here instead of being cut (`IP_PMTUDISC_DO`, ip(7)).
+/// Whether the kernel cuts datagrams that are larger than their path, or refuses them (`IP_PMTUDISC_DO`, ip(7)).
 ///
 /// # Errors
 ///
 /// What the kernel says.
-pub(crate) fn forbid_fragments(socket: BorrowedFd<'_>, is_ipv6: bool) -> io::Result<()> {
-    if is_ipv6 {
-        set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO)
+pub(crate) fn allow_fragments(socket: BorrowedFd<'_>, is_ipv6: bool, allowed: bool) -> io::Result<()> {
+    let (level, option, may, must_not) = if is_ipv6 {
+        (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_WANT, libc::IPV6_PMTUDISC_DO)
     } else {
-        set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)
-    }
+        (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_WANT, libc::IP_PMTUDISC_DO)
+    };
+    set(socket, level, option, if allowed { may } else { must_not })
 }
 
 fn switch_on(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
@@ -344,70 +361,5 @@ fn set(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value: l
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::UdpSocket;
-    use std::os::fd::AsFd;
-
-    use super::*;
-
-    fn socket(address: &str) -> UdpSocket {
-        let socket = UdpSocket::bind(address).expect("a socket");
-        receive_details(socket.as_fd(), address.starts_with('['), false).expect("the kernel has these");
-        socket
-    }
-
-    #[test]
-    fn a_batch_tells_sender_and_destination_of_each_datagram() {
-        for (wildcard, own) in [("0.0.0.0:0", "127.0.0.2"), ("[::]:0", "::1")] {
-            let receiver = socket(wildcard);
-            let own: IpAddr = own.parse().expect("an address");
-            let to = SocketAddr::new(own, receiver.local_addr().expect("bound").port());
-            let sender = UdpSocket::bind((own, 0)).expect("a socket");
-            sender.send_to(b"one", to).expect("sent");
-            sender.send_to(b"", to).expect("sent");
-            let mut batch = Batch::new();
-            assert_eq!(batch.receive(receiver.as_fd()).expect("both are here"), 2);
-            let seen: Vec<_> = batch.messages().collect();
-            assert_eq!(seen.iter().map(|(_, bytes)| *bytes).collect::<Vec<_>>(), [b"one".as_slice(), b""]);
-            for (message, _) in seen {
-                assert_eq!(message.peer, sender.local_addr().ok());
-                assert_eq!(message.destination, Some(own));
-                assert!(!message.is_truncated);
-            }
-            let nothing = batch.receive(receiver.as_fd()).expect_err("no more");
-            assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
-            assert_eq!(batch.messages().count(), 0);
-        }
-    }
-
-    #[test]
-    fn what_is_sent_in_segments_arrives_joined_or_cut_but_whole() {
-        let receiver = socket("127.0.0.1:0");
-        let sender = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-        let route = Route { to: receiver.local_addr().ok(), segment: Some(100), ..Route::default() };
-        let bytes: Vec<u8> = (0..=250).collect();
-        let pieces = [IoSlice::new(&bytes[..70]), IoSlice::new(&bytes[70..])];
-        assert_eq!(send(sender.as_fd(), &pieces, route).expect("sent"), 251);
-        let mut batch = Batch::new();
-        batch.receive(receiver.as_fd()).expect("all is here");
-        let datagrams: Vec<_> =
-            batch.messages().flat_map(|(message, all)| all.chunks(message.segment.max(1))).collect();
-        assert_eq!(datagrams, [&bytes[..100], &bytes[100..200], &bytes[200..]]);
-    }
-
-    #[test]
-    fn a_reply_leaves_from_the_address_that_it_is_told_to() {
-        for (wildcard, from) in [("0.0.0.0:0", "127.0.0.9"), ("[::]:0", "::1")] {
-            let sender = socket(wildcard);
-            let from: IpAddr = from.parse().expect("an address");
-            let loopback = if from.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
-            let receiver = UdpSocket::bind(loopback).expect("a socket");
-            let route = Route { to: receiver.local_addr().ok(), from: Some(from), segment: Some(2) };
-            send(sender.as_fd(), &[IoSlice::new(b"reply")], route).expect("sent");
-            let mut buffer = [0; 9];
-            let (count, peer) = receiver.recv_from(&mut buffer).expect("received");
-            assert_eq!((&buffer[..count], peer.ip()), (b"re".as_slice(), from));
-            assert_eq!(Some(peer.port()), sender.local_addr().ok().map(|address| address.port()));
-        }
-    }
-}
+#[path = "kernel_tests.rs"]
+mod tests;

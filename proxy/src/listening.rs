@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::config::model::{Arrival, Timeouts, Transport};
@@ -16,7 +17,7 @@ const BACKLOG: i32 = 4096;
 const UDP_BUFFER: usize = 4 * 1024 * 1024;
 
 /// An endpoint of a listener. Two configurations that name the same one mean the same sockets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Endpoint {
     pub(crate) transport: Transport,
     pub(crate) address: SocketAddr,
@@ -26,6 +27,14 @@ pub(crate) struct Endpoint {
 impl Endpoint {
     pub(crate) fn new(transport: Transport, address: SocketAddr, arrival: Arrival) -> Self {
         Self { transport, address, is_tproxy: arrival == Arrival::Tproxy }
+    }
+
+    /// Whether one socket cannot be bound here while another is there, unless both share.
+    fn overlaps(&self, other: &Self) -> bool {
+        let (one, another) = (self.address, other.address);
+        let is_either_any = one.ip().is_unspecified() || another.ip().is_unspecified();
+        let is_same_address = one.ip() == another.ip() || (one.is_ipv4() == another.is_ipv4() && is_either_any);
+        self.transport == other.transport && one.port() == another.port() && is_same_address
     }
 }
 
@@ -48,20 +57,52 @@ fn mend(cause: &io::Error) -> &'static str {
     }
 }
 
-/// An endpoint with one socket for each worker.
+/// An endpoint and its sockets: one for each worker, or as many as an earlier process of this proxy had workers. The control
+/// thread keeps these; workers get copies.
 #[derive(Debug)]
 pub(crate) struct Bound {
     pub(crate) endpoint: Endpoint,
     pub(crate) sockets: Vec<OwnedFd>,
 }
 
-/// Binds endpoints: all of them, or none.
+/// Sockets of an endpoint that an earlier process had, with further ones where that had fewer workers. Of UDP there are no
+/// further ones: the kernel would spread the datagrams of flows anew. Where it had more workers, some serve several.
+///
+/// # Errors
+///
+/// As [`bind_all`].
+pub(crate) fn widen(
+    endpoint: Endpoint,
+    mut sockets: Vec<OwnedFd>,
+    workers: usize,
+    timeouts: &Timeouts,
+) -> Result<Bound, ListenError> {
+    let missing = workers.saturating_sub(sockets.len());
+    if let Some(first) = sockets.first().filter(|_| endpoint.transport == Transport::Tcp && missing > 0) {
+        let own = SockRef::from(first).local_addr().map_err(|cause| fault(endpoint, cause))?;
+        let address = own.as_socket().unwrap_or(endpoint.address);
+        let further =
+            share(Endpoint { address, ..endpoint }, missing, timeouts).map_err(|cause| fault(endpoint, cause))?;
+        sockets.extend(further);
+    }
+    Ok(Bound { endpoint, sockets })
+}
+
+/// Binds endpoints: all of them, or none. `held` are those that this process has.
 ///
 /// # Errors
 ///
 /// As [`bind`], of the first that fails.
-pub(crate) fn bind_all(endpoints: &[Endpoint], workers: usize, timeouts: &Timeouts) -> Result<Vec<Bound>, ListenError> {
-    let bound = |endpoint: &Endpoint| Ok(Bound { endpoint: *endpoint, sockets: bind(*endpoint, workers, timeouts)? });
+pub(crate) fn bind_all(
+    endpoints: &[Endpoint],
+    held: &[Endpoint],
+    workers: usize,
+    timeouts: &Timeouts,
+) -> Result<Vec<Bound>, ListenError> {
+    let bound = |endpoint: &Endpoint| {
+        let is_ours = held.iter().any(|own| own.overlaps(endpoint));
+        Ok(Bound { endpoint: *endpoint, sockets: bind(*endpoint, is_ours, workers, timeouts)? })
+    };
     endpoints.iter().map(bound).collect()
 }
 
@@ -70,32 +111,36 @@ pub(crate) fn bind_all(endpoints: &[Endpoint], workers: usize, timeouts: &Timeou
 /// # Errors
 ///
 /// What the kernel said, with the endpoint; also when anybody else is bound there, even with `SO_REUSEPORT`.
-fn bind(endpoint: Endpoint, workers: usize, timeouts: &Timeouts) -> Result<Vec<OwnedFd>, ListenError> {
-    let fault = |cause| ListenError {
-        transport: match endpoint.transport {
-            Transport::Tcp => "tcp",
-            Transport::Udp => "udp",
-        },
-        address: endpoint.address,
-        cause,
-    };
-    // The kernel would let a second proxy of the same user share the port in silence.
-    let probe = bound(endpoint, false).map_err(fault)?;
+fn bind(endpoint: Endpoint, is_ours: bool, workers: usize, timeouts: &Timeouts) -> Result<Vec<OwnedFd>, ListenError> {
+    let fault = |cause| fault(endpoint, cause);
+    // The kernel would let a second proxy of the same user share the port in silence. Beside a socket of our own nobody else's
+    // can be, and this one would be refused as well.
+    let probe = bound(endpoint, is_ours).map_err(fault)?;
     // Port 0 is one port for all workers.
     let port = probe.local_addr().map_err(fault)?.as_socket().map_or(endpoint.address.port(), |own| own.port());
     drop(probe);
     let endpoint = Endpoint { address: SocketAddr::new(endpoint.address.ip(), port), ..endpoint };
-    (0..workers)
-        .map(|_| {
-            let socket = bound(endpoint, true)?;
-            if endpoint.transport == Transport::Tcp {
-                prepare_tcp(&socket, timeouts)?;
-                socket.listen(BACKLOG)?;
-            }
-            Ok(socket.into())
-        })
-        .collect::<io::Result<_>>()
-        .map_err(fault)
+    share(endpoint, workers, timeouts).map_err(fault)
+}
+
+fn fault(endpoint: Endpoint, cause: io::Error) -> ListenError {
+    let transport = match endpoint.transport {
+        Transport::Tcp => "tcp",
+        Transport::Udp => "udp",
+    };
+    ListenError { transport, address: endpoint.address, cause }
+}
+
+fn share(endpoint: Endpoint, count: usize, timeouts: &Timeouts) -> io::Result<Vec<OwnedFd>> {
+    let listening = |_| {
+        let socket = bound(endpoint, true)?;
+        if endpoint.transport == Transport::Tcp {
+            prepare_tcp(&socket, timeouts)?;
+            socket.listen(BACKLOG)?;
+        }
+        Ok(socket.into())
+    };
+    (0..count).map(listening).collect()
 }
 
 fn bound(endpoint: Endpoint, is_shared: bool) -> io::Result<Socket> {
@@ -132,4 +177,46 @@ fn prepare_tcp(socket: &Socket, timeouts: &Timeouts) -> io::Result<()> {
 pub(crate) fn keep_alive(socket: &SockRef<'_>, timeouts: &Timeouts) -> io::Result<()> {
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(timeouts.keepalive))?;
     socket.set_tcp_user_timeout(Some(timeouts.user_timeout))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(transport: Transport, address: &str, port: u16) -> Endpoint {
+        Endpoint::new(transport, SocketAddr::new(address.parse().expect("an address"), port), Arrival::Direct)
+    }
+
+    #[test]
+    fn an_endpoint_within_one_of_our_own_can_be_had_and_one_of_another_process_cannot() {
+        let second = std::time::Duration::from_secs(1);
+        let timeouts = Timeouts {
+            header: second,
+            preface: second,
+            silence: second,
+            idle: second,
+            half_closed: second,
+            udp_one_way: second,
+            udp_idle: second,
+            drain: second,
+            handed_over: second,
+            keepalive: second,
+            user_timeout: second,
+        };
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let free = bound(endpoint(transport, "0.0.0.0", 0), false).expect("a port");
+            let port = free.local_addr().expect("bound").as_socket().expect("an endpoint").port();
+            drop(free);
+            let wide = [endpoint(transport, "0.0.0.0", port)];
+            let narrow = [endpoint(transport, "127.0.0.1", port)];
+            for (first, second) in [(wide, narrow), (narrow, wide)] {
+                let held = bind_all(&first, &[], 2, &timeouts).expect("free");
+                assert!(bind_all(&second, &[], 2, &timeouts).is_err(), "{second:?} is taken");
+                let other_port = [endpoint(transport, "0.0.0.0", port.wrapping_add(1))];
+                assert!(bind_all(&second, &other_port, 2, &timeouts).is_err(), "{second:?} is not ours");
+                bind_all(&second, &first, 2, &timeouts).expect("ours");
+                drop(held);
+            }
+        }
+    }
 }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
+use socket2::Socket;
+
 use super::*;
 use crate::operation::admin::{Request, Response};
 use crate::operation::ask::Asker;
@@ -38,13 +40,13 @@ impl Running {
         let mut running = Self { scratch: Scratch::new(), here: own_address(), thread: None };
         let path = running.write(text);
         let config = crate::config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
-        let opened = Opened::all(config).expect("all can be had");
+        let opened = Opened::all(config, None).expect("all can be had");
         look(&opened);
         running.thread = Some(thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
             let _inside = runtime.enter();
             let proxy = opened.start(&path).expect("threads");
-            tokio::task::LocalSet::new().block_on(&runtime, proxy.steer()).expect("signals");
+            tokio::task::LocalSet::new().block_on(&runtime, serve(proxy, None)).expect("a good end");
         }));
         running.status();
         running
@@ -65,18 +67,14 @@ impl Running {
     }
 
     fn status(&self) -> Box<Status> {
-        match self.ask(&Request::Status {}) {
-            Response::Status(status) => status,
-            other => panic!("{other:?}"),
-        }
+        let Response::Status(status) = self.ask(&Request::Status {}) else { panic!("an answer to another question") };
+        status
     }
 
     fn reload(&self, text: &str) -> String {
         self.write(text);
-        match self.ask(&Request::Reload {}) {
-            Response::Done(what) => what,
-            other => panic!("{other:?}"),
-        }
+        let Response::Done(what) = self.ask(&Request::Reload {}) else { panic!("an answer to another question") };
+        what
     }
 
     fn connect(&self) -> TcpStream {
@@ -199,4 +197,85 @@ fn behind_a_proxy_header_the_source_is_the_client() {
     assert!(is_served(&mut second));
     drop(first);
     wait_for(|| is_served(&mut from("203.0.113.1")));
+}
+
+#[test]
+fn a_reload_says_what_only_a_start_takes_and_the_end_removes_what_was_begun_with() {
+    let mut running = Running::start(&text(""));
+    assert_eq!(running.reload(&text("")), "reloaded");
+    let other = "[operation]\nadmin_socket = \"FOLDER/other\"\nmetrics = \"HERE:1001\"\n";
+    for _ in 0..2 {
+        let said = running.reload(&text(other).replace("workers = 1", "workers = 2"));
+        for key in ["workers", "operation.admin_socket", "operation.metrics", "operation.access_log"] {
+            assert!(said.contains(key), "{key}: {said}");
+        }
+    }
+    std::fs::write(running.scratch.path("other"), "somebody's").expect("written");
+    running.drain();
+    assert!(running.scratch.path("other").exists() && !running.scratch.path("admin").exists());
+}
+
+#[test]
+fn a_reload_gives_its_keepalive_to_those_who_arrive_from_then_on() {
+    let mut listening = Vec::new();
+    let running = Running::start_with(&text("user_timeout = \"10s\"\nkeepalive = \"20s\"\n"), |opened| {
+        let sockets = opened.bound.iter().flat_map(|bound| &bound.sockets);
+        listening = sockets.map(|socket| Socket::from(socket.try_clone().expect("a clone"))).collect();
+    });
+    let seconds = |socket: &Socket| {
+        let user = socket.tcp_user_timeout().expect("TCP").map_or(0, |time| time.as_secs());
+        (user, socket.tcp_keepalive_time().expect("TCP").as_secs())
+    };
+    assert_eq!(listening.iter().map(seconds).collect::<Vec<_>>(), [(10, 20)]);
+    running.reload(&text("user_timeout = \"30s\"\nkeepalive = \"40s\"\n"));
+    wait_for(|| listening.iter().map(seconds).collect::<Vec<_>>() == [(30, 40)]);
+}
+
+#[test]
+fn an_endpoint_may_grow_and_shrink_by_a_reload() {
+    let running = Running::start(&text(""));
+    let wide = text("").replace("HERE:1000", "0.0.0.0:1000");
+    let port = |text: &str| text.replace(":1000", &format!(":{}", 20_000 + std::process::id() % 20_000));
+    for config in [port(&text("")), port(&wide), port(&text("")), text("")] {
+        running.reload(&config);
+    }
+    assert!(is_served(&mut running.connect()));
+}
+
+#[test]
+fn a_backend_that_cannot_be_reached_is_named_in_the_log() {
+    let config = text("").replace("targets = [\"127.0.0.1:", "targets = [\"127.255.255.254:");
+    let running = Running::start(&config);
+    assert!(!is_served(&mut running.connect()));
+    wait_for(|| !running.log().is_empty());
+    let line = &running.log()[0];
+    assert_eq!((&line["close"], &line["backend"]), (&"backend_refused".into(), &"b".into()));
+    assert_eq!(running.status().backends[0].active, 0);
+}
+
+#[test]
+fn too_few_descriptors_are_told_of_at_the_start() {
+    let limits = "[limits]\nconnections = 100\nudp_flows = 50\n";
+    let scratch = Scratch::new();
+    let path = scratch.path("c.toml");
+    std::fs::write(&path, text(limits).replace("HERE", "127.0.0.1")).expect("written");
+    let config = crate::config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
+    let needed = 2 * 100 + 50 + 1 + OTHER_DESCRIPTORS as u64;
+    assert_eq!(lack_of_descriptors(&config, needed), None);
+    let said = lack_of_descriptors(&config, needed - 1).expect("one is lacking");
+    assert!(said.contains(&format!("may take {needed} ")), "{said}");
+}
+
+#[test]
+fn what_cannot_be_opened_is_told_with_its_key_and_how_to_mend_it() {
+    let scratch = Scratch::new();
+    let path = scratch.path("c.toml");
+    let folder = scratch.path("no/where");
+    for key in ["admin_socket", "access_log"] {
+        let operation = format!("[operation]\n{key} = \"{}/x\"\n", folder.display());
+        std::fs::write(&path, text(&operation).replace("HERE", "127.0.0.1")).expect("written");
+        let config = crate::config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
+        let said = Opened::all(config, None).map(drop).expect_err("there is no such folder").to_string();
+        assert!(said.starts_with(&format!("operation.{key}: ")) && said.contains("its folder must be there"), "{said}");
+    }
 }

@@ -128,6 +128,9 @@ impl Drop for Story {
         if let (Some(backend), Some(_)) = (self.backend, self.target) {
             self.epoch.counters.backend_closed(backend);
         }
+        if self.close == CloseReason::HandedOver {
+            return; // one line for each, and the other process will write it
+        }
         let Some(log) = &self.worker.log else { return };
         let config = self.epoch.config();
         let found = self.spoken.as_deref();

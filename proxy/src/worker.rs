@@ -11,16 +11,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio::task::{spawn_local, JoinHandle, LocalSet};
 use tokio::time::{interval, Instant, MissedTickBehavior};
 
 use crate::admission::Admission;
-use crate::config::model::Transport;
+use crate::commands::say;
+use crate::config::model::{Timeouts, Transport};
 use crate::generation::{Epoch, Generation};
 use crate::kernel::{self, Batch};
-use crate::listening::Endpoint;
+use crate::listening::{keep_alive, Endpoint};
 use crate::names::{Names, SystemFiles};
 use crate::operation::access_log::WorkerLog;
 use crate::operation::admin::{Active, Page};
@@ -35,7 +37,9 @@ use crate::tcp::scratch::Scratch;
 use crate::transparent::local_addresses::LocalAddresses;
 use crate::transparent::udp_endpoints::UdpEndpoints;
 use crate::udp;
-use crate::udp::table::Table;
+use crate::udp::flow::handover::{Gate, Heritage};
+use crate::udp::listener::Listener;
+use crate::udp::station::{take_handed, Membership, Station};
 
 /// How often a worker hands its log lines over, though they are few.
 const TICK: Duration = Duration::from_secs(1);
@@ -56,6 +60,7 @@ pub(crate) struct Worker {
     pub(crate) flows: Arc<Admission>,
     pub(crate) batch: RefCell<Batch>,
     pub(crate) udp_endpoints: UdpEndpoints,
+    pub(crate) udp: Station,
     epoch: RefCell<Rc<Epoch>>,
     deny: RefCell<DenyReader>,
     /// Stories that go on; some of those that have ended.
@@ -139,6 +144,7 @@ pub(crate) struct Beginning {
     pub(crate) admission: Arc<Admission>,
     pub(crate) flows: Arc<Admission>,
     pub(crate) udp_endpoints: UdpEndpoints,
+    pub(crate) udp: Membership,
     pub(crate) deny: DenyReader,
 }
 
@@ -147,8 +153,12 @@ pub(crate) struct Beginning {
 pub(crate) enum Order {
     /// Those who arrive from now on are served by this configuration.
     Serve(Arc<Generation>, Arc<WorkerCounters>),
-    /// A further socket.
-    Listen(Endpoint, OwnedFd),
+    /// A further socket, and the flows that are known there. Datagrams wait in it.
+    Listen(Gate, OwnedFd, Vec<Heritage>),
+    /// Receive datagrams at all sockets.
+    Receive,
+    /// Take nothing more at these endpoints, whose sockets stay open elsewhere; give their flows away.
+    Hold(Vec<Endpoint>, oneshot::Sender<Vec<Heritage>>),
     /// Accept what waits at this endpoint, and then close it.
     Leave(Endpoint),
     /// Say who is here, and how many are.
@@ -157,23 +167,18 @@ pub(crate) enum Order {
     End,
 }
 
-/// A worker's life: until it is told to end, or nobody is left to tell it anything.
-///
-/// # Errors
-///
-/// The kernel has no event queue for it.
-pub(crate) fn work(beginning: Beginning, orders: UnboundedReceiver<Order>) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let tasks = LocalSet::new();
-    let obeyed = tasks.block_on(&runtime, obey(beginning, orders));
-    // Connections that are left tell their stories here, before the log's last lines are handed over.
-    drop(tasks);
-    obeyed
+/// A worker's life: until it is told to end, or nobody is left to tell it anything. Connections that are left then tell
+/// their stories, before the log's last lines are handed over.
+pub(crate) fn work(runtime: &Runtime, beginning: Beginning, orders: UnboundedReceiver<Order>) {
+    if let Err(error) = LocalSet::new().block_on(runtime, obey(beginning, orders)) {
+        say(&format!("edgeproxy: a worker ends, for the kernel has no event queue for it: {error}"));
+    }
 }
 
 async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) -> io::Result<()> {
-    let Beginning { generation, counters, seed, log, locals, admission, flows, udp_endpoints, deny } = beginning;
-    let epoch = RefCell::new(begin_epoch(generation, counters));
+    let Beginning { generation, counters, seed, log, locals, admission, flows, udp_endpoints, udp, deny } = beginning;
+    let names = Names::new(&generation.config.resolver, SystemFiles::default());
+    let epoch = RefCell::new(Rc::new(Epoch { generation, counters, names }));
     let (scratch, batch, ids) = (Scratch::new(), RefCell::default(), RefCell::new(UniqueIds::new(seed)));
     let worker = Rc::new(Worker {
         scratch,
@@ -185,13 +190,15 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) -> io:
         flows,
         batch,
         udp_endpoints,
+        udp: Station::new(udp.homes, udp.worker),
         epoch,
         deny: RefCell::new(deny),
         stories: RefCell::default(),
         sweep_at: Cell::new(FIRST_SWEEP),
     });
     spawn_local(Resting::watch(Rc::clone(&worker)));
-    let mut doors: HashMap<Endpoint, Door> = HashMap::new();
+    spawn_local(take_handed(Rc::clone(&worker), udp.inbox));
+    let mut doors: HashMap<Gate, Door> = HashMap::new();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -208,16 +215,29 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) -> io:
         };
         match order {
             Some(Order::Serve(generation, counters)) => {
-                *worker.epoch.borrow_mut() = begin_epoch(generation, counters);
+                doors.values().for_each(|door| door.heed(&generation.config.timeouts));
+                let next = worker.epoch().followed_by(generation, counters);
+                *worker.epoch.borrow_mut() = Rc::new(next);
             }
-            Some(Order::Listen(endpoint, socket)) => {
-                // A socket that cannot be registered is one that this process has not got any more.
-                if let Ok(door) = Door::open(&worker, endpoint, socket) {
-                    doors.insert(endpoint, door);
+            Some(Order::Listen(gate, socket, flows)) => match Door::open(&worker, gate.endpoint, socket, flows) {
+                Ok(door) => {
+                    // An earlier process may have had another configuration.
+                    door.heed(&worker.epoch().config().timeouts);
+                    doors.insert(gate, door);
                 }
+                Err(error) => {
+                    say(&format!("edgeproxy: {}: one worker does not serve it: {error}", gate.endpoint.address));
+                }
+            },
+            Some(Order::Receive) => doors.values_mut().for_each(Door::receive),
+            Some(Order::Hold(endpoints, answer)) => {
+                let held = take(&mut doors, |endpoint| endpoints.contains(&endpoint));
+                let flows = held.into_iter().flat_map(|(gate, door)| door.hold(gate.number)).collect();
+                // Whoever asked may be gone; with it, the flows are.
+                let _ = answer.send(flows);
             }
             Some(Order::Leave(endpoint)) => {
-                if let Some(door) = doors.remove(&endpoint) {
+                for (_, door) in take(&mut doors, |own| own == endpoint) {
                     door.close(&worker);
                 }
             }
@@ -236,19 +256,28 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) -> io:
     Ok(())
 }
 
-fn begin_epoch(generation: Arc<Generation>, counters: Arc<WorkerCounters>) -> Rc<Epoch> {
-    let names = Names::new(&generation.config.resolver, SystemFiles::default());
-    Rc::new(Epoch { generation, counters, names })
+/// Takes the doors of some endpoints out.
+fn take(doors: &mut HashMap<Gate, Door>, is_wanted: impl Fn(Endpoint) -> bool) -> Vec<(Gate, Door)> {
+    let gates: Vec<Gate> = doors.keys().copied().filter(|gate| is_wanted(gate.endpoint)).collect();
+    gates.iter().filter_map(|gate| doors.remove_entry(gate)).collect()
 }
 
 /// A socket at which clients arrive, and the task that serves it.
 enum Door {
-    Tcp { endpoint: Endpoint, socket: Rc<TcpListener>, task: JoinHandle<()> },
-    Udp { table: Rc<Table>, task: JoinHandle<()> },
+    Tcp {
+        endpoint: Endpoint,
+        socket: Rc<TcpListener>,
+        task: JoinHandle<()>,
+    },
+    /// It receives when all flows are where they belong, or datagrams of theirs would begin them anew.
+    Udp {
+        listener: Rc<Listener>,
+        task: Option<JoinHandle<()>>,
+    },
 }
 
 impl Door {
-    fn open(worker: &Rc<Worker>, endpoint: Endpoint, socket: OwnedFd) -> io::Result<Self> {
+    fn open(worker: &Rc<Worker>, endpoint: Endpoint, socket: OwnedFd, flows: Vec<Heritage>) -> io::Result<Self> {
         let worker = Rc::clone(worker);
         match endpoint.transport {
             Transport::Tcp => {
@@ -257,10 +286,26 @@ impl Door {
                 Ok(Self::Tcp { endpoint, socket, task })
             }
             Transport::Udp => {
-                let (door, table) = (Rc::new(udp::door::Door::open(socket, endpoint)?), Rc::<Table>::default());
-                let listener = Rc::new(udp::listener::Listener { worker, door, table: Rc::clone(&table) });
-                Ok(Self::Udp { table, task: spawn_local(listener.receive()) })
+                let (door, table) = (Rc::new(udp::door::Door::open(socket, endpoint)?), Rc::default());
+                let listener = Rc::new(Listener { worker, door, table });
+                listener.inherit(flows);
+                Ok(Self::Udp { listener, task: None })
             }
+        }
+    }
+
+    /// Receives datagrams, if it does not yet.
+    fn receive(&mut self) {
+        if let Self::Udp { listener, task } = self {
+            task.get_or_insert_with(|| spawn_local(Rc::clone(listener).receive()));
+        }
+    }
+
+    /// Takes over what those who arrive from now on inherit.
+    fn heed(&self, timeouts: &Timeouts) {
+        if let Self::Tcp { socket, .. } = self {
+            // A kernel that refuses keeps to the former ones.
+            let _ = keep_alive(&socket2::SockRef::from(socket.as_ref()), timeouts);
         }
     }
 
@@ -270,10 +315,30 @@ impl Door {
                 task.abort();
                 tcp::listener::accept_waiting(worker, &socket, endpoint);
             }
-            Self::Udp { table, task } => {
-                task.abort();
-                table.close_all(CloseReason::Drained);
+            Self::Udp { listener, task } => {
+                stop(task);
+                listener.table.close_all(CloseReason::Drained);
             }
         }
+    }
+
+    /// Takes nothing more; what waits is for whoever has the socket too.
+    fn hold(self, number: usize) -> Vec<Heritage> {
+        match self {
+            Self::Tcp { task, .. } => {
+                task.abort();
+                Vec::new()
+            }
+            Self::Udp { listener, task } => {
+                stop(task);
+                listener.hand_over(number)
+            }
+        }
+    }
+}
+
+fn stop(task: Option<JoinHandle<()>>) {
+    if let Some(task) = task {
+        task.abort();
     }
 }

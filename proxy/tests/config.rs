@@ -128,6 +128,7 @@ fn every_default_is_this() {
         ("udp_one_way", timeouts.udp_one_way, 60),
         ("udp_idle", timeouts.udp_idle, 180),
         ("drain", timeouts.drain, 30),
+        ("handed_over", timeouts.handed_over, 7 * 86_400),
         ("keepalive", timeouts.keepalive, 60),
         ("user_timeout", timeouts.user_timeout, 120),
     ] {
@@ -210,6 +211,7 @@ fn every_key_is_heeded() {
         timeouts.silence,
         timeouts.header,
         timeouts.preface,
+        timeouts.handed_over,
         timeouts.idle,
         timeouts.half_closed,
         timeouts.udp_one_way,
@@ -218,7 +220,7 @@ fn every_key_is_heeded() {
         timeouts.keepalive,
         timeouts.user_timeout,
     ];
-    assert_eq!(times, [20, 21, 22, 24, 25, 26, 27, 28, 29, 30].map(seconds));
+    assert_eq!(times, [20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30].map(seconds));
 
     assert_eq!(config.targets.allow, ["127.0.0.1/32".parse().unwrap()]);
     let transparent = config.transparent;

@@ -155,9 +155,10 @@ def test_an_interrupted_up_leaves_no_process_namespace_or_name(lab: Any, tmp_pat
     inner = [*witness, *lab.argv("up", "-q", written(tmp_path, SLOW))]
     argv = ["unshare", "--fork", "--pid", "--mount-proc", "--net", *inner]
     result = subprocess.run(argv, env=lab.environment(), capture_output=True, text=True, timeout=60, check=False)
+    assert result.stdout, result.stderr
     found = json.loads(result.stdout)
     assert found["code"] == 130, result
-    assert found["before"] == found["after"] == {"processes": 1, "networks": 1, "doors": 0}
+    assert found["before"] == found["after"] == {"processes": 1, "networks": 1, "doors": 0, "services": 0}
     assert found["meanwhile"]["networks"] == 3  # ours, the fabric, the node
     assert found["meanwhile"]["doors"] > 0
 

@@ -45,6 +45,7 @@ pub(crate) fn config(rules: Vec<Rule>) -> Config {
             udp_one_way: second,
             udp_idle: second,
             drain: second,
+            handed_over: second,
             keepalive: second,
             user_timeout: second,
         },

@@ -172,6 +172,7 @@ mod tests {
             udp_one_way: SECOND,
             udp_idle: SECOND,
             drain: SECOND,
+            handed_over: SECOND,
             keepalive: SECOND,
             user_timeout: SECOND,
         };

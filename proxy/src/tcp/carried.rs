@@ -144,9 +144,30 @@ fn reason(end: &RelayEnd) -> CloseReason {
         RelayEnd::Quiet { .. } => CloseReason::Drained,
         RelayEnd::Broken { end, error } => match (error.kind(), end) {
             (io::ErrorKind::TimedOut, _) => CloseReason::PeerVanished,
-            (io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe, End::Client) => CloseReason::ClientReset,
-            (io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe, End::Backend) => CloseReason::BackendReset,
+            // The second is what writing says afterwards, the third what ending one's side does (shutdown(2)).
+            (io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::NotConnected, broken) => {
+                match broken {
+                    End::Client => CloseReason::ClientReset,
+                    End::Backend => CloseReason::BackendReset,
+                }
+            }
             (other, _) => CloseReason::IoError(other),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reset_is_one_whichever_call_finds_it() {
+        for kind in [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe, io::ErrorKind::NotConnected] {
+            let broken = |end| reason(&RelayEnd::Broken { end, error: kind.into() });
+            assert_eq!(
+                (broken(End::Client), broken(End::Backend)),
+                (CloseReason::ClientReset, CloseReason::BackendReset)
+            );
+        }
     }
 }

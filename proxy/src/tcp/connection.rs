@@ -215,7 +215,7 @@ async fn decided(
     match decision? {
         Decision::Forward { rule, backend, captures } => {
             epoch.counters.rule_chosen(rule);
-            story.rule = Some(rule);
+            (story.rule, story.backend) = (Some(rule), Some(backend));
             Ok((backend, captures))
         }
         Decision::Refuse { rule } => {

@@ -231,7 +231,7 @@ async fn reach(
 }
 
 /// Whom a backend at this address can see: nobody but the proxy, where client and backend are on one host.
-fn seen_client(locals: &LocalAddresses, caller: Caller<'_>, to: SocketAddr) -> Option<SocketAddr> {
+pub(crate) fn seen_client(locals: &LocalAddresses, caller: Caller<'_>, to: SocketAddr) -> Option<SocketAddr> {
     if locals.same_host(caller.client.ip(), to.ip()) {
         return None;
     }

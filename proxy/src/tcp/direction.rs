@@ -13,6 +13,10 @@ use tokio::net::TcpStream;
 use super::allowance::Allowance;
 use super::scratch::Scratch;
 
+/// Reads of one turn: then the other direction and other connections have theirs. A task's budget alone would let a sender
+/// that is never out of bytes use all of it, each time, before the other direction is looked at.
+const READS_A_TURN: usize = 16;
+
 /// How far a direction has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Progress {
@@ -71,6 +75,11 @@ impl Direction {
         self.kept.is_none() && self.progress != Progress::Ending
     }
 
+    /// Whether bytes wait for the receiving end, so that nothing is read of the sender.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.kept.is_some()
+    }
+
     /// Bytes that the receiving end's kernel took.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
@@ -90,7 +99,10 @@ impl Direction {
         moved: &mut bool,
         is_last: bool,
     ) -> Poll<Result<(), Broken>> {
-        while self.progress != Progress::Ended {
+        for _ in 0..READS_A_TURN {
+            if self.progress == Progress::Ended {
+                return Poll::Ready(Ok(()));
+            }
             if self.kept.is_some() {
                 ready!(self.poll_write_kept(context, receiver, scratch, moved))?;
             }
@@ -99,11 +111,33 @@ impl Direction {
                     ready!(Pin::new(&mut *receiver).poll_shutdown(context)).map_err(Broken::Receiver)?;
                 }
                 self.progress = Progress::Ended;
-                break;
+                return Poll::Ready(Ok(()));
             }
             ready!(self.poll_pass(context, sender, receiver, scratch, moved))?;
         }
-        Poll::Ready(Ok(()))
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Carries what a sender that has broken left in the kernel, as far as it is taken at once. Its end is not passed on: the
+    /// connection ends by a reset.
+    pub(crate) fn carry_last_words(
+        &mut self,
+        context: &mut Context<'_>,
+        sender: &mut TcpStream,
+        receiver: &mut TcpStream,
+        scratch: &Scratch,
+        moved: &mut bool,
+    ) {
+        for _ in 0..READS_A_TURN {
+            let is_written = matches!(self.poll_write_kept(context, receiver, scratch, moved), Poll::Ready(Ok(())));
+            if !is_written || self.progress != Progress::Open {
+                return;
+            }
+            if !matches!(self.poll_pass(context, sender, receiver, scratch, moved), Poll::Ready(Ok(()))) {
+                return;
+            }
+        }
     }
 
     fn poll_write_kept(

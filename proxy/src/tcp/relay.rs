@@ -12,6 +12,9 @@ use tokio::time::{sleep_until, Instant};
 use super::direction::{Broken, Direction, Progress};
 use super::scratch::Scratch;
 
+/// How often a sender of which nothing is read is looked at: a reset behind its bytes wakes nobody.
+const STALLED_LOOK: Duration = Duration::from_secs(1);
+
 /// How long nothing may move.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
@@ -70,6 +73,8 @@ pub(crate) async fn relay(
         let is_last = down.progress() == Progress::Ended;
         let upward = up.poll_carry(context, (client, backend), scratch, &mut moved, is_last);
         if let Poll::Ready(Err(broken)) = upward {
+            // What the backend said before it took no more (why it does not) is still to be read.
+            down.carry_last_words(context, backend, client, scratch, &mut moved);
             tell(up, down);
             return Poll::Ready(broken_relay(broken, End::Client, End::Backend));
         }
@@ -99,7 +104,15 @@ pub(crate) async fn relay(
         if first.is_some() && timer.deadline() > last_move + allowed {
             timer.as_mut().reset(last_move + allowed);
         }
+        let is_stalled = up.is_stalled() || down.is_stalled();
+        if is_stalled && timer.deadline() > last_move + STALLED_LOOK {
+            let look = timer.deadline().min(Instant::now() + STALLED_LOOK);
+            timer.as_mut().reset(look);
+        }
         while timer.as_mut().poll(context).is_ready() {
+            if let Some(broken) = broken_unread([(&*up, &*client, End::Client), (&*down, &*backend, End::Backend)]) {
+                return Poll::Ready(broken);
+            }
             let (now, deadline, quiet) = (Instant::now(), last_move + allowed, last_move.max(begun) + patience.rest);
             if now >= deadline {
                 return Poll::Ready(end);
@@ -107,7 +120,8 @@ pub(crate) async fn relay(
             if now >= quiet {
                 return Poll::Ready(RelayEnd::Quiet { since: last_move });
             }
-            timer.as_mut().reset(deadline.min(quiet));
+            let next = deadline.min(quiet);
+            timer.as_mut().reset(if is_stalled { next.min(now + STALLED_LOOK) } else { next });
         }
         Poll::Pending
     })
@@ -120,6 +134,13 @@ fn first_ended(up: &Direction, down: &Direction) -> Option<End> {
         (Progress::Open, Progress::Ending | Progress::Ended) => Some(End::Backend),
         (Progress::Ending | Progress::Ended, _) => Some(End::Client),
     }
+}
+
+/// A sender that is gone while what it sent waits for the receiver, so that nothing is read of it.
+fn broken_unread(ways: [(&Direction, &TcpStream, End); 2]) -> Option<RelayEnd> {
+    let stalled = ways.into_iter().filter(|(direction, ..)| direction.is_stalled());
+    let mut broken = stalled.filter_map(|(_, sender, end)| Some((end, sender.take_error().ok()??)));
+    broken.next().map(|(end, error)| RelayEnd::Broken { end, error })
 }
 
 fn broken_relay(broken: Broken, sender: End, receiver: End) -> RelayEnd {

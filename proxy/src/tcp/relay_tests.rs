@@ -273,3 +273,55 @@ fn a_rate_bounds_both_directions() {
     writer.join().expect("the writer");
     relay.join().expect("the relay");
 }
+
+/// Relays between two ends that are as they are; what the first poll carried, and what the relay said.
+fn relayed_at_once(near_client: Blocking, near_backend: Blocking, kept_elsewhere: usize) -> ((u64, u64), RelayEnd) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let (mut client, mut backend) = (adopt(near_client), adopt(near_backend));
+        let scratch = Scratch::new();
+        scratch.keep(kept_elsewhere);
+        let mut up = Direction::beginning_with(Vec::new(), None, &scratch);
+        let mut down = Direction::beginning_with(Vec::new(), None, &scratch);
+        let first = std::cell::Cell::new(None);
+        let tell = |up: &Direction, down: &Direction| {
+            first.set(first.get().or(Some((up.bytes(), down.bytes()))));
+        };
+        let patience = Patience { idle: Duration::from_millis(200), half_closed: Duration::from_millis(200), ..LONG };
+        let end = relay(&mut client, &mut backend, &mut up, &mut down, &scratch, patience, tell).await;
+        for stream in [&client, &backend] {
+            socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).expect("linger");
+        }
+        (first.get().expect("something was carried"), end)
+    })
+}
+
+#[test]
+fn an_upload_that_never_pauses_does_not_hold_the_download_back() {
+    let ((client, near_client), (near_backend, backend)) = (pair(), pair());
+    for reader in [&near_client, &backend] {
+        socket2::SockRef::from(reader).set_recv_buffer_size(2 << 20).expect("a buffer");
+    }
+    client.set_nonblocking(true).expect("non-blocking");
+    let sent: usize = std::iter::from_fn(|| (&client).write(&[7; 65_536]).ok()).sum();
+    assert!(sent > 512 * 1024, "more than one turn carries: {sent}");
+    (&backend).write_all(b"x").expect("sent");
+    let ((up, down), _) = relayed_at_once(near_client, near_backend, super::scratch::KEPT_BUDGET);
+    assert!(up > 0 && down == 1, "in the first turn: {up} up, {down} down");
+}
+
+#[test]
+fn what_a_backend_said_before_it_refused_more_reaches_the_client() {
+    let ((mut client, near_client), (mut near_backend, mut backend)) = (pair(), pair());
+    near_backend.write_all(b"half of a").expect("sent");
+    backend.write_all(b"413").expect("sent");
+    backend.peek(&mut [0]).expect("something is unread");
+    drop(backend); // unread bytes make it a reset
+    client.write_all(b" request").expect("sent");
+    let (_, end) = relayed_at_once(near_client, near_backend, 0);
+    assert!(matches!(end, RelayEnd::Broken { end: End::Backend, .. }), "{end:?}");
+    let mut answer = [0; 3];
+    client.read_exact(&mut answer).expect("the answer");
+    assert_eq!(&answer, b"413");
+    assert_eq!(client.read(&mut answer).expect_err("a reset").kind(), std::io::ErrorKind::ConnectionReset);
+}

@@ -1,304 +1,323 @@
 //! One flow: datagrams of one client to one address of this host, and the answers to them.
 
-use std::cell::{Cell, OnceCell, RefCell};
-use std::future::poll_fn;
-use std::net::SocketAddr;
-use std::rc::Rc;
+pub(crate) mod handover;
 
-use tokio::sync::Notify;
-use tokio::time::{sleep_until, timeout_at, Instant};
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Waker};
+
+use tokio::time::Instant;
 
 use crate::admission::Permit;
-use crate::config::model::{BackendId, ListenerId, Protocol, Transport};
+use crate::config::model::{ListenerId, Transport};
 use crate::generation::Epoch;
 use crate::kernel::{Batch, Route};
 use crate::operation::outcomes::UdpDrop;
 use crate::operation::CloseReason;
-use crate::route::{decide, final_decision, Arrived, Captures, DatagramPreface, Decision};
 use crate::story::{SharedStory, Story};
 use crate::tcp::allowance::Allowance;
-use crate::transparent::socket::udp_from;
+use crate::worker::Worker;
 
-use super::dial::{candidates, Way as DialWay};
+use super::giving_way::{GivesWay, Standing};
+use super::held::Held;
+use super::rebinding::{ConnectionId, Place, MOST_OF_FLOW};
 use super::reply::Reply;
-use super::sending::{send_all, Sent, Way};
-use super::upstream::{Header, Upstream};
+use super::sending::{send_all, Joined, Sent, Way};
+use super::table::{FlowKey, Table};
+use super::upstream::Upstream;
 
 /// A flow; its table and its task share it.
 #[derive(Debug)]
 pub(crate) struct Flow {
-    pub(crate) story: SharedStory,
-    /// Where answers go.
-    peer: SocketAddr,
+    pub(super) worker: Rc<Worker>,
+    pub(super) epoch: Rc<Epoch>,
+    pub(super) story: SharedStory,
+    key: Cell<FlowKey>,
+    table: Weak<Table>,
+    me: Weak<Flow>,
     reply: Reply,
     /// Stands before each answer: a peer that speaks Cloudflare's protocol wants its header back.
-    reply_prefix: Vec<u8>,
-    /// First datagrams, until they may go.
-    held: RefCell<Option<DatagramPreface>>,
-    upstream: OnceCell<RefCell<Upstream>>,
-    /// A further datagram is held, or the flow is to end.
-    news: Notify,
+    reply_prefix: Option<Box<[u8]>>,
+    pub(super) outlet: RefCell<Outlet>,
+    /// Its datagrams must not be cut, and its connection ids are learned.
+    pub(super) is_quic: Cell<bool>,
+    standing: Cell<Standing>,
+    /// ICMP said that the backend is not there.
+    pub(super) is_refused: Cell<bool>,
     end: Cell<Option<CloseReason>>,
     last_up: Cell<Instant>,
-    last_down: Cell<Option<Instant>>,
+    pub(super) last_down: Cell<Instant>,
     up_allowance: RefCell<Option<Box<Allowance>>>,
     down_allowance: RefCell<Option<Box<Allowance>>>,
-    _permit: Permit,
+    /// The flow's task, while it waits for what others do to the flow.
+    task: RefCell<Option<Waker>>,
+    followed: RefCell<Option<Box<Followed>>>,
+    permit: RefCell<Option<Permit>>,
+}
+
+/// Where datagrams of the client go.
+#[derive(Debug)]
+pub(crate) enum Outlet {
+    /// Nowhere yet.
+    Held(Held),
+    /// To the backend.
+    Open(Upstream),
+    /// Nowhere any more.
+    Closed,
+}
+
+/// A flow that other workers can find.
+#[derive(Debug)]
+struct Followed {
+    number: u64,
+    places: Vec<Place>,
 }
 
 /// What begins a flow.
 #[derive(Debug)]
 pub(crate) struct Beginning {
     pub(crate) story: Story,
-    pub(crate) peer: SocketAddr,
+    pub(crate) key: FlowKey,
+    pub(crate) table: Weak<Table>,
     pub(crate) reply: Reply,
-    pub(crate) reply_prefix: Vec<u8>,
-    pub(crate) first: Vec<u8>,
+    pub(crate) reply_prefix: Option<Box<[u8]>>,
+    pub(crate) outlet: Outlet,
     pub(crate) allowances: [Option<Box<Allowance>>; 2],
     pub(crate) permit: Permit,
 }
 
 impl Flow {
-    pub(crate) fn begin(beginning: Beginning) -> Self {
-        let Beginning { story, peer, reply, reply_prefix, first, allowances: [up, down], permit } = beginning;
-        Self {
-            last_up: Cell::new(story.accepted),
+    pub(crate) fn begin(beginning: Beginning) -> Rc<Self> {
+        let Beginning { story, key, table, reply, reply_prefix, outlet, allowances: [up, down], permit } = beginning;
+        let (worker, epoch, now) = (Rc::clone(&story.worker), Rc::clone(&story.epoch), story.accepted);
+        let flow = Rc::new_cyclic(|me| Self {
+            worker,
+            epoch,
             story: story.share(),
-            peer,
+            key: Cell::new(key),
+            table,
+            me: Weak::clone(me),
             reply,
             reply_prefix,
-            held: RefCell::new(Some(DatagramPreface::new(first))),
-            upstream: OnceCell::new(),
-            news: Notify::new(),
+            outlet: RefCell::new(outlet),
+            is_quic: Cell::new(false),
+            standing: Cell::new(Standing::Unanswered),
+            is_refused: Cell::new(false),
             end: Cell::new(None),
-            last_down: Cell::new(None),
+            last_up: Cell::new(now),
+            last_down: Cell::new(now),
             up_allowance: RefCell::new(up),
             down_allowance: RefCell::new(down),
-            _permit: permit,
-        }
+            task: RefCell::new(None),
+            followed: RefCell::new(None),
+            permit: RefCell::new(Some(permit)),
+        });
+        let living = &flow.worker.udp.living;
+        living.set(living.get() + 1);
+        flow.worker.udp.queue.push(&flow, living.get());
+        flow
     }
 
-    /// Whether the backend has answered.
-    pub(crate) fn is_answered(&self) -> bool {
-        self.last_down.get().is_some()
+    /// What it is known by now.
+    pub(crate) fn key(&self) -> FlowKey {
+        self.key.get()
     }
 
     /// Ends the flow; its task does the rest.
     pub(crate) fn close(&self, reason: CloseReason) {
-        self.end.set(Some(reason));
-        self.news.notify_one();
+        if self.end.get().is_none() {
+            self.end.set(Some(reason));
+        }
+        self.wake();
+    }
+
+    /// How others have ended it, if they have.
+    pub(super) fn end(&self) -> Option<CloseReason> {
+        self.end.get()
+    }
+
+    pub(super) fn wake(&self) {
+        if let Some(task) = &*self.task.borrow() {
+            task.wake_by_ref();
+        }
+    }
+
+    /// Has the task polled again when others have done something to the flow.
+    pub(super) fn watch(&self, context: &Context<'_>) {
+        let mut task = self.task.borrow_mut();
+        if !task.as_ref().is_some_and(|task| task.will_wake(context.waker())) {
+            *task = Some(context.waker().clone());
+        }
     }
 
     /// Takes further datagrams of the client.
-    pub(crate) fn carry<'a>(&self, datagrams: impl Iterator<Item = &'a [u8]>, now: Instant) {
+    pub(crate) fn carry<'a>(&self, joined: impl Iterator<Item = Joined<'a>>, now: Instant) {
         self.last_up.set(now);
+        if self.standing.get() == Standing::Answered {
+            self.standing.set(Standing::Confirmed);
+        }
+        limited(&mut self.up_allowance.borrow_mut(), &self.epoch, joined, |joined| self.send(joined));
+    }
+
+    fn send<'a>(&self, joined: &mut dyn Iterator<Item = Joined<'a>>) {
+        let counters = &self.epoch.counters;
+        match &mut *self.outlet.borrow_mut() {
+            Outlet::Open(upstream) => {
+                let sent = upstream.send(joined);
+                self.sent_up(sent);
+            }
+            Outlet::Held(held) => {
+                let datagrams = joined.flat_map(Joined::datagrams);
+                let too_many = datagrams.filter(|datagram| !held.push(datagram)).count() as u64;
+                counters.datagrams_dropped(UdpDrop::HeldTooMany, too_many);
+                self.wake();
+            }
+            Outlet::Closed => {
+                counters.datagrams_dropped(UdpDrop::NoUpstream, joined.map(|joined| joined.count() as u64).sum());
+            }
+        }
+    }
+
+    pub(super) fn sent_up(&self, sent: Sent) {
         let mut story = self.story.borrow_mut();
-        let counters = Rc::clone(&story.epoch);
-        let mut allowance = self.up_allowance.borrow_mut();
-        let mut over_rate = 0;
-        let mut within = datagrams.filter(|datagram| {
-            let passes = allowance.as_mut().map_or(true, |allowance| allowance.take_now(datagram.len()));
-            over_rate += u64::from(!passes);
-            passes
+        story.bytes_in += sent.bytes;
+        count(&self.epoch, story.listener, sent, Sent::default());
+        if sent.is_refused {
+            self.is_refused.set(true);
+            self.wake();
+        }
+    }
+
+    /// Passes on what the backend has said.
+    pub(super) fn answer(&self, batch: &Batch, now: Instant) {
+        self.last_down.set(now);
+        if self.standing.get() == Standing::Unanswered {
+            self.standing.set(Standing::Answered);
+        }
+        let messages = || batch.messages().map(|(message, bytes)| Joined { bytes, segment: message.segment });
+        if self.is_quic.get() {
+            messages().flat_map(Joined::datagrams).for_each(|datagram| self.learn_of(datagram));
+        }
+        let (socket, from) = self.reply.way(!self.is_quic.get());
+        let prefix = self.reply_prefix.as_deref().unwrap_or_default();
+        let way = Way { socket, route: Route { to: Some(self.key.get().peer), from, segment: None }, prefix };
+        limited(&mut self.down_allowance.borrow_mut(), &self.epoch, messages(), |joined| {
+            let sent = send_all(&way, joined);
+            let mut story = self.story.borrow_mut();
+            story.bytes_out += sent.bytes;
+            count(&self.epoch, story.listener, Sent::default(), sent);
         });
-        match self.upstream.get() {
-            Some(upstream) => {
-                let sent = upstream.borrow_mut().send(within);
-                story.bytes_in += sent.bytes;
-                count(&counters, story.listener, sent, Sent::default());
-            }
-            None => {
-                let mut held = self.held.borrow_mut();
-                let too_many = match held.as_mut() {
-                    Some(held) => within.by_ref().filter(|datagram| !held.push(datagram.to_vec())).count() as u64,
-                    None => within.by_ref().count() as u64,
-                };
-                drop(within);
-                counters.counters.datagrams_dropped(UdpDrop::HeldTooMany, too_many);
-                self.news.notify_one();
-            }
-        }
-        counters.counters.datagrams_dropped(UdpDrop::Rate, over_rate);
-    }
-
-    /// The flow's life: decide, dial, send on what was held, pass on answers until nobody speaks any more.
-    pub(crate) async fn live(&self) -> CloseReason {
-        let epoch = Rc::clone(&self.story.borrow().epoch);
-        let prepared = tokio::select! {
-            prepared = self.prepare(&epoch) => prepared,
-            reason = self.ended() => return reason,
-        };
-        match prepared {
-            Ok(()) => self.answer(&epoch).await,
-            Err(reason) => {
-                let held = self.held.borrow_mut().take().map_or(0, |held| held.datagrams().len() as u64);
-                let is_refused = matches!(reason, CloseReason::NoRule | CloseReason::RefusedByRule);
-                let drop = if is_refused { UdpDrop::Refused } else { UdpDrop::NoUpstream };
-                epoch.counters.datagrams_dropped(drop, held);
-                reason
-            }
-        }
-    }
-
-    async fn ended(&self) -> CloseReason {
-        loop {
-            if let Some(reason) = self.end.get() {
-                return reason;
-            }
-            self.news.notified().await;
-        }
-    }
-
-    async fn prepare(&self, epoch: &Epoch) -> Result<(), CloseReason> {
-        let (backend, captures) = self.decide(epoch).await?;
-        self.dial(epoch, backend, &captures).await?;
-        let held = self.held.borrow_mut().take();
-        let datagrams = held.map(DatagramPreface::into_datagrams).unwrap_or_default();
-        self.carry(datagrams.iter().map(Vec::as_slice), self.last_up.get());
-        Ok(())
-    }
-
-    async fn decide(&self, epoch: &Epoch) -> Result<(BackendId, Captures), CloseReason> {
-        let config = epoch.config();
-        let (arrived, begun) = {
-            let story = self.story.borrow();
-            let (listener, original_dst, client) = (story.listener, story.original_dst, story.client);
-            (Arrived { listener, transport: Transport::Udp, original_dst, client }, story.accepted)
-        };
-        let mut is_over = false;
-        let (decision, seen) = loop {
-            let seen = self.held.borrow().as_ref().map_or(0, |held| held.datagrams().len());
-            let decision = match self.held.borrow_mut().as_mut() {
-                Some(held) if is_over || seen >= crate::route::preface::MOST_DATAGRAMS => {
-                    final_decision(config, &arrived, held)
-                }
-                Some(held) => decide(config, &arrived, held),
-                None => Decision::NoRule,
-            };
-            if decision != Decision::NeedMore {
-                break (decision, seen);
-            }
-            is_over = timeout_at(begun + config.timeouts.preface, self.news.notified()).await.is_err();
-        };
-        let mut story = self.story.borrow_mut();
-        story.preface = Some(begun.elapsed());
-        if let Some(held) = self.held.borrow().as_ref() {
-            story.spoken = held.found().map(|(protocol, found)| Box::new((protocol, found.clone())));
-            let bytes = held.datagrams().iter().map(Vec::len).sum();
-            let (protocol, ech) =
-                story.spoken.as_deref().map_or((None, false), |(spoken, found)| (Some(*spoken), found.ech));
-            epoch.counters.preface(protocol, bytes, seen, begun.elapsed(), ech);
-        }
-        match decision {
-            Decision::Forward { rule, backend, captures } => {
-                epoch.counters.rule_chosen(rule);
-                story.rule = Some(rule);
-                Ok((backend, captures))
-            }
-            Decision::Refuse { rule } => {
-                epoch.counters.rule_chosen(rule);
-                story.rule = Some(rule);
-                Err(CloseReason::RefusedByRule)
-            }
-            Decision::NoRule | Decision::NeedMore => Err(CloseReason::NoRule),
-        }
-    }
-
-    async fn dial(&self, epoch: &Epoch, backend: BackendId, captures: &Captures) -> Result<(), CloseReason> {
-        let begun = Instant::now();
-        let (client, original_dst, is_quic, worker) = {
-            let story = self.story.borrow();
-            let is_quic = story.spoken.as_deref().is_some_and(|(protocol, _)| *protocol == Protocol::Quic);
-            (story.client, story.original_dst, is_quic, Rc::clone(&story.worker))
-        };
-        let way = DialWay { epoch, client, original_dst, captures };
-        let (id, addresses) = candidates(way, backend).await?;
-        let chosen = epoch.config().backends.get(id.0).ok_or(CloseReason::NoRule)?;
-        let mut reason = CloseReason::BackendUnreachable;
-        for to in addresses {
-            let seen = (!worker.locals.same_host(client.ip(), to.ip())).then_some(client);
-            match udp_from(seen, chosen.source, to, &worker.udp_endpoints) {
-                Ok(found) => {
-                    let header = Header::of(chosen.send_proxy_udp, client, original_dst);
-                    let upstream =
-                        Upstream::open(found, header, is_quic).map_err(|error| CloseReason::IoError(error.kind()))?;
-                    epoch.counters.header_out(upstream.form());
-                    epoch.counters.backend_connected(id, begun.elapsed());
-                    let mut story = self.story.borrow_mut();
-                    story.header_out = upstream.form();
-                    story.backend = Some(id);
-                    story.target = Some((to, upstream.source));
-                    story.connect = Some(begun.elapsed());
-                    // Nobody else opens this flow's upstream.
-                    let _ = self.upstream.set(RefCell::new(upstream));
-                    return Ok(());
-                }
-                Err(error) => reason = crate::tcp::dial::failure(&error).reason,
-            }
-        }
-        epoch.counters.backend_failed(id);
-        Err(reason)
-    }
-
-    /// Passes on answers until the flow ends.
-    async fn answer(&self, epoch: &Epoch) -> CloseReason {
-        let Some(upstream) = self.upstream.get() else { return CloseReason::BackendUnreachable };
-        let worker = Rc::clone(&self.story.borrow().worker);
-        loop {
-            let until = self.idle_at(epoch);
-            tokio::select! {
-                reason = self.ended() => return reason,
-                ready = poll_fn(|context| upstream.borrow().poll_readable(context)) => {
-                    if ready.is_err() {
-                        return CloseReason::BackendReset;
-                    }
-                    let mut batch = worker.batch.borrow_mut();
-                    // An error is what ICMP said of an earlier datagram; the backend may come back.
-                    if upstream.borrow().receive(&mut batch).is_ok() {
-                        self.last_down.set(Some(Instant::now()));
-                        self.pass_on(epoch, &batch);
-                    }
-                }
-                () = sleep_until(until) => {
-                    if Instant::now() >= self.idle_at(epoch) {
-                        let is_answered = self.is_answered();
-                        return if is_answered { CloseReason::IdleTimeout } else { CloseReason::OneWayTimeout };
-                    }
-                }
-            }
-        }
     }
 
     /// When the flow will have been silent for too long.
-    fn idle_at(&self, epoch: &Epoch) -> Instant {
-        let timeouts = &epoch.config().timeouts;
-        let last = self.last_down.get().map_or(self.last_up.get(), |down| down.max(self.last_up.get()));
+    pub(super) fn idle_at(&self) -> Instant {
+        let timeouts = &self.epoch.config().timeouts;
+        let last = self.last_down.get().max(self.last_up.get());
         last + if self.is_answered() { timeouts.udp_idle } else { timeouts.udp_one_way }
     }
 
-    fn pass_on(&self, epoch: &Epoch, batch: &Batch) {
-        let (socket, from) = self.reply.way();
-        let way = Way { socket, route: Route { to: Some(self.peer), from, segment: None }, prefix: &self.reply_prefix };
-        let mut allowance = self.down_allowance.borrow_mut();
-        let mut over_rate = 0;
-        let datagrams = batch.messages().flat_map(|(message, bytes)| datagrams_of(bytes, message.segment));
-        let within = datagrams.filter(|datagram| {
-            let passes = allowance.as_mut().map_or(true, |allowance| allowance.take_now(datagram.len()));
-            over_rate += u64::from(!passes);
-            passes
+    /// Whether the backend has answered.
+    pub(super) fn is_answered(&self) -> bool {
+        self.standing.get() != Standing::Unanswered
+    }
+
+    /// Learns from an answer under which connection id the client will speak.
+    fn learn_of(&self, answer: &[u8]) {
+        if !answer.first().is_some_and(|first| first & 0x80 != 0) {
+            return;
+        }
+        let Some(id) = ConnectionId::chosen_in(answer) else { return };
+        let mut followed = self.followed.borrow_mut();
+        let followed = followed.get_or_insert_with(|| {
+            Box::new(Followed { number: self.worker.udp.number(&self.me), places: Vec::with_capacity(2) })
         });
-        let sent = send_all(&way, within);
-        let mut story = self.story.borrow_mut();
-        story.bytes_out += sent.bytes;
-        count(epoch, story.listener, Sent::default(), sent);
-        epoch.counters.datagrams_dropped(UdpDrop::Rate, over_rate);
+        let key = self.key.get();
+        let place = Place::Connection { hit: key.hit, id };
+        // Flows of one peer for many clients cannot be followed: the new endpoint would have to name its client.
+        let is_followed = key.named.is_none() && followed.places.len() < MOST_OF_FLOW;
+        if is_followed && !followed.places.contains(&place) {
+            let home = self.worker.udp.home(followed.number);
+            if self.worker.udp.homes.learn(place, home) {
+                followed.places.push(place);
+            }
+        }
+    }
+
+    /// The client has another endpoint now; datagrams from there come to another worker (`is_elsewhere`), or to this one.
+    pub(crate) fn move_to(&self, peer: SocketAddr, is_elsewhere: bool) {
+        let before = self.key.get();
+        if before.peer == peer {
+            return;
+        }
+        let key = FlowKey { peer, ..before };
+        if let (Some(table), Some(me)) = (self.table.upgrade(), self.me.upgrade()) {
+            table.rekey(&before, key, &me);
+        }
+        self.key.set(key);
+        if let Some(followed) = &mut *self.followed.borrow_mut() {
+            let homes = &self.worker.udp.homes;
+            followed.places.retain(|place| {
+                let is_id = matches!(place, Place::Connection { .. });
+                if !is_id {
+                    homes.forget(place);
+                }
+                is_id
+            });
+            let place = Place::Endpoint { hit: key.hit, peer };
+            if is_elsewhere && homes.learn(place, self.worker.udp.home(followed.number)) {
+                followed.places.push(place);
+            }
+        }
     }
 }
 
-/// The datagrams that the kernel joined into one message; an empty datagram is one too.
-pub(crate) fn datagrams_of(bytes: &[u8], segment: usize) -> impl Iterator<Item = &[u8]> {
-    let empty = bytes.is_empty().then_some(bytes);
-    empty.into_iter().chain(bytes.chunks(segment.max(1)))
+impl GivesWay for Flow {
+    fn standing(&self) -> Standing {
+        // Who is about to end has no place to give.
+        if self.end.get().is_some() {
+            return Standing::Confirmed;
+        }
+        self.standing.get()
+    }
+
+    fn give_way(&self) {
+        self.permit.borrow_mut().take();
+        self.close(CloseReason::Evicted);
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        let station = &self.worker.udp;
+        station.living.set(station.living.get().saturating_sub(1));
+        if let Some(followed) = self.followed.get_mut().take() {
+            station.unnumber(followed.number);
+            followed.places.iter().for_each(|place| station.homes.forget(place));
+        }
+    }
+}
+
+/// Lets those datagrams pass that the rate allows.
+fn limited<'a>(
+    allowance: &mut Option<Box<Allowance>>,
+    epoch: &Epoch,
+    joined: impl Iterator<Item = Joined<'a>>,
+    pass: impl FnOnce(&mut dyn Iterator<Item = Joined<'a>>),
+) {
+    let Some(allowance) = allowance else {
+        let mut joined = joined;
+        return pass(&mut joined);
+    };
+    let mut over_rate = 0;
+    let mut within = joined.flat_map(Joined::datagrams).map(Joined::one).filter(|datagram| {
+        let passes = allowance.take_now(datagram.bytes.len());
+        over_rate += u64::from(!passes);
+        passes
+    });
+    pass(&mut within);
+    drop(within);
+    epoch.counters.datagrams_dropped(UdpDrop::Rate, over_rate);
 }
 
 fn count(epoch: &Epoch, listener: ListenerId, up: Sent, down: Sent) {

@@ -1,31 +1,39 @@
-//! Datagrams as they arrive: each to its flow, or a new one.
+//! Datagrams as they arrive: each to its flow, or a new one. Those of one flow go on together.
 
+mod inherited;
+
+use std::io;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
 
 use tokio::task::spawn_local;
 use tokio::time::{sleep, Instant};
 
-use crate::admission::{Bound, Bounds, Occupancy};
-use crate::config::model::{HeaderFraming, HeaderPolicy, ListenerId, Transport};
+use crate::admission::{Bound, Bounds, Permit};
+use crate::config::model::{HeaderPolicy, ListenerId, Transport};
 use crate::generation::{header_policy, Epoch};
-use crate::kernel::Message;
+use crate::kernel::{Message, BATCH};
 use crate::operation::outcomes::{HeaderIn, UdpDrop};
-use crate::operation::{CloseReason, Limit};
+use crate::operation::CloseReason;
 use crate::story::Story;
 use crate::tcp::connection::allowances;
-use crate::wire::header::{Command, HeaderTransport, ProxyHeader};
-use crate::wire::spp;
-use crate::wire::udp_preface::{self, DatagramPreface, DatagramRule, PeerFraming};
 use crate::worker::Worker;
 
 use super::door::Door;
-use super::flow::{datagrams_of, Beginning, Flow};
+use super::flow::{Beginning, Flow, Outlet};
+use super::held::Held;
+use super::rebinding::Handed;
 use super::reply::Reply;
+use super::sending::Joined;
 use super::table::{FlowKey, Table};
+use super::unwrapping::unwrapped;
 
 /// How long a socket rests that fails for no reason of one datagram's.
-const REST: std::time::Duration = std::time::Duration::from_millis(5);
+const REST: Duration = Duration::from_millis(5);
+
+/// Messages of a batch are marked by bits.
+const _: () = assert!(BATCH <= 64);
 
 /// A socket, its flows, and who serves it.
 #[derive(Debug)]
@@ -35,212 +43,221 @@ pub(crate) struct Listener {
     pub(crate) table: Rc<Table>,
 }
 
-/// A datagram and whom it is for.
-struct Datagram<'a> {
+/// The configuration for those who arrive now, and which of its listeners this is.
+struct Here {
+    epoch: Rc<Epoch>,
+    id: ListenerId,
+}
+
+/// What a new flow is begun with.
+struct Newcomer<'a> {
     key: FlowKey,
-    original_dst: SocketAddr,
     header_in: HeaderIn,
-    framing: PeerFraming,
-    reply_prefix: Vec<u8>,
-    payload: &'a [u8],
+    reply_prefix: Option<&'a [u8]>,
 }
 
 impl Listener {
     /// Receives for as long as the task lives.
     pub(crate) async fn receive(self: Rc<Self>) {
+        let mut known: Option<(Weak<Epoch>, ListenerId)> = None;
         loop {
-            if self.door.arrivals().await.is_err() {
+            if self.door.arrivals().await.is_err() || self.take_batch(&mut known).is_err() {
                 sleep(REST).await;
+            }
+        }
+    }
+
+    fn take_batch(&self, known: &mut Option<(Weak<Epoch>, ListenerId)>) -> io::Result<()> {
+        let mut batch = self.worker.batch.borrow_mut();
+        match self.door.receive(&mut batch) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        let Some(here) = self.here(known) else { return Ok(()) };
+        let now = Instant::now();
+        let messages: Vec<(Message, &[u8])> = batch.messages().collect();
+        let mut taken = 0u64;
+        for (place, (message, _)) in messages.iter().enumerate() {
+            if taken & 1 << place != 0 {
                 continue;
             }
-            let worker = Rc::clone(&self.worker);
-            let mut batch = worker.batch.borrow_mut();
-            match self.door.receive(&mut batch) {
-                Ok(_) => {
-                    let epoch = worker.epoch();
-                    let Some(id) = epoch.generation.listener_at(self.door.endpoint) else { continue };
-                    let now = Instant::now();
-                    for (message, bytes) in batch.messages() {
-                        self.take(&epoch, id, message, bytes, now);
-                    }
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                // ICMP said something of an answer; its flow ends by its own timer.
-                Err(_) => {}
-            }
+            let is_of_this =
+                |(at, (other, _)): &(usize, &(Message, &[u8]))| taken & 1 << at == 0 && other.ends() == message.ends();
+            let of_this =
+                messages.iter().enumerate().skip(place).filter(is_of_this).fold(0, |all, (at, _)| all | 1 << at);
+            taken |= of_this;
+            let Some(peer) = message.peer else { continue };
+            let mut joined = messages
+                .iter()
+                .enumerate()
+                .filter(|(at, _)| of_this & 1 << at != 0)
+                .map(|(_, (message, bytes))| Joined { bytes, segment: message.segment });
+            self.take(&here, (peer, self.door.hit(message)), &mut joined, now);
         }
+        Ok(())
     }
 
-    fn take(&self, epoch: &Rc<Epoch>, id: ListenerId, message: Message, bytes: &[u8], now: Instant) {
-        let Some(peer) = message.peer else { return };
-        let hit = message.original_dst.unwrap_or_else(|| self.door.destination(message.destination));
-        let Some(listener) = epoch.listener(id) else { return };
-        let (policy, framing) = header_policy(listener, peer.ip());
-        if policy == HeaderPolicy::Never {
-            let key = FlowKey { peer, hit, client: peer };
-            if let Some(flow) = self.table.find(&key) {
-                return flow.carry(datagrams_of(bytes, message.segment), now);
-            }
-        }
-        for datagram in datagrams_of(bytes, message.segment) {
-            match self.unwrapped((policy, framing), peer, hit, datagram) {
-                Ok(datagram) => self.deliver(epoch, id, datagram, now),
-                Err(outcome) => {
-                    epoch.counters.header_in(outcome);
-                    epoch.counters.datagrams_dropped(UdpDrop::Header, 1);
-                }
-            }
-        }
-    }
-
-    /// A datagram without its header, if its peer is trusted to send one.
-    fn unwrapped<'a>(
-        &self,
-        (policy, framing): (HeaderPolicy, HeaderFraming),
-        peer: SocketAddr,
-        hit: SocketAddr,
-        datagram: &'a [u8],
-    ) -> Result<Datagram<'a>, HeaderIn> {
-        let plain = |header_in| Datagram {
-            key: FlowKey { peer, hit, client: peer },
-            original_dst: hit,
-            header_in,
-            framing: PeerFraming::Bare,
-            reply_prefix: Vec::new(),
-            payload: datagram,
+    /// Looks for this listener in the configuration once for each of them.
+    fn here(&self, known: &mut Option<(Weak<Epoch>, ListenerId)>) -> Option<Here> {
+        let epoch = self.worker.epoch();
+        let id = match known {
+            Some((before, id)) if Weak::as_ptr(before) == Rc::as_ptr(&epoch) => *id,
+            _ => epoch.generation.listener_at(self.door.endpoint)?,
         };
-        if policy == HeaderPolicy::Never {
-            return Ok(plain(HeaderIn::NotExpected));
-        }
-        let known = self.table.peer(peer, hit);
-        let read = udp_preface::read(rule(framing), known.framing, datagram);
-        let (framing, preface) = read.map_err(|_| HeaderIn::Broken)?;
-        match preface {
-            DatagramPreface::Header { header, payload_at } => {
-                let named = named(&header);
-                self.table.learn(peer, hit, framing, named);
-                let (client, original_dst) = named.unwrap_or((peer, hit));
-                let is_simple = framing == PeerFraming::Spp;
-                Ok(Datagram {
-                    key: FlowKey { peer, hit, client },
-                    original_dst,
-                    header_in: match (named, is_simple) {
-                        (None, _) => HeaderIn::Local,
-                        (Some(_), true) => HeaderIn::Spp,
-                        (Some(_), false) => HeaderIn::V2,
-                    },
-                    framing,
-                    reply_prefix: datagram.get(..spp::LENGTH).filter(|_| is_simple).unwrap_or_default().to_vec(),
-                    payload: datagram.get(payload_at..).unwrap_or_default(),
-                })
-            }
-            DatagramPreface::Continued => {
-                self.table.learn(peer, hit, framing, known.last);
-                let (client, original_dst) = known.last.unwrap_or((peer, hit));
-                let key = FlowKey { peer, hit, client };
-                Ok(Datagram { key, original_dst, framing, ..plain(HeaderIn::Remembered) })
-            }
-            DatagramPreface::Missing if policy == HeaderPolicy::Require => Err(HeaderIn::Missing),
-            DatagramPreface::Missing => Ok(plain(HeaderIn::Absent)),
-        }
+        *known = Some((Rc::downgrade(&epoch), id));
+        Some(Here { epoch, id })
     }
 
-    fn deliver(&self, epoch: &Rc<Epoch>, id: ListenerId, datagram: Datagram<'_>, now: Instant) {
-        if let Some(flow) = self.table.find(&datagram.key) {
-            return flow.carry(std::iter::once(datagram.payload), now);
+    fn take<'a>(
+        &self,
+        here: &Here,
+        (peer, hit): (SocketAddr, SocketAddr),
+        joined: &mut dyn Iterator<Item = Joined<'a>>,
+        now: Instant,
+    ) {
+        let Some(listener) = here.epoch.listener(here.id) else { return };
+        let rule = header_policy(listener, peer.ip());
+        if rule.0 == HeaderPolicy::Never {
+            let key = FlowKey { peer, hit, named: None };
+            return self.carry(
+                here,
+                Newcomer { key, header_in: HeaderIn::NotExpected, reply_prefix: None },
+                joined,
+                now,
+            );
         }
-        let key = datagram.key;
-        let named = (key.client != key.peer).then_some((key.client, datagram.original_dst));
-        let learned = datagram.framing;
-        match self.begin(epoch, id, datagram) {
-            Ok(flow) => {
-                let flow = Rc::new(flow);
-                self.table.insert(key, &flow);
-                if self.table.peer(key.peer, key.hit).framing == PeerFraming::Unheard {
-                    self.table.learn(key.peer, key.hit, learned, named);
+        for datagram in joined.flat_map(Joined::datagrams) {
+            match unwrapped(rule, &self.table.peers, (peer, hit), datagram, now) {
+                Ok(found) => {
+                    let newcomer =
+                        Newcomer { key: found.key, header_in: found.header_in, reply_prefix: found.reply_prefix };
+                    self.carry(here, newcomer, &mut std::iter::once(Joined::one(found.payload)), now);
                 }
-                let table = Rc::clone(&self.table);
-                spawn_local(async move {
-                    let reason = flow.live().await;
-                    flow.story.borrow_mut().close = reason;
-                    table.remove(&key);
-                });
+                Err(outcome) => {
+                    here.epoch.counters.header_in(outcome);
+                    here.epoch.counters.datagrams_dropped(UdpDrop::Header, 1);
+                }
             }
-            Err(drop) => epoch.counters.datagrams_dropped(drop, 1),
         }
     }
 
-    fn begin(&self, epoch: &Rc<Epoch>, id: ListenerId, datagram: Datagram<'_>) -> Result<Flow, UdpDrop> {
-        let key = datagram.key;
-        let mut story = Story::begin(&self.worker, epoch, id, Transport::Udp, key.peer, key.hit);
-        story.header_in = datagram.header_in;
-        epoch.counters.header_in(datagram.header_in);
-        if key.client != key.peer {
-            (story.client, story.original_dst) = (key.client, datagram.original_dst);
+    /// To their flow; a new one, if there is none.
+    fn carry<'a>(
+        &self,
+        here: &Here,
+        newcomer: Newcomer<'_>,
+        joined: &mut dyn Iterator<Item = Joined<'a>>,
+        now: Instant,
+    ) {
+        let key = newcomer.key;
+        if let Some(flow) = self.table.find(&key) {
+            return flow.carry(joined, now);
         }
-        if self.worker.is_denied(key.peer.ip()) || self.worker.is_denied(key.client.ip()) {
-            story.close = CloseReason::Denied;
+        let Some(first) = joined.next() else { return };
+        let mut datagrams = first.datagrams();
+        let Some(datagram) = datagrams.next() else { return };
+        if key.named.is_none()
+            && self.follow(here, &key, datagram, &mut std::iter::once(first).chain(&mut *joined), now)
+        {
+            return;
+        }
+        let mut rest = datagrams.map(Joined::one).chain(joined);
+        match self.begin(here, newcomer, datagram) {
+            Ok(flow) => {
+                self.table.insert(key, &flow);
+                flow.carry(rest, now);
+                spawn_local(live(flow, Rc::clone(&self.table)));
+            }
+            Err(drop) => {
+                let all = 1 + rest.by_ref().map(|joined| joined.count() as u64).sum::<u64>();
+                here.epoch.counters.datagrams_dropped(drop, all);
+            }
+        }
+    }
+
+    /// Whether datagrams from an unknown endpoint belong to a flow whose client has moved; then they have gone there.
+    fn follow<'a>(
+        &self,
+        here: &Here,
+        key: &FlowKey,
+        datagram: &[u8],
+        joined: &mut dyn Iterator<Item = Joined<'a>>,
+        now: Instant,
+    ) -> bool {
+        let station = &self.worker.udp;
+        let Some(home) = station.homes.find(key.peer, key.hit, datagram) else { return false };
+        let counters = &here.epoch.counters;
+        if self.worker.is_denied(key.peer.ip()) {
+            counters.datagrams_dropped(UdpDrop::Denied, joined.map(|joined| joined.count() as u64).sum());
+            return true;
+        }
+        if station.is_here(home) {
+            let Some(flow) = station.numbered(home.flow) else { return false };
+            flow.move_to(key.peer, false);
+            flow.carry(joined, now);
+            return true;
+        }
+        for Joined { bytes, segment } in joined {
+            let handed = Handed { flow: home.flow, peer: key.peer, bytes: bytes.to_vec(), segment };
+            if !station.homes.hand(home.worker, handed) {
+                counters.datagrams_dropped(UdpDrop::SendBuffer, Joined { bytes, segment }.count() as u64);
+            }
+        }
+        true
+    }
+
+    /// A new flow. Who is refused here gets no line in the log: a flood of made-up sources would fill it.
+    fn begin(&self, here: &Here, newcomer: Newcomer<'_>, first: &[u8]) -> Result<Rc<Flow>, UdpDrop> {
+        let Here { epoch, id } = here;
+        let Newcomer { key, header_in, reply_prefix } = newcomer;
+        if self.worker.is_denied(key.peer.ip()) || self.worker.is_denied(key.client().ip()) {
             return Err(UdpDrop::Denied);
         }
-        let permit = match self.admit(epoch, key.client) {
-            Ok(permit) => permit,
-            Err(limit) => {
-                story.close = CloseReason::OverLimit(limit);
-                return Err(UdpDrop::FlowLimit);
-            }
+        let permit = self.admit(epoch, key.client()).ok_or(UdpDrop::FlowLimit)?;
+        let most = epoch.config().limits.preface_bytes.get();
+        let held = Held::begin(&self.worker.udp.store, first, most).ok_or(UdpDrop::HeldTooMany)?;
+        let mut story = Story::begin(&self.worker, epoch, *id, Transport::Udp, key.peer, key.hit);
+        story.header_in = header_in;
+        epoch.counters.header_in(header_in);
+        if let Some((client, original_dst)) = key.named {
+            (story.client, story.original_dst) = (client, original_dst);
+        }
+        let Ok(reply) = self.reply(key.hit) else {
+            story.close = CloseReason::TransparencyImpossible;
+            return Err(UdpDrop::NoUpstream);
         };
-        let reply = if self.door.endpoint.is_tproxy {
-            match self.table.reply_socket(key.hit) {
-                Ok(socket) => Reply::AsDestination(socket),
-                Err(_) => {
-                    story.close = CloseReason::TransparencyImpossible;
-                    return Err(UdpDrop::NoUpstream);
-                }
-            }
-        } else {
-            Reply::ByDoor(Rc::clone(&self.door), self.door.reply_from(key.hit.ip()))
-        };
-        Ok(Flow::begin(Beginning {
-            story,
-            peer: key.peer,
-            reply,
-            reply_prefix: datagram.reply_prefix,
-            first: datagram.payload.to_vec(),
-            allowances: allowances(epoch, id),
-            permit,
-        }))
+        let table = Rc::downgrade(&self.table);
+        let reply_prefix = reply_prefix.map(Box::from);
+        let (outlet, allowances) = (Outlet::Held(held), allowances(epoch, *id));
+        Ok(Flow::begin(Beginning { story, key, table, reply, reply_prefix, outlet, allowances, permit }))
     }
 
-    /// A place for a flow; in a full table the oldest flow that nobody has answered makes room.
-    fn admit(&self, epoch: &Epoch, client: SocketAddr) -> Result<crate::admission::Permit, Limit> {
+    fn reply(&self, hit: SocketAddr) -> io::Result<Reply> {
+        let door = &self.door;
+        if door.is_at_port_of(hit) {
+            return Ok(Reply::ByDoor(Rc::clone(door), door.reply_from(hit.ip())));
+        }
+        self.table.reply_socket(hit).map(Reply::AsDestination)
+    }
+
+    /// A place for a flow, if need be that of one that may give way.
+    fn admit(&self, epoch: &Epoch, client: SocketAddr) -> Option<Permit> {
         let limits = &epoch.config().limits;
-        let bounds =
-            Bounds { total: limits.udp_flows, listener: limits.udp_flows, source: limits.udp_flows_per_source };
-        let everywhere = Occupancy::default();
-        let admit = || self.worker.flows.admit(client.ip(), &everywhere, bounds);
+        let (total, source) = (limits.udp_flows, limits.udp_flows_per_source);
+        let bounds = Bounds { total, listener: total, source };
+        let station = &self.worker.udp;
+        let admit = || self.worker.flows.admit(client.ip(), &station.occupancy, bounds);
         match admit() {
-            Ok(permit) => Ok(permit),
-            Err(Bound::Source) => Err(Limit::SourceFlows),
-            Err(Bound::Total | Bound::Listener) => {
-                // Its place is free when its task has run; until then newcomers wait for their next datagram.
-                self.table.evict();
-                Err(Limit::Flows)
-            }
+            Ok(permit) => Some(permit),
+            Err(Bound::Source) => None,
+            Err(Bound::Total | Bound::Listener) => station.queue.make_room().then(admit)?.ok(),
         }
     }
 }
 
-fn rule(framing: HeaderFraming) -> DatagramRule {
-    match framing {
-        HeaderFraming::Every => DatagramRule::Every,
-        HeaderFraming::First => DatagramRule::First,
-        HeaderFraming::Spp => DatagramRule::Spp,
-        HeaderFraming::Auto => DatagramRule::Auto,
-    }
-}
-
-/// Client and original destination, if a header names them for datagrams.
-fn named(header: &ProxyHeader) -> Option<(SocketAddr, SocketAddr)> {
-    let is_of_datagrams = header.transport != HeaderTransport::Stream;
-    header.addresses.filter(|_| header.command == Command::Proxy && is_of_datagrams)
+async fn live(flow: Rc<Flow>, table: Rc<Table>) {
+    let reason = flow.live().await;
+    flow.story.borrow_mut().close = reason;
+    table.remove(&flow.key(), &flow);
 }

@@ -1,10 +1,22 @@
 //! UDP: flows of datagrams between clients and backends.
+//!
+//! ```text
+//! door -> listener (unwrapping, table, rebinding) -> flow -> life: held -> decide -> dial -> upstream -> sending
+//!                                                      <- reply <- answers
+//! ```
 
 mod dial;
 pub(crate) mod door;
-mod flow;
+pub(crate) mod flow;
+mod giving_way;
+mod held;
+mod life;
 pub(crate) mod listener;
+mod peers;
+mod rebinding;
 mod reply;
 mod sending;
+pub(crate) mod station;
 pub(crate) mod table;
+mod unwrapping;
 mod upstream;

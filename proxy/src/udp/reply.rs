@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::door::Door;
+use super::door::{Door, Fragments};
 
 /// Where answers leave.
 #[derive(Debug)]
@@ -15,36 +15,46 @@ pub(crate) enum Reply {
     /// By the socket that the client hit, from this address of it.
     ByDoor(Rc<Door>, Option<IpAddr>),
     /// By a transparent socket at the original destination, which is no address of this host (TPROXY).
-    AsDestination(Rc<OwnedFd>),
+    AsDestination(Rc<ReplySocket>),
 }
 
 impl Reply {
-    /// The socket, and the address that must be named.
-    pub(crate) fn way(&self) -> (BorrowedFd<'_>, Option<IpAddr>) {
+    /// The socket, and the address that must be named; for datagrams that may be cut on their way, or must not be.
+    pub(crate) fn way(&self, may_fragment: bool) -> (BorrowedFd<'_>, Option<IpAddr>) {
         match self {
-            Self::ByDoor(door, from) => (door.as_fd(), *from),
-            Self::AsDestination(socket) => (socket.as_fd(), None),
+            Self::ByDoor(door, from) => (door.sending(may_fragment), *from),
+            Self::AsDestination(socket) => {
+                socket.fragments.allow(socket.fd.as_fd(), may_fragment);
+                (socket.fd.as_fd(), None)
+            }
         }
     }
 }
 
 /// A transparent socket at an address that clients addressed. It is not connected: a connected one would be found before the
 /// TPROXY rule's socket, and take the client's further datagrams.
-///
-/// # Errors
-///
-/// `IP_TRANSPARENT` is not permitted, or there is no socket to be had.
-pub(crate) fn socket_at(original_dst: SocketAddr) -> io::Result<OwnedFd> {
-    let kind = Type::DGRAM.nonblocking().cloexec();
-    let socket = Socket::new(Domain::for_address(original_dst), kind, Some(Protocol::UDP))?;
-    match original_dst {
-        SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
-        SocketAddr::V6(_) => {
-            socket.set_only_v6(true)?;
-            socket.set_ip_transparent_v6(true)?;
+#[derive(Debug)]
+pub(crate) struct ReplySocket {
+    fd: OwnedFd,
+    fragments: Fragments,
+}
+
+impl ReplySocket {
+    /// # Errors
+    ///
+    /// `IP_TRANSPARENT` is not permitted, or there is no socket to be had.
+    pub(crate) fn at(original_dst: SocketAddr) -> io::Result<Self> {
+        let kind = Type::DGRAM.nonblocking().cloexec();
+        let socket = Socket::new(Domain::for_address(original_dst), kind, Some(Protocol::UDP))?;
+        match original_dst {
+            SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
+            SocketAddr::V6(_) => {
+                socket.set_only_v6(true)?;
+                socket.set_ip_transparent_v6(true)?;
+            }
         }
+        socket.set_reuse_address(true)?;
+        socket.bind(&original_dst.into())?;
+        Ok(Self { fd: socket.into(), fragments: Fragments::new(original_dst.is_ipv6()) })
     }
-    socket.set_reuse_address(true)?;
-    socket.bind(&original_dst.into())?;
-    Ok(socket.into())
 }

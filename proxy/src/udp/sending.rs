@@ -1,6 +1,6 @@
 //! Sending many datagrams of one flow with few calls: neighbours of equal size go down the kernel's stack as one (UDP_SEGMENT).
 
-use std::io::{self, IoSlice};
+use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
 
 use crate::kernel::{send, Route};
@@ -39,23 +39,77 @@ impl Sent {
     }
 }
 
-/// Datagrams that may leave as one message: all of one size, but the last, which may be smaller.
+/// Datagrams of one flow that lie side by side: all of the size `segment`, but the last, which may be smaller. Bytes that are
+/// none are one datagram too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Joined<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) segment: usize,
+}
+
+impl<'a> Joined<'a> {
+    /// One datagram.
+    pub(crate) fn one(datagram: &'a [u8]) -> Self {
+        Self { bytes: datagram, segment: datagram.len() }
+    }
+
+    /// Each by itself.
+    pub(crate) fn datagrams(self) -> impl Iterator<Item = &'a [u8]> {
+        let empty = self.bytes.is_empty().then_some(self.bytes);
+        empty.into_iter().chain(self.bytes.chunks(self.segment.max(1)))
+    }
+
+    /// How many they are.
+    pub(crate) fn count(self) -> usize {
+        self.bytes.len().div_ceil(self.segment.max(1)).max(1)
+    }
+}
+
+/// What may leave as one message: datagrams of one size, but the last, which may be smaller.
 #[derive(Debug, Default)]
 struct Run<'a> {
-    datagrams: Vec<&'a [u8]>,
+    joined: Vec<Joined<'a>>,
+    segment: usize,
+    datagrams: usize,
     bytes: usize,
+    /// The last one is smaller, or empty: nothing can follow it.
+    is_closed: bool,
 }
 
 impl<'a> Run<'a> {
-    fn takes(&self, datagram: &[u8], prefix: usize) -> bool {
-        let (Some(first), Some(last)) = (self.datagrams.first(), self.datagrams.last()) else { return true };
-        let is_unbroken = last.len() == first.len() && datagram.len() <= first.len() && !datagram.is_empty();
-        is_unbroken && self.datagrams.len() < MAX_SEGMENTS && self.bytes + prefix + datagram.len() <= MAX_MESSAGE
+    fn takes(&self, joined: Joined<'_>, prefix: usize) -> bool {
+        let (first, count) = (joined.bytes.len().min(joined.segment), joined.count());
+        let bytes = self.bytes + joined.bytes.len() + (self.datagrams + count) * prefix;
+        let is_room = self.datagrams + count <= MAX_SEGMENTS && bytes <= MAX_MESSAGE;
+        if self.joined.is_empty() {
+            return is_room;
+        }
+        // A last one may be smaller; one that others follow must be of the size of all.
+        let fits = first == self.segment || count == 1 && first < self.segment;
+        !self.is_closed && fits && !joined.bytes.is_empty() && is_room
     }
 
-    fn push(&mut self, datagram: &'a [u8], prefix: usize) {
-        self.datagrams.push(datagram);
-        self.bytes += prefix + datagram.len();
+    fn push(&mut self, joined: Joined<'a>) {
+        if self.joined.is_empty() {
+            self.segment = joined.segment.min(joined.bytes.len());
+        }
+        self.datagrams += joined.count();
+        self.bytes += joined.bytes.len();
+        self.is_closed = self.segment == 0 || joined.bytes.len() % self.segment != 0;
+        self.joined.push(joined);
+    }
+
+    fn clear(&mut self) {
+        *self = Self { joined: std::mem::take(&mut self.joined), ..Self::default() };
+        self.joined.clear();
+    }
+
+    fn each(&self) -> impl Iterator<Item = &'a [u8]> + '_ {
+        self.joined.iter().flat_map(|joined| joined.datagrams())
+    }
+
+    fn sent(&self) -> Sent {
+        Sent { datagrams: self.datagrams as u64, bytes: self.bytes as u64, ..Sent::default() }
     }
 }
 
@@ -69,49 +123,66 @@ pub(crate) struct Way<'a> {
 }
 
 /// Sends datagrams, in order.
-pub(crate) fn send_all<'a>(way: &Way<'_>, datagrams: impl Iterator<Item = &'a [u8]>) -> Sent {
+pub(crate) fn send_all<'a>(way: &Way<'_>, joined: impl Iterator<Item = Joined<'a>>) -> Sent {
     let mut sent = Sent::default();
     let mut run = Run::default();
-    for datagram in datagrams {
-        if !run.takes(datagram, way.prefix.len()) {
+    for joined in joined {
+        if !run.takes(joined, way.prefix.len()) {
             sent.add(flush(way, &run));
-            run = Run::default();
+            run.clear();
         }
-        run.push(datagram, way.prefix.len());
+        if run.takes(joined, way.prefix.len()) {
+            run.push(joined);
+            continue;
+        }
+        // With a header before each, they are more than one message holds.
+        for datagram in joined.datagrams().map(Joined::one) {
+            if !run.takes(datagram, way.prefix.len()) {
+                sent.add(flush(way, &run));
+                run.clear();
+            }
+            run.push(datagram);
+        }
     }
     sent.add(flush(way, &run));
     sent
 }
 
 fn flush(way: &Way<'_>, run: &Run<'_>) -> Sent {
-    let Some(first) = run.datagrams.first() else { return Sent::default() };
-    if run.datagrams.len() > 1 {
-        let segment = u16::try_from(way.prefix.len() + first.len()).ok();
-        let pieces = pieces(way.prefix, &run.datagrams);
-        match send(way.socket, &pieces, Route { segment, ..way.route }) {
-            Ok(_) => return taken(&run.datagrams),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Sent { crowded_out: run.datagrams.len() as u64, ..Sent::default() };
+    let mut is_refused = false;
+    if run.datagrams > 1 {
+        let segment = u16::try_from(way.prefix.len() + run.segment).ok();
+        let pieces = pieces(way.prefix, run);
+        // An error of an earlier datagram is told once, and nothing was sent then.
+        for _ in 0..2 {
+            match send(way.socket, &pieces, Route { segment, ..way.route }) {
+                Ok(_) => return Sent { is_refused, ..run.sent() },
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::ECONNREFUSED) => is_refused = true,
+                    Some(libc::EAGAIN | libc::ENOBUFS) => {
+                        return Sent { crowded_out: run.datagrams as u64, is_refused, ..Sent::default() };
+                    }
+                    // A device without checksum offload, segments larger than the MTU: one by one.
+                    _ => break,
+                },
             }
-            // A device without checksum offload, segments larger than the MTU, an error of an earlier datagram: one by one.
-            Err(_) => {}
         }
     }
-    let mut sent = Sent::default();
-    for datagram in &run.datagrams {
+    let mut sent = Sent { is_refused, ..Sent::default() };
+    for datagram in run.each() {
         sent.add(send_one(way, datagram));
     }
     sent
 }
 
 fn send_one(way: &Way<'_>, datagram: &[u8]) -> Sent {
-    let datagrams = [datagram];
-    let pieces = pieces(way.prefix, &datagrams);
+    let pieces = [IoSlice::new(way.prefix), IoSlice::new(datagram)];
+    let pieces = if way.prefix.is_empty() { pieces.get(1..).unwrap_or_default() } else { pieces.as_slice() };
     let mut is_refused = false;
-    // An error of an earlier datagram is told once, and this datagram was not sent then.
+    // As above.
     for _ in 0..2 {
-        let error = match send(way.socket, &pieces, way.route) {
-            Ok(_) => return Sent { is_refused, ..taken(&datagrams) },
+        let error = match send(way.socket, pieces, way.route) {
+            Ok(_) => return Sent { datagrams: 1, bytes: datagram.len() as u64, is_refused, ..Sent::default() },
             Err(error) => error,
         };
         match error.raw_os_error() {
@@ -125,20 +196,11 @@ fn send_one(way: &Way<'_>, datagram: &[u8]) -> Sent {
     Sent { failed: 1, is_refused, ..Sent::default() }
 }
 
-fn pieces<'a>(prefix: &'a [u8], datagrams: &[&'a [u8]]) -> Vec<IoSlice<'a>> {
-    let mut pieces = Vec::with_capacity(datagrams.len() * 2);
-    for datagram in datagrams {
-        if !prefix.is_empty() {
-            pieces.push(IoSlice::new(prefix));
-        }
-        pieces.push(IoSlice::new(datagram));
+fn pieces<'a>(prefix: &'a [u8], run: &Run<'a>) -> Vec<IoSlice<'a>> {
+    if prefix.is_empty() {
+        return run.joined.iter().map(|joined| IoSlice::new(joined.bytes)).collect();
     }
-    pieces
-}
-
-fn taken(datagrams: &[&[u8]]) -> Sent {
-    let bytes = datagrams.iter().map(|datagram| datagram.len() as u64).sum();
-    Sent { datagrams: datagrams.len() as u64, bytes, ..Sent::default() }
+    run.each().flat_map(|datagram| [IoSlice::new(prefix), IoSlice::new(datagram)]).collect()
 }
 
 #[cfg(test)]
@@ -153,6 +215,7 @@ mod tests {
         let sender = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         sender.connect(receiver.local_addr().expect("bound")).expect("connected");
         receiver.set_nonblocking(true).expect("non-blocking");
+        socket2::SockRef::from(&receiver).set_recv_buffer_size(1 << 20).expect("as much as the kernel allows");
         (sender, receiver)
     }
 
@@ -172,7 +235,7 @@ mod tests {
             .collect();
         for prefix in [b"".as_slice(), b"PREFIX"] {
             let way = Way { socket: sender.as_fd(), route: Route::default(), prefix };
-            let sent = send_all(&way, datagrams.iter().map(Vec::as_slice));
+            let sent = send_all(&way, datagrams.iter().map(|datagram| Joined::one(datagram)));
             let expected: Vec<_> = datagrams.iter().map(|datagram| [prefix, datagram].concat()).collect();
             assert!(received(&receiver) == expected, "with prefix {prefix:?}");
             let bytes = sizes.iter().sum::<u64>();
@@ -185,7 +248,7 @@ mod tests {
         let (sender, receiver) = pair();
         let datagram = [7; 1400];
         let way = Way { socket: sender.as_fd(), route: Route::default(), prefix: b"" };
-        let sent = send_all(&way, std::iter::repeat(datagram.as_slice()).take(70));
+        let sent = send_all(&way, std::iter::repeat(Joined::one(&datagram)).take(70));
         assert_eq!((sent.datagrams, sent.crowded_out), (70, 0));
         assert_eq!(received(&receiver).iter().filter(|got| got.as_slice() == datagram).count(), 70);
     }
@@ -195,11 +258,56 @@ mod tests {
         let (sender, receiver) = pair();
         drop(receiver);
         let way = Way { socket: sender.as_fd(), route: Route::default(), prefix: b"" };
-        assert_eq!(send_all(&way, [b"x".as_slice()].into_iter()).datagrams, 1);
-        let again = send_all(&way, [b"x".as_slice()].into_iter());
+        assert_eq!(send_all(&way, [Joined::one(b"x")].into_iter()).datagrams, 1);
+        let again = send_all(&way, [Joined::one(b"x")].into_iter());
         assert!(again.is_refused, "{again:?}");
         assert_eq!(again.datagrams, 1);
         let huge = vec![0; 65_530];
-        assert_eq!(send_all(&way, [huge.as_slice()].into_iter()).too_large, 1);
+        assert_eq!(send_all(&way, [Joined::one(&huge)].into_iter()).too_large, 1);
+    }
+
+    #[test]
+    fn what_arrived_joined_leaves_as_it_was_whatever_stands_beside_it() {
+        let (sender, receiver) = pair();
+        let bytes: Vec<u8> = (0..=252u8).cycle().take(64_000).collect();
+        let of = |length: usize, segment| Joined { bytes: &bytes[..length], segment };
+        // A short last one closes a message; sizes change; one is empty; one is as many as a message holds.
+        let joined = [
+            of(3600, 1200),
+            of(2500, 1200),
+            of(1200, 1200),
+            of(700, 700),
+            of(0, 0),
+            of(50, 50),
+            of(64, 1),
+            of(63_900, 1065),
+            of(4, 1065),
+        ];
+        for prefix in [b"".as_slice(), b"HEAD", &[9; 536]] {
+            let way = Way { socket: sender.as_fd(), route: Route::default(), prefix };
+            // Two at a time, for all of them at once are more than a socket's buffer holds.
+            for (from, part) in joined.windows(2).enumerate() {
+                let sent = send_all(&way, part.iter().copied());
+                let datagrams: Vec<_> = part.iter().flat_map(|joined| joined.datagrams()).collect();
+                let expected: Vec<_> = datagrams.iter().map(|datagram| [prefix, datagram].concat()).collect();
+                assert_eq!(sent.datagrams, expected.len() as u64, "{sent:?}");
+                assert_eq!(sent.bytes, part.iter().map(|joined| joined.bytes.len() as u64).sum::<u64>());
+                assert!(received(&receiver) == expected, "from {from}, with {} before each", prefix.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_of_many_that_is_told_of_an_old_error_is_sent_all_the_same() {
+        let (sender, receiver) = pair();
+        let address = receiver.local_addr().expect("bound");
+        drop(receiver);
+        let way = Way { socket: sender.as_fd(), route: Route::default(), prefix: b"" };
+        assert_eq!(send_all(&way, [Joined::one(b"x")].into_iter()).datagrams, 1);
+        let receiver = UdpSocket::bind(address).expect("the same address");
+        let sent = send_all(&way, [Joined { bytes: b"abcde", segment: 2 }].into_iter());
+        assert_eq!(sent, Sent { datagrams: 3, bytes: 5, is_refused: true, ..Sent::default() });
+        receiver.set_nonblocking(true).expect("non-blocking");
+        assert_eq!(received(&receiver), [b"ab".as_slice(), b"cd", b"e"]);
     }
 }

@@ -2,34 +2,47 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use crate::config::model::SendProxyUdp;
-use crate::kernel::{forbid_fragments, receive_joined, Batch, Route};
+use crate::generation::Candidate;
+use crate::kernel::{allow_fragments, receive_joined, Batch, Route, BATCH};
 use crate::operation::outcomes::{HeaderOut, SourceUsed};
 use crate::transparent::socket::{Rung, UdpToBackend};
 use crate::transparent::udp_endpoints::Claim;
+use crate::upstream::condition::{Active, Condition};
 use crate::wire::{proxy_v2, spp};
 
-use super::sending::{send_all, Sent, Way};
+use super::sending::{send_all, Joined, Sent, Way};
+
+/// Bytes of answers that may wait for a worker that is busy; the kernel's own bound is `net.core.rmem_max`.
+const RECEIVE_BUFFER: usize = 1024 * 1024;
 
 /// A connected socket towards a backend.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    socket: UdpSocket,
+    pub(crate) socket: Rc<UdpSocket>,
     header: Header,
     pub(crate) source: SourceUsed,
     /// Keeps the client's endpoint towards this backend for this flow alone.
     _claim: Option<Claim>,
+    /// How the candidate fares; none: nothing can be said of it by one flow.
+    pub(crate) condition: Option<Arc<Condition>>,
+    /// Counts as a flow of the candidate.
+    _in_use: Option<Active>,
 }
 
 /// The PROXY header of a flow.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Header {
-    bytes: Vec<u8>,
+    bytes: Box<[u8]>,
     /// Only the first datagram has it.
     is_once: bool,
     has_gone: bool,
@@ -46,42 +59,85 @@ impl Header {
             Some(SendProxyUdp::First) => (v2(), true, HeaderOut::V2),
             Some(SendProxyUdp::Spp) => (spp::build(client, original_dst).to_vec(), false, HeaderOut::Spp),
         };
-        Self { bytes, is_once, has_gone: false, form }
+        Self { bytes: bytes.into(), is_once, has_gone: false, form }
     }
 }
 
 impl Upstream {
-    /// Takes a connected socket. `must_not_fragment`: datagrams larger than the path are dropped here, as the client's own
-    /// path would drop them (QUIC finds the size of its path by that, RFC 9000 section 14).
+    /// Takes a connected socket. Datagrams that must not be cut and are larger than the path are dropped here, as the client's
+    /// own path would drop them (QUIC finds the size of its path by that, RFC 9000 section 14).
     ///
     /// # Errors
     ///
     /// There is no room in the event queue.
-    pub(crate) fn open(found: UdpToBackend, header: Header, must_not_fragment: bool) -> io::Result<Self> {
+    pub(crate) fn open(
+        found: UdpToBackend,
+        header: Header,
+        may_fragment: bool,
+        candidate: Option<&Candidate>,
+    ) -> io::Result<Self> {
         let UdpToBackend { socket, rung, claim } = found;
         // A kernel without it brings datagrams one by one.
         let _ = receive_joined(socket.as_fd());
-        if must_not_fragment {
-            forbid_fragments(socket.as_fd(), socket.local_addr()?.is_ipv6())?;
+        // With less, bursts of answers are lost sooner.
+        let _ = SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER);
+        if !may_fragment {
+            allow_fragments(socket.as_fd(), socket.local_addr()?.is_ipv6(), false)?;
         }
         let source = match rung {
             Rung::Client => SourceUsed::ClientEndpoint,
             Rung::ClientAddress => SourceUsed::ClientAddress,
             Rung::Own(_) => SourceUsed::Own,
         };
-        Ok(Self { socket: UdpSocket::from_std(socket)?, header, source, _claim: claim })
+        let socket = Rc::new(UdpSocket::from_std(socket)?);
+        let in_use = candidate.map(|candidate| candidate.condition.begin());
+        // A name with captures is many hosts: that one of them fails says nothing of the others.
+        let condition = candidate.filter(|candidate| !candidate.is_many_hosts);
+        let condition = condition.map(|candidate| Arc::clone(&candidate.condition));
+        Ok(Self { socket, header, source, _claim: claim, condition, _in_use: in_use })
+    }
+
+    /// Takes over the socket of a flow that began in another process. Of its candidate nothing is known.
+    ///
+    /// # Errors
+    ///
+    /// There is no room in the event queue.
+    pub(crate) fn resume(
+        socket: OwnedFd,
+        header: Header,
+        source: SourceUsed,
+        claim: Option<Claim>,
+    ) -> io::Result<Self> {
+        let socket = Rc::new(UdpSocket::from_std(socket.into())?);
+        Ok(Self { socket, header, source, _claim: claim, condition: None, _in_use: None })
+    }
+
+    /// The socket and the header, for another process.
+    ///
+    /// # Errors
+    ///
+    /// There are no descriptors left.
+    pub(crate) fn copy(&self) -> io::Result<(OwnedFd, Header)> {
+        Ok((self.socket.as_fd().try_clone_to_owned()?, self.header.clone()))
     }
 
     /// Sends datagrams of the client.
-    pub(crate) fn send<'a>(&mut self, datagrams: impl Iterator<Item = &'a [u8]>) -> Sent {
-        let mut datagrams = datagrams;
+    pub(crate) fn send<'a>(&mut self, joined: impl Iterator<Item = Joined<'a>>) -> Sent {
         let mut sent = Sent::default();
-        if self.header.is_once && !self.header.has_gone {
-            sent = send_all(&self.way(&self.header.bytes), datagrams.by_ref().take(1));
-            self.header.has_gone = sent.datagrams > 0;
+        let mut joined = joined;
+        // The header belongs to the first datagram that the kernel takes.
+        while self.header.is_once && !self.header.has_gone {
+            let Some(first) = joined.next() else { return sent };
+            let mut datagrams = first.datagrams().map(Joined::one);
+            while !self.header.has_gone {
+                let Some(datagram) = datagrams.next() else { break };
+                sent.add(send_all(&self.way(&self.header.bytes), std::iter::once(datagram)));
+                self.header.has_gone = sent.datagrams > 0;
+            }
+            sent.add(send_all(&self.way(&[]), datagrams));
         }
-        let prefix = if self.header.is_once { &[] } else { self.header.bytes.as_slice() };
-        sent.add(send_all(&self.way(prefix), datagrams));
+        let prefix = if self.header.is_once { &[] } else { &*self.header.bytes };
+        sent.add(send_all(&self.way(prefix), joined));
         sent
     }
 
@@ -89,16 +145,29 @@ impl Upstream {
         Way { socket: self.socket.as_fd(), route: Route::default(), prefix }
     }
 
-    /// Takes what the backend has sent.
-    pub(crate) fn receive(&self, batch: &mut Batch) -> io::Result<usize> {
-        self.socket.try_io(Interest::READABLE, || batch.receive(self.socket.as_fd()))
-    }
-
-    pub(crate) fn poll_readable(&self, context: &mut std::task::Context<'_>) -> std::task::Poll<io::Result<()>> {
-        self.socket.poll_recv_ready(context)
-    }
-
     pub(crate) fn form(&self) -> HeaderOut {
         self.header.form
     }
+}
+
+/// Waits until there is something to receive, or ICMP has told something.
+pub(crate) async fn news(socket: &UdpSocket) -> io::Result<Interest> {
+    let ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;
+    Ok(if ready.is_error() { Interest::ERROR } else { Interest::READABLE })
+}
+
+/// Takes what the backend has sent, or what ICMP told: that of which there is [`news`].
+///
+/// # Errors
+///
+/// What ICMP told of an earlier datagram; `WouldBlock` also when that was all.
+pub(crate) fn receive(socket: &UdpSocket, news: Interest, batch: &mut Batch) -> io::Result<()> {
+    batch.clear();
+    socket.try_io(news, || {
+        // What comes after the last one is told anew, and what stands behind an error is told with that.
+        if batch.receive(socket.as_fd())? < BATCH && news == Interest::READABLE {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(())
+    })
 }

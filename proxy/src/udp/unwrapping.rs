@@ -1,0 +1,172 @@
+//! Datagrams of peers that may speak for others: without their PROXY header, and for whom they are.
+
+use std::net::SocketAddr;
+
+use tokio::time::Instant;
+
+use crate::config::model::{HeaderFraming, HeaderPolicy};
+use crate::operation::outcomes::HeaderIn;
+use crate::wire::header::{Command, HeaderTransport, ProxyHeader};
+use crate::wire::spp;
+use crate::wire::udp_preface::{self, DatagramPreface, DatagramRule, PeerFraming};
+
+use super::peers::Peers;
+use super::table::FlowKey;
+
+/// What came with a datagram.
+#[derive(Debug)]
+pub(crate) struct Unwrapped<'a> {
+    pub(crate) key: FlowKey,
+    pub(crate) header_in: HeaderIn,
+    /// What answers begin with: a peer that speaks Cloudflare's protocol wants its header back.
+    pub(crate) reply_prefix: Option<&'a [u8]>,
+    pub(crate) payload: &'a [u8],
+}
+
+/// Takes the header off. What is learned of the peer's socket stays with `peers`.
+///
+/// # Errors
+///
+/// What is wrong with the header, or that there is none.
+pub(crate) fn unwrapped<'a>(
+    (policy, framing): (HeaderPolicy, HeaderFraming),
+    peers: &Peers,
+    (peer, hit): (SocketAddr, SocketAddr),
+    datagram: &'a [u8],
+    now: Instant,
+) -> Result<Unwrapped<'a>, HeaderIn> {
+    let plain = |header_in| {
+        let key = FlowKey { peer, hit, named: None };
+        Unwrapped { key, header_in, reply_prefix: None, payload: datagram }
+    };
+    if policy == HeaderPolicy::Never {
+        return Ok(plain(HeaderIn::NotExpected));
+    }
+    let known = peers.get(peer, hit);
+    let read = udp_preface::read(rule(framing), known.framing, datagram);
+    let (framing, preface) = read.map_err(|_| HeaderIn::Broken)?;
+    match preface {
+        DatagramPreface::Header { header, payload_at } => {
+            let named = named(&header);
+            peers.learn((peer, hit), framing, named, now);
+            let is_simple = framing == PeerFraming::Spp;
+            Ok(Unwrapped {
+                key: FlowKey { peer, hit, named },
+                header_in: match (named, is_simple) {
+                    (None, _) => HeaderIn::Local,
+                    (Some(_), true) => HeaderIn::Spp,
+                    (Some(_), false) => HeaderIn::V2,
+                },
+                reply_prefix: datagram.get(..spp::LENGTH).filter(|_| is_simple),
+                payload: datagram.get(payload_at..).unwrap_or_default(),
+            })
+        }
+        DatagramPreface::Continued => {
+            peers.learn((peer, hit), framing, known.last, now);
+            Ok(Unwrapped { key: FlowKey { peer, hit, named: known.last }, ..plain(HeaderIn::Remembered) })
+        }
+        DatagramPreface::Missing if policy == HeaderPolicy::Require => Err(HeaderIn::Missing),
+        DatagramPreface::Missing => {
+            if framing != known.framing {
+                peers.learn((peer, hit), framing, known.last, now);
+            }
+            Ok(plain(HeaderIn::Absent))
+        }
+    }
+}
+
+fn rule(framing: HeaderFraming) -> DatagramRule {
+    match framing {
+        HeaderFraming::Every => DatagramRule::Every,
+        HeaderFraming::First => DatagramRule::First,
+        HeaderFraming::Spp => DatagramRule::Spp,
+        HeaderFraming::Auto => DatagramRule::Auto,
+    }
+}
+
+/// Client and original destination, if a header names them for datagrams.
+fn named(header: &ProxyHeader) -> Option<(SocketAddr, SocketAddr)> {
+    let is_of_datagrams = header.transport != HeaderTransport::Stream;
+    header.addresses.filter(|_| header.command == Command::Proxy && is_of_datagrams)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::proxy_v2::{Announced, Fields};
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().expect("an endpoint")
+    }
+
+    fn v2(client: &str, payload: &[u8]) -> Vec<u8> {
+        [Fields::bare(Announced::Datagram, at(client), at("198.51.100.1:443")).build(), payload.to_vec()].concat()
+    }
+
+    fn simple(client: &str, payload: &[u8]) -> Vec<u8> {
+        [&spp::build(at(client), at("198.51.100.1:443")), payload].concat()
+    }
+
+    const PLAIN: &str = "the peer itself";
+
+    /// For whom each datagram is, and what is left of it; or what is wrong.
+    fn read(
+        policy: HeaderPolicy,
+        framing: HeaderFraming,
+        datagrams: &[Vec<u8>],
+    ) -> Vec<Result<(String, Vec<u8>), HeaderIn>> {
+        let peers = Peers::default();
+        let ends = (at("192.0.2.1:1"), at("192.0.2.9:443"));
+        let one = |datagram: &Vec<u8>| {
+            let read = unwrapped((policy, framing), &peers, ends, datagram, Instant::now())?;
+            let client = read.key.named.map_or(PLAIN.to_owned(), |(client, _)| client.to_string());
+            Ok((client, read.payload.to_vec()))
+        };
+        datagrams.iter().map(one).collect()
+    }
+
+    #[test]
+    fn each_policy_and_framing_takes_each_datagram_as_it_must() {
+        use {HeaderFraming as F, HeaderPolicy as P};
+        const ONE: &str = "203.0.113.1:1";
+        const TWO: &str = "203.0.113.2:2";
+        let (one, two, bare, spp) = (v2(ONE, b"1"), v2(TWO, b"2"), b"plain".to_vec(), simple(ONE, b"s"));
+        let ok = |client: &str, payload: &[u8]| Ok((client.to_owned(), payload.to_vec()));
+        let missing = || Err(HeaderIn::Missing);
+        let cases = [
+            (P::Never, F::Auto, vec![&one, &bare], vec![ok(PLAIN, &one), ok(PLAIN, &bare)]),
+            (P::Require, F::Every, vec![&one, &two, &bare], vec![ok(ONE, b"1"), ok(TWO, b"2"), missing()]),
+            (P::Optional, F::Every, vec![&one, &bare], vec![ok(ONE, b"1"), ok(PLAIN, &bare)]),
+            (P::Require, F::First, vec![&one, &bare, &two], vec![ok(ONE, b"1"), ok(ONE, &bare), ok(ONE, &two)]),
+            (P::Require, F::First, vec![&bare, &one], vec![missing(), ok(ONE, b"1")]),
+            (P::Optional, F::First, vec![&bare, &one, &bare], vec![ok(PLAIN, &bare), ok(ONE, b"1"), ok(ONE, &bare)]),
+            (P::Require, F::Spp, vec![&spp, &one, &bare], vec![ok(ONE, b"s"), missing(), missing()]),
+            (P::Optional, F::Spp, vec![&spp, &bare], vec![ok(ONE, b"s"), ok(PLAIN, &bare)]),
+            (P::Require, F::Auto, vec![&one, &two, &bare], vec![ok(ONE, b"1"), ok(TWO, b"2"), ok(TWO, &bare)]),
+            (P::Require, F::Auto, vec![&spp, &bare], vec![ok(ONE, b"s"), missing()]),
+            (P::Optional, F::Auto, vec![&bare, &spp], vec![ok(PLAIN, &bare), ok(PLAIN, &spp)]),
+        ];
+        for (policy, framing, datagrams, expected) in cases {
+            let datagrams: Vec<_> = datagrams.into_iter().cloned().collect();
+            assert_eq!(read(policy, framing, &datagrams), expected, "{policy:?} {framing:?} {datagrams:02x?}");
+        }
+    }
+
+    #[test]
+    fn a_broken_header_is_told_and_teaches_nothing() {
+        let mut broken = v2("203.0.113.1:1", b"");
+        broken.truncate(20);
+        let read = read(HeaderPolicy::Optional, HeaderFraming::First, &[broken, v2("203.0.113.2:2", b"2")]);
+        assert_eq!(read, [Err(HeaderIn::Broken), Ok(("203.0.113.2:2".to_owned(), b"2".to_vec()))]);
+    }
+
+    #[test]
+    fn only_cloudflares_header_stands_before_answers_too() {
+        let (peers, ends) = (Peers::default(), (at("192.0.2.1:1"), at("192.0.2.9:443")));
+        for (datagram, expected) in [(simple("203.0.113.1:1", b"x"), true), (v2("203.0.113.1:1", b"x"), false)] {
+            let rule = (HeaderPolicy::Require, HeaderFraming::Auto);
+            let read = unwrapped(rule, &peers, ends, &datagram, Instant::now()).expect("a header");
+            assert_eq!(read.reply_prefix, expected.then(|| &datagram[..spp::LENGTH]));
+        }
+    }
+}

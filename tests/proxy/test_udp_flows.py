@@ -1,0 +1,356 @@
+"""Flows of datagrams: whose answers are whose, what a first flight may be, how each flow ends, what a reload leaves."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from lab.realise.asking import wait_until
+from tests.proxy.conftest import Start
+from tests.proxy.running import DEADLINE, Proxy
+from tests.proxy.udp_bench import (
+    drops,
+    first_flight,
+    flow_ended,
+    flows,
+    heard,
+    send_joined,
+    silent,
+    udp,
+    wait_drops,
+)
+
+PLAIN = """
+[listener.in]
+udp = ["HERE:8443"]
+[[rule]]
+to = "b"
+[backend.b]
+targets = ["HERE:9001"]
+"""
+
+
+def free_port_v6() -> int:
+    with udp("::1") as probe:
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@pytest.mark.parametrize("here", ["", "::1"])
+def test_two_clients_at_once_never_get_each_others_answers(start: Start, here: str) -> None:
+    text = PLAIN
+    if here:
+        text = PLAIN.replace("HERE:8443", f"[::1]:{free_port_v6()}").replace("HERE:9001", f"[::1]:{free_port_v6()}")
+    proxy = start(text)
+    own = here or proxy.here
+    listener, target = (int(line.rsplit(":", 1)[1].split('"')[0]) for line in text.splitlines() if '["' in line)
+    with udp(own, target) as backend, udp(own) as one, udp(own) as other:
+        for turn in range(20):
+            for client in (one, other):
+                client.sendto(f"{client.fileno()} {turn}".encode(), (own, listener))
+            for _ in range(2):
+                asked, sender = heard(backend)
+                backend.sendto(b"to " + asked, sender)
+        for client in (one, other):
+            for turn in range(20):
+                answer, sender = heard(client)
+                assert answer == f"to {client.fileno()} {turn}".encode()
+                assert sender == (own, listener), "answers come from where the client sent to"
+        assert silent(one)
+        assert silent(other)
+    assert drops(proxy) == {}
+
+
+def test_a_datagram_of_any_size_comes_through_both_ways(start: Start) -> None:
+    proxy = start(PLAIN)
+    with udp(proxy.here, 9001) as backend, udp(proxy.here) as client:
+        for size in (0, 1, 1200, 1472, 9000, 65507):
+            client.sendto(bytes(size), (proxy.here, 8443))
+            asked, sender = heard(backend)
+            assert len(asked) == size
+            backend.sendto(b"\1" * size, sender)
+            assert heard(client)[0] == b"\1" * size
+    assert drops(proxy) == {}
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_first_flight_arrives_whole_and_in_order(start: Start, *, joined: bool) -> None:
+    proxy = start(PLAIN)
+    flight = [bytes([number]) * 1200 for number in range(12)] + [b"last"]
+    with udp(proxy.here, 9001) as backend, udp(proxy.here) as client:
+        if joined:
+            send_joined(client, (proxy.here, 8443), flight)
+        else:
+            for datagram in flight:
+                client.sendto(datagram, (proxy.here, 8443))
+        assert [heard(backend)[0] for _ in flight] == flight
+    assert drops(proxy) == {}
+
+
+def test_what_an_undecided_flow_may_keep_is_bounded_by_bytes_and_told(start: Start) -> None:
+    text = PLAIN.replace('to = "b"', 'protocols = ["quic"]\nto = "b"')
+    proxy = start(text + '[limits]\npreface_bytes = "4KiB"\n[timeouts]\npreface = "300ms"\n')
+    # The beginning of a hello, again and again: it never comes to an end.
+    beginning = first_flight("aioquic_v1_long")[0]
+    with udp(proxy.here) as client:
+        for _ in range(20):
+            client.sendto(beginning, (proxy.here, 8443))
+        flow_ended(proxy, client, "no_rule")
+    found = drops(proxy)
+    assert set(found) <= {"held_too_many", "refused", "no_upstream"}
+    assert sum(found.values()) == 20
+    assert found["refused"] <= 3, "4 KiB are three datagrams of 1200 bytes"
+
+
+@pytest.mark.parametrize("flight", ["aioquic_v1_long", "chromium", "quic_go_v2"])
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_hello_of_several_datagrams_is_led_by_its_name(start: Start, flight: str, *, apart: bool) -> None:
+    text = """
+[listener.in]
+udp = ["HERE:8443"]
+[[rule]]
+server_name = '^(?P<host>[^.]+)(?:\\.[^.]+)*$'
+to = "b"
+[backend.b]
+targets = ["HERE:9001"]
+[timeouts]
+preface = "10m"
+"""
+    proxy = start(text)
+    datagrams = first_flight(flight)
+    with udp(proxy.here, 9001) as backend:
+        # Again and again: a wake-up that is lost now and then would be lost in one of them.
+        for _ in range(8):
+            with udp(proxy.here) as client:
+                for at, datagram in enumerate(datagrams):
+                    if apart and at:
+                        wait_until(lambda: flows(proxy) >= 1, DEADLINE, "the flow")
+                    client.sendto(datagram, (proxy.here, 8443))
+                assert [heard(backend)[0] for _ in datagrams] == datagrams
+
+
+def test_flows_end_by_their_own_silence_and_by_that_of_one_side(start: Start) -> None:
+    proxy = start(PLAIN + '[timeouts]\nudp_one_way = "150ms"\nudp_idle = "900ms"\n')
+    with udp(proxy.here, 9001) as backend, udp(proxy.here) as lonely, udp(proxy.here) as answered:
+        lonely.sendto(b"is anybody there?", (proxy.here, 8443))
+        heard(backend)
+        line = flow_ended(proxy, lonely, "one_way_timeout")
+        assert 150_000 <= line["total_us"] < 900_000
+        answered.sendto(b"is anybody there?", (proxy.here, 8443))
+        backend.sendto(b"yes", heard(backend)[1])
+        assert heard(answered)[0] == b"yes"
+        line = flow_ended(proxy, answered, "idle_timeout")
+        assert line["total_us"] >= 900_000
+        assert (line["bytes_in"], line["bytes_out"]) == (17, 3)
+    wait_until(lambda: flows(proxy) == 0, DEADLINE, "no flow is left")
+    assert proxy.metrics()['edgeproxy_backend_active{backend="b"}'] == 0
+
+
+def test_an_answered_flow_may_have_the_shorter_time(start: Start) -> None:
+    proxy = start(PLAIN + '[timeouts]\nudp_one_way = "10m"\nudp_idle = "150ms"\n')
+    with udp(proxy.here, 9001) as backend, udp(proxy.here) as client:
+        client.sendto(b"?", (proxy.here, 8443))
+        backend.sendto(b"!", heard(backend)[1])
+        heard(client)
+        flow_ended(proxy, client, "idle_timeout")
+
+
+def test_a_candidate_where_nobody_is_hands_the_first_flight_to_the_next(start: Start) -> None:
+    text = PLAIN.replace('targets = ["HERE:9001"]', 'targets = ["HERE:9003", "HERE:9002"]\nfallback = "c"')
+    text += '[backend.c]\ntargets = ["HERE:9001"]\n'
+    proxy = start(text + '[timeouts]\nudp_one_way = "150ms"\nudp_idle = "150ms"\n')
+    flight = [bytes([number]) * 1200 for number in range(5)]
+    with udp(proxy.here, 9001) as backend, udp(proxy.here) as client:
+        send_joined(client, (proxy.here, 8443), flight)
+        assert [heard(backend)[0] for _ in flight] == flight
+        line = flow_ended(proxy, client, "one_way_timeout")
+        assert (line["backend"], line["target"]) == ("c", f"{proxy.here}:9001")
+    metrics = proxy.metrics()
+    assert metrics['edgeproxy_backend_failures_total{backend="b"}'] == 1
+    assert metrics['edgeproxy_backend_active{backend="b"}'] == 0
+    assert metrics['edgeproxy_backend_active{backend="c"}'] == 0
+
+
+def test_where_nobody_is_at_all_the_flow_ends_and_the_next_datagram_tries_anew(start: Start) -> None:
+    proxy = start(PLAIN)
+    with udp(proxy.here) as client:
+        client.sendto(b"first", (proxy.here, 8443))
+        line = flow_ended(proxy, client, "backend_refused")
+        assert line["target"] == f"{proxy.here}:9001"
+        with udp(proxy.here, 9001) as backend:
+            client.sendto(b"second", (proxy.here, 8443))
+            assert heard(backend)[0] == b"second"
+
+
+def test_a_backend_that_has_answered_may_go_and_come_back(start: Start) -> None:
+    proxy = start(PLAIN)
+    with udp(proxy.here) as client:
+        with udp(proxy.here, 9001) as backend:
+            client.sendto(b"?", (proxy.here, 8443))
+            backend.sendto(b"!", sender := heard(backend)[1])
+            heard(client)
+        for _ in range(3):
+            client.sendto(b"lost", (proxy.here, 8443))
+        with udp(proxy.here, 9001) as backend:
+
+            def comes_through() -> bool:
+                client.sendto(b"again", (proxy.here, 8443))
+                backend.settimeout(0.2)
+                try:
+                    return heard(backend) == (b"again", sender)
+                except TimeoutError:
+                    return False
+
+            wait_until(comes_through, DEADLINE, "the same flow, from the same socket")
+    assert proxy.lines() == []
+
+
+def test_the_rate_of_a_flow_drops_and_tells_what_is_beyond_it(start: Start) -> None:
+    proxy = start(PLAIN.replace("[[rule]]", 'rate_per_flow = "100kB/s"\n[[rule]]'))
+    with udp(proxy.here, 9001) as backend, udp(proxy.here) as client:
+        client.sendto(b"first", (proxy.here, 8443))
+        _, sender = heard(backend)
+        for _ in range(100):
+            client.sendto(bytes(1000), (proxy.here, 8443))
+        wait_until(lambda: _all_counted(proxy) == 101, DEADLINE, "all are counted")
+        passed = _all_counted(proxy) - drops(proxy)["rate"]
+        assert 5 <= passed < 60, "a bucket holds 5 kB, and fills by 100 kB a second"
+        before = drops(proxy)["rate"]
+        for _ in range(100):
+            backend.sendto(bytes(1000), sender)
+        metric = 'edgeproxy_sent_datagrams_total{listener="in",transport="udp"}'
+        wait_until(lambda: proxy.metrics()[metric] + drops(proxy)["rate"] - before == 100, DEADLINE, "answers too")
+        assert set(drops(proxy)) == {"rate"}
+
+
+def _all_counted(proxy: Proxy) -> int:
+    metric = 'edgeproxy_received_datagrams_total{listener="in",transport="udp"}'
+    return int(proxy.metrics()[metric]) + sum(drops(proxy).values())
+
+
+def test_what_no_rule_takes_or_a_rule_refuses_is_told(start: Start) -> None:
+    text = PLAIN.replace("[[rule]]", '[[rule]]\nfrom = ["192.0.2.0/24"]').replace(
+        "[backend", '[[rule]]\nname = "never"\nprotocols = ["quic"]\nrefuse = true\n[backend', 1
+    )
+    proxy = start(text)
+    with udp(proxy.here) as plain, udp(proxy.here) as quic:
+        plain.sendto(b"nothing that is known", (proxy.here, 8443))
+        flow_ended(proxy, plain, "no_rule")
+        quic.sendto(first_flight("aioquic_v1")[0], (proxy.here, 8443))
+        assert flow_ended(proxy, quic, "refused_by_rule")["rule"] == "never"
+    wait_drops(proxy, {"refused": 2})
+
+
+def test_a_denied_source_begins_no_flow_and_fills_no_log(start: Start) -> None:
+    proxy = start('deny = ["127.0.0.1/32"]\n' + PLAIN + '[timeouts]\nudp_one_way = "150ms"\n')
+    with udp(proxy.here, 9001) as backend, udp("127.0.0.1") as denied, udp(proxy.here) as client:
+        for _ in range(50):
+            denied.sendto(b"denied", (proxy.here, 8443))
+        wait_drops(proxy, {"denied": 50})
+        client.sendto(b"welcome", (proxy.here, 8443))
+        assert heard(backend)[0] == b"welcome"
+        flow_ended(proxy, client, "one_way_timeout")
+    assert len(proxy.lines()) == 1
+
+
+def test_no_datagram_of_a_flow_is_lost_by_twenty_reloads(start: Start) -> None:
+    proxy = start(PLAIN)
+    with udp(proxy.here, 9001) as backend, udp(proxy.here) as client:
+        client.sendto(b"begin", (proxy.here, 8443))
+        _, sender = heard(backend)
+        for reload in range(20):
+            for number in range(20):
+                client.sendto(f"{reload} {number}".encode(), (proxy.here, 8443))
+                backend.sendto(f"{number} {reload}".encode(), sender)
+            proxy.reload(PLAIN + f'[timeouts]\nudp_idle = "{reload + 1}m"\n')
+            for number in range(20):
+                assert heard(backend) == (f"{reload} {number}".encode(), sender), "the same flow"
+                assert heard(client)[0] == f"{number} {reload}".encode()
+    assert drops(proxy) == {}
+    assert proxy.lines() == [], "no flow has ended"
+
+
+def test_a_listener_that_is_gone_takes_its_flows_with_it(start: Start) -> None:
+    proxy = start(PLAIN)
+    with udp(proxy.here, 9001) as backend, udp(proxy.here) as client:
+        client.sendto(b"begin", (proxy.here, 8443))
+        heard(backend)
+        proxy.reload(PLAIN.replace("8443", "8444"))
+        flow_ended(proxy, client, "drained")
+        client.sendto(b"other", (proxy.here, 8444))
+        assert heard(backend)[0] == b"other"
+        with pytest.raises(ConnectionRefusedError):
+            _ask_nobody(proxy.here)
+
+
+def _ask_nobody(here: str) -> None:
+    with udp(here) as client:
+        client.connect((here, 8443))
+        client.send(b"?")
+        client.recv(1)
+
+
+def test_a_flow_limit_lets_the_oldest_unanswered_flow_go_and_no_other(start: Start) -> None:
+    proxy = start("workers = 1\n" + PLAIN + "[limits]\nudp_flows = 4\n")
+    with udp(proxy.here, 9001) as backend:
+        clients = [udp(proxy.here) for _ in range(12)]
+        try:
+            good = clients[:3]
+            for client in good:
+                client.sendto(b"?", (proxy.here, 8443))
+                backend.sendto(b"!", heard(backend)[1])
+                heard(client)
+                client.sendto(b"thanks", (proxy.here, 8443))
+                heard(backend)
+            for client in clients[3:]:
+                client.sendto(b"flood", (proxy.here, 8443))
+                assert heard(backend)[0] == b"flood", "each has its turn"
+            for client in clients[3:-1]:
+                flow_ended(proxy, client, "evicted")
+            for client in good:
+                client.sendto(b"still here", (proxy.here, 8443))
+                assert heard(backend)[0] == b"still here"
+            assert len(proxy.lines()) == 8
+        finally:
+            for client in clients:
+                client.close()
+    assert drops(proxy) == {}
+
+
+def test_a_source_has_no_more_flows_than_its_limit(start: Start) -> None:
+    proxy = start(PLAIN + "[limits]\nudp_flows_per_source = 2\n")
+    with udp(proxy.here, 9001) as backend:
+        clients = [udp(proxy.here) for _ in range(5)] + [udp("127.0.0.1")]
+        for client in clients:
+            client.sendto(b"?", (proxy.here, 8443))
+        assert [heard(backend)[0] for _ in range(3)] == [b"?"] * 3
+        wait_drops(proxy, {"flow_limit": 3})
+        assert silent(backend)
+        for client in clients:
+            client.close()
+
+
+def test_flows_count_for_the_balance_by_fewest_connections(start: Start) -> None:
+    text = PLAIN.replace('["HERE:9001"]', '["HERE:9001", "HERE:9002"]\nbalance = "least_connections"')
+    proxy = start(text)
+    with udp(proxy.here, 9001) as first, udp(proxy.here, 9002) as second:
+        clients = [udp(proxy.here) for _ in range(6)]
+        for count, client in enumerate(clients, 1):
+            client.sendto(b"?", (proxy.here, 8443))
+            wait_until(lambda count=count: flows(proxy) == count, DEADLINE, "the flow")  # type: ignore[misc]
+        for backend in (first, second):
+            assert [heard(backend)[0] for _ in range(3)] == [b"?"] * 3
+        for client in clients:
+            client.close()
+
+
+def test_answers_by_calls_of_many_arrive_as_they_were(start: Start) -> None:
+    proxy = start(PLAIN)
+    answers = [bytes([number]) * 1000 for number in range(40)] + [b"end"]
+    with udp(proxy.here, 9001) as backend, udp(proxy.here) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        client.sendto(b"?", (proxy.here, 8443))
+        _, sender = heard(backend)
+        send_joined(backend, sender, answers)
+        assert [heard(client)[0] for _ in answers] == answers

@@ -1,0 +1,213 @@
+"""The PROXY protocol with datagrams: who is believed, what backends and peers get, whatever sizes and batches are."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from tests.proxy.conftest import Start
+from tests.proxy.ends import endpoint
+from tests.proxy.proxy_protocol import ENDS, ENDS6, LOCAL, TCP4, UDP4, Ends, v2
+from tests.proxy.udp_bench import (
+    UDP6,
+    Address,
+    decode,
+    drops,
+    heard,
+    send_joined,
+    silent,
+    simple_header,
+    udp,
+    wait_drops,
+)
+
+OTHER: Ends = ("203.0.113.8", 40001), ("198.51.100.1", 443)
+IN = """
+[listener.in]
+udp = ["HERE:8443"]
+proxy_header = [{from = "127.0.0.0/8", policy = "POLICY", udp = "FRAMING"}]
+[[rule]]
+to = "b"
+[backend.b]
+targets = ["HERE:9001"]
+send_proxy_udp = "every"
+"""
+OUT = """
+[listener.in]
+udp = ["HERE:8443"]
+[[rule]]
+to = "b"
+[backend.b]
+targets = ["HERE:9001"]
+send_proxy_udp = "FORM"
+"""
+
+
+def header(ends: Ends, payload: bytes = b"") -> bytes:
+    return v2(ends, family=UDP6 if ":" in ends[0][0] else UDP4) + payload
+
+
+def simple(ends: Ends, payload: bytes = b"") -> bytes:
+    return simple_header(*ends) + payload
+
+
+# What a peer sends, and for whom each of its datagrams is (None: the peer itself; a word: why it is dropped).
+FIRST, SECOND, SPP, BARE = header(ENDS, b"1"), header(OTHER, b"2"), simple(ENDS, b"s"), b"plain"
+MATRIX: dict[tuple[str, str], list[tuple[bytes, Ends | str | None]]] = {
+    ("never", "auto"): [(FIRST, None), (BARE, None), (SPP, None)],
+    ("require", "every"): [(FIRST, ENDS), (SECOND, OTHER), (BARE, "header"), (SPP, "header")],
+    ("require", "first"): [(BARE, "header"), (FIRST, ENDS), (BARE, ENDS), (SECOND, ENDS)],
+    ("require", "spp"): [(SPP, ENDS), (FIRST, "header"), (BARE, "header")],
+    ("require", "auto"): [(FIRST, ENDS), (BARE, ENDS), (SECOND, OTHER), (BARE, OTHER)],
+    ("optional", "every"): [(BARE, None), (FIRST, ENDS), (BARE, None)],
+    ("optional", "first"): [(BARE, None), (FIRST, ENDS), (SECOND, ENDS)],
+    ("optional", "spp"): [(SPP, ENDS), (BARE, None), (FIRST, None)],
+    ("optional", "auto"): [(SPP, ENDS), (BARE, None), (SPP, ENDS)],
+}
+
+
+@pytest.mark.parametrize("joined", [False, True])
+@pytest.mark.parametrize(("policy", "framing"), MATRIX)
+def test_each_policy_and_framing_believes_what_it_says(
+    start: Start, policy: str, framing: str, *, joined: bool
+) -> None:
+    proxy = start(IN.replace("POLICY", policy).replace("FRAMING", framing))
+    sent = MATRIX[policy, framing]
+    with udp(proxy.here, 9001) as backend, udp(proxy.here) as peer:
+        own: Address = peer.getsockname()[:2]
+        if joined:
+            _send_in_runs(peer, (proxy.here, 8443), [datagram for datagram, _ in sent])
+        else:
+            for datagram, _ in sent:
+                peer.sendto(datagram, (proxy.here, 8443))
+        expected = []
+        for datagram, whose in sent:
+            if whose is None:
+                expected.append((own, (proxy.here, 8443), datagram))
+            elif not isinstance(whose, str):
+                payload = datagram
+                if datagram in {FIRST, SECOND} and not (framing == "first" and datagram == SECOND):
+                    payload = datagram[-1:]
+                expected.append((*whose, b"s" if datagram == SPP else payload))
+        found = []
+        for _ in expected:
+            read = decode(heard(backend)[0])
+            found.append((read.source, read.destination, read.rest))
+        assert sorted(found) == sorted(expected), "flows of one peer may overtake each other"
+        wait_drops(proxy, {"header": dropped} if (dropped := sum(whose == "header" for _, whose in sent)) else {})
+        assert silent(backend)
+
+
+def _send_in_runs(peer: socket.socket, to: Address, datagrams: list[bytes]) -> None:
+    """Neighbours of one size by one call."""
+    run: list[bytes] = []
+    for datagram in datagrams:
+        if run and len(run[0]) != len(datagram):
+            send_joined(peer, to, run)
+            run = []
+        run.append(datagram)
+    send_joined(peer, to, run)
+
+
+def test_clients_on_one_socket_of_a_peer_have_flows_and_answers_of_their_own(start: Start) -> None:
+    proxy = start(IN.replace("POLICY", "require").replace("FRAMING", "spp"))
+    third: Ends = (ENDS[0], ("198.51.100.1", 444))  # the same client, at another port
+    with udp(proxy.here, 9001) as backend, udp(proxy.here) as peer:
+        flows = {}
+        for ends in (ENDS, OTHER, third, ENDS6):
+            peer.sendto(simple(ends, b"?"), (proxy.here, 8443))
+            asked, sender = heard(backend)
+            read = decode(asked)
+            assert (read.source, read.destination) == ends
+            flows[ends] = sender
+        assert len(set(flows.values())) == 4
+        for ends, sender in flows.items():
+            backend.sendto(f"to {ends}".encode(), sender)
+            answer, came_from = heard(peer)
+            assert answer == simple(ends, f"to {ends}".encode()), "Cloudflare wants its header back"
+            assert came_from == (proxy.here, 8443)
+
+
+def test_answers_to_a_peer_with_headers_of_version_2_are_bare(start: Start) -> None:
+    proxy = start(IN.replace("POLICY", "require").replace("FRAMING", "every"))
+    with udp(proxy.here, 9001) as backend, udp(proxy.here) as peer:
+        peer.sendto(header(ENDS6, b"?"), (proxy.here, 8443))
+        asked, sender = heard(backend)
+        assert (decode(asked).source, decode(asked).destination, decode(asked).rest) == (*ENDS6, b"?")
+        backend.sendto(b"!", sender)
+        assert heard(peer)[0] == b"!"
+
+
+def test_headers_that_name_nobody_are_for_the_peer_itself_and_broken_ones_are_dropped(start: Start) -> None:
+    proxy = start(IN.replace("POLICY", "require").replace("FRAMING", "every"))
+    with udp(proxy.here, 9001) as backend, udp(proxy.here) as peer:
+        own = peer.getsockname()[:2]
+        for nobody in (v2(None, command=LOCAL), v2(ENDS, command=LOCAL, family=UDP4), v2(ENDS, family=TCP4)):
+            peer.sendto(nobody + b"x", (proxy.here, 8443))
+            read = decode(heard(backend)[0])
+            assert (read.source, read.rest) == (own, b"x")
+        whole = header(ENDS)
+        for cut in range(len(whole)):
+            peer.sendto(whole[:cut], (proxy.here, 8443))
+        wait_drops(proxy, {"header": len(whole)})
+
+
+def test_the_deny_list_holds_for_clients_that_peers_name_also_in_their_later_datagrams(start: Start) -> None:
+    text = 'deny = ["203.0.113.7/32"]\n' + IN.replace("POLICY", "optional").replace("FRAMING", "first")
+    proxy = start(text)
+    with udp(proxy.here, 9001) as backend, udp(proxy.here) as peer:
+        for datagram in (header(ENDS, b"first"), b"second", b"third"):
+            peer.sendto(datagram, (proxy.here, 8443))
+        wait_drops(proxy, {"denied": 3})
+        assert silent(backend)
+
+
+@pytest.mark.parametrize("joined", [False, True])
+@pytest.mark.parametrize("form", ["every", "first", "spp"])
+def test_a_backend_gets_the_header_that_it_wants_with_each_size(start: Start, form: str, *, joined: bool) -> None:
+    proxy = start(OUT.replace("FORM", form))
+    with udp(proxy.here, 9001) as backend, udp(proxy.here) as client:
+        backend.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        own = client.getsockname()[:2]
+        flight = [bytes([number]) * 1200 for number in range(10)] + [b""]
+        for is_first in (True, False):
+            if joined:
+                send_joined(client, (proxy.here, 8443), flight[:-1])
+                client.sendto(flight[-1], (proxy.here, 8443))
+            else:
+                for datagram in flight:
+                    client.sendto(datagram, (proxy.here, 8443))
+            found = [heard(backend)[0] for _ in flight]
+            if form == "spp":
+                assert found == [simple_header(own, (proxy.here, 8443)) + datagram for datagram in flight]
+                continue
+            headed = len(flight) if form == "every" else int(is_first)
+            read = [decode(datagram) for datagram in found[:headed]]
+            assert all((each.source, each.destination) == (own, (proxy.here, 8443)) for each in read)
+            assert [each.rest for each in read] + found[headed:] == flight
+    assert drops(proxy) == {}
+
+
+def test_a_datagram_that_is_too_long_with_its_header_is_told_and_the_next_one_goes(start: Start) -> None:
+    for form in ("every", "first", "spp"):
+        proxy = start(OUT.replace("FORM", form))
+        with udp(proxy.here, 9001) as backend, udp(proxy.here) as client:
+            client.sendto(bytes(65507), (proxy.here, 8443))
+            wait_drops(proxy, {"too_long": 1})
+            client.sendto(b"short", (proxy.here, 8443))
+            datagram, _ = heard(backend)
+            expected = simple_header(client.getsockname()[:2], (proxy.here, 8443))
+            read = datagram.removeprefix(expected) if form == "spp" else decode(datagram).rest
+            assert read == b"short", "and it has the header, though it is not the first"
+
+
+def test_the_log_tells_peer_and_client_of_a_flow(start: Start) -> None:
+    text = IN.replace("POLICY", "require").replace("FRAMING", "every") + '[timeouts]\nudp_one_way = "150ms"\n'
+    proxy = start(text)
+    with udp(proxy.here, 9001) as backend, udp(proxy.here) as peer:
+        peer.sendto(header(ENDS, b"?"), (proxy.here, 8443))
+        heard(backend)
+        line = proxy.line(endpoint(peer.getsockname()[:2]))
+        assert (line["client"], line["original_dst"]) == (endpoint(ENDS[0]), endpoint(ENDS[1]))
+        assert (line["header_in"], line["header_out"], line["close"]) == ("v2", "v2", "one_way_timeout")
