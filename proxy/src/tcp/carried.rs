@@ -23,8 +23,8 @@ use super::relay::{relay, End, Patience, RelayEnd};
 use super::resting::Rested;
 use super::unfinished::Unfinished;
 
-/// A connection of which nothing has moved for so long rests.
-const REST: Duration = Duration::from_secs(5);
+/// A connection of which nothing has moved for so long rests. Those of tests rest soon.
+const REST: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 5_000 });
 
 /// What a connection needs while bytes move.
 pub(crate) struct Carried {
