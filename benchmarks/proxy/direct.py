@@ -11,6 +11,9 @@ class _Direct(Running):
     def at(self, door: Door) -> str:
         return direct(door.backend_port)
 
+    def processes(self) -> list[int]:
+        return []
+
     def processor_seconds(self) -> float:
         return 0.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -36,6 +37,13 @@ def processor_seconds(processes: Collection[int]) -> float:
         for clock in Path(f"/proc/{process}/task").glob("*/schedstat"):
             total += int(clock.read_text().split()[0])
     return total / 1e9
+
+
+def pin(processes: Collection[int], processors: Collection[int]) -> None:
+    """Let all threads of the processes run on these processors only."""
+    for process in processes:
+        for task in Path(f"/proc/{process}/task").iterdir():
+            os.sched_setaffinity(int(task.name), processors)
 
 
 def memory(processes: Collection[int]) -> Memory:

@@ -170,7 +170,10 @@ pub(crate) enum Order {
 /// A worker's life: until it is told to end, or nobody is left to tell it anything. Connections that are left then tell
 /// their stories, before the log's last lines are handed over.
 pub(crate) fn work(runtime: &Runtime, beginning: Beginning, orders: UnboundedReceiver<Order>) {
-    if let Err(error) = LocalSet::new().block_on(runtime, obey(beginning, orders)) {
+    // As a task of its own: the future that the set is run with is polled again at whatever wakes any connection.
+    let obeying =
+        async { spawn_local(obey(beginning, orders)).await.unwrap_or_else(|error| Err(io::Error::other(error))) };
+    if let Err(error) = LocalSet::new().block_on(runtime, obeying) {
         say(&format!("edgeproxy: a worker ends, for the kernel has no event queue for it: {error}"));
     }
 }
