@@ -11,8 +11,8 @@ from benchmarks.proxy.targets import number
 _PANELS = [
     (BULK_DOWN, "gbit_s", "One TCP stream, Gbit/s"),
     (CONNECT_NAME, "per_s", "New connections a second, led by TLS name"),
-    (UDP_JOINED, "gbit_s", "QUIC-size datagrams (GSO, GRO) there and back, Gbit/s"),
-    (TRANSPARENT, "per_s", "New connections a second, PROXY header in, client's address out"),
+    (UDP_JOINED, "gbit_s", "1200-byte datagrams (GSO, GRO) and back, Gbit/s"),
+    (TRANSPARENT, "per_s", "New connections a second, PROXY in, transparent"),
     (PING_ONE, "p50_us", "64 bytes and back, median, us (short is good)"),
     (IDLE, "kib_each", "Memory of an idle connection, KiB (short is good)"),
 ]
@@ -29,6 +29,8 @@ def plot(results: Results) -> str:
     parts, heights = [], [10, 10]
     for number_, (title, bars) in enumerate(panels):
         column = number_ % 2
+        if column == 0:
+            heights = [max(heights)] * 2
         parts.append(_panel(title, bars, column * width + 10, heights[column], results.ours))
         heights[column] += _HEAD + _ROW * len(bars) + _GAP
     style = "text{font:12px system-ui,sans-serif;fill:#24292f}.t{font-weight:600}"
