@@ -163,7 +163,7 @@ impl Listener {
         let mut rest = datagrams.map(Joined::one).chain(joined);
         match self.begin(here, newcomer, datagram) {
             Ok(flow) => {
-                self.table.insert(key, &flow);
+                self.table.insert(&flow);
                 flow.carry(rest, now);
                 spawn_local(live(flow, Rc::clone(&self.table)));
             }
@@ -257,5 +257,5 @@ impl Listener {
 async fn live(flow: Rc<Flow>, table: Rc<Table>) {
     let reason = flow.live().await;
     flow.story.borrow_mut().close = reason;
-    table.remove(&flow.key(), &flow);
+    table.remove(&flow);
 }

@@ -31,7 +31,7 @@ pub(crate) struct Upstream {
     header: Header,
     pub(crate) source: SourceUsed,
     /// Keeps the client's endpoint towards this backend for this flow alone.
-    _claim: Option<Claim>,
+    _claim: Option<Box<Claim>>,
     /// How the candidate fares; none: nothing can be said of it by one flow.
     pub(crate) condition: Option<Arc<Condition>>,
     /// Counts as a flow of the candidate.
@@ -93,7 +93,7 @@ impl Upstream {
         // A name with captures is many hosts: that one of them fails says nothing of the others.
         let condition = candidate.filter(|candidate| !candidate.is_many_hosts);
         let condition = condition.map(|candidate| Arc::clone(&candidate.condition));
-        Ok(Self { socket, header, source, _claim: claim, condition, _in_use: in_use })
+        Ok(Self { socket, header, source, _claim: claim.map(Box::new), condition, _in_use: in_use })
     }
 
     /// Sends datagrams of the client.
