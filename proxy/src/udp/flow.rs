@@ -60,7 +60,7 @@ pub(crate) struct Flow {
 #[derive(Debug)]
 pub(crate) enum Outlet {
     /// Nowhere yet.
-    Held(Held),
+    Held(Box<Held>),
     /// To the backend.
     Open(Upstream),
     /// Nowhere any more.
@@ -251,10 +251,11 @@ impl Flow {
             return;
         }
         let key = FlowKey { peer, ..before };
-        if let (Some(table), Some(me)) = (self.table.upgrade(), self.me.upgrade()) {
-            table.rekey(&before, key, &me);
+        match (self.table.upgrade(), self.me.upgrade()) {
+            (Some(table), Some(me)) => table.rekey(&me, || self.key.set(key)),
+            // About to end.
+            _ => return,
         }
-        self.key.set(key);
         if let Some(followed) = &mut *self.followed.borrow_mut() {
             let homes = &self.worker.udp.homes;
             followed.places.retain(|place| {

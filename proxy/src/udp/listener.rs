@@ -165,7 +165,7 @@ impl Listener {
         let mut rest = datagrams.map(Joined::one).chain(joined);
         match self.begin(here, newcomer, datagram) {
             Ok(flow) => {
-                self.table.insert(key, &flow);
+                self.table.insert(&flow);
                 flow.carry(rest, now);
                 spawn_local(live(flow, Rc::clone(&self.table)));
             }
@@ -229,7 +229,7 @@ impl Listener {
         };
         let table = Rc::downgrade(&self.table);
         let reply_prefix = reply_prefix.map(Box::from);
-        let (outlet, allowances) = (Outlet::Held(held), allowances(epoch, *id));
+        let (outlet, allowances) = (Outlet::Held(Box::new(held)), allowances(epoch, *id));
         Ok(Flow::begin(Beginning { story, key, table, reply, reply_prefix, outlet, allowances, permit }))
     }
 
@@ -259,5 +259,5 @@ impl Listener {
 async fn live(flow: Rc<Flow>, table: Rc<Table>) {
     let reason = flow.live().await;
     flow.story.borrow_mut().close = reason;
-    table.remove(&flow.key(), &flow);
+    table.remove(&flow);
 }
