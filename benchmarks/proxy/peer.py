@@ -35,6 +35,7 @@ class Peer:
     doors: tuple[Door, ...] = EVERY
     is_tuned: bool = False
     is_ours: bool = False
+    most_connections: int = 1_000_000  # that it can hold at once
     processes: tuple[str, ...] = field(default=())  # their names in /proc/PID/comm; default: that of the program
 
     @property

@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks.proxy.bench_lab import descriptors
 from benchmarks.proxy.doors import BACKEND, INTRODUCED, PLAIN, PREREAD, SERVER_NAME, UDP, Door
 from benchmarks.proxy.peer import ALL_DOORS, Peer, Program
+from benchmarks.proxy.peers_more import envoy, mmproxy, sslh
 
 _WORKERS = 2
 
@@ -29,6 +30,9 @@ def peers() -> list[Peer]:
         _nginx("nginx, tuned", is_tuned=True),
         _haproxy("haproxy", is_tuned=False),
         _haproxy("haproxy, tuned", is_tuned=True),
+        envoy(),
+        sslh(),
+        mmproxy(),
     ]
 
 

@@ -9,7 +9,7 @@ use std::thread;
 use socket2::Socket;
 
 use super::*;
-use crate::operation::admin::{Request, Response};
+use crate::operation::admin::{Page, Request, Response};
 use crate::operation::ask::Asker;
 use crate::operation::scratch::Scratch;
 use crate::operation::state::Status;
@@ -169,6 +169,54 @@ fn wait_for(holds: impl Fn() -> bool) {
         assert!(begun.elapsed() < PATIENCE, "it never held");
         thread::yield_now();
     }
+}
+
+/// Until the connection has come to rest so often.
+fn wait_for_rest(stream: &TcpStream, times: usize) {
+    let own = stream.local_addr().expect("bound");
+    let seen = || crate::tcp::resting::SEEN.lock().expect("no panic").iter().filter(|peer| **peer == own).count();
+    wait_for(|| seen() >= times);
+}
+
+#[test]
+fn a_connection_that_rests_is_listed_and_wakes_for_bytes_of_either_side_and_for_the_end() {
+    let mut running = Running::start(&text(""));
+    let mut streams = [running.connect(), running.connect()];
+    for times in 1..4 {
+        assert!(streams.iter_mut().all(is_served));
+        streams.iter().for_each(|stream| wait_for_rest(stream, times));
+        let Response::Connections(listed) = running.ask(&Request::Connections(Page { skip: 0, most: 10 })) else {
+            panic!("no list")
+        };
+        let bytes: Vec<_> = listed.iter().map(|one| (one.bytes_in, one.bytes_out)).collect();
+        assert_eq!(bytes, [(4 * times as u64, 4 * times as u64); 2]);
+    }
+    streams[0].shutdown(Shutdown::Write).expect("ended");
+    assert_eq!(streams[0].read(&mut [0]).expect("an end"), 0);
+    wait_for(|| running.log().iter().any(|line| line["close"] == "client_closed" && line["bytes_out"] == 12));
+    socket2::SockRef::from(&streams[1]).set_linger(Some(std::time::Duration::ZERO)).expect("linger");
+    let [_, second] = streams;
+    drop(second);
+    wait_for(|| running.log().iter().any(|line| line["close"] == "client_reset"));
+    let mut third = running.connect();
+    assert!(is_served(&mut third));
+    wait_for_rest(&third, 1);
+    running.drain();
+    assert_eq!(third.read(&mut [0]).expect_err("a reset, not an end").kind(), ErrorKind::ConnectionReset);
+    assert_eq!(running.log()[2]["close"], "drained");
+}
+
+#[test]
+fn a_connection_that_rests_ends_when_its_time_is_over() {
+    let text = text("idle = \"1s\"\n");
+    let running = Running::start(&text);
+    let mut stream = running.connect();
+    assert!(is_served(&mut stream));
+    let begun = std::time::Instant::now();
+    wait_for_rest(&stream, 1);
+    assert_eq!(stream.read(&mut [0]).expect_err("a reset, not an end").kind(), ErrorKind::ConnectionReset);
+    assert!(begun.elapsed() >= std::time::Duration::from_millis(900), "{:?}", begun.elapsed());
+    wait_for(|| running.log().iter().any(|line| line["close"] == "idle_timeout"));
 }
 
 #[test]

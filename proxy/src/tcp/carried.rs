@@ -23,8 +23,8 @@ use super::relay::{relay, End, Patience, RelayEnd};
 use super::resting::Rested;
 use super::unfinished::Unfinished;
 
-/// A connection of which nothing has moved for so long rests.
-const REST: Duration = Duration::from_secs(5);
+/// A connection of which nothing has moved for so long rests. Those of tests rest soon.
+const REST: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 5_000 });
 
 /// What a connection needs while bytes move.
 pub(crate) struct Carried {
@@ -90,7 +90,7 @@ pub(crate) fn resume(worker: &Rc<Worker>, rested: Rested) {
 }
 
 /// Counts what has moved since the last time.
-fn note(story: &RefCell<Story>, bytes_in: u64, bytes_out: u64) {
+pub(crate) fn note(story: &RefCell<Story>, bytes_in: u64, bytes_out: u64) {
     let mut story = story.borrow_mut();
     let (more_in, more_out) = (bytes_in - story.bytes_in, bytes_out - story.bytes_out);
     (story.bytes_in, story.bytes_out) = (bytes_in, bytes_out);

@@ -1,7 +1,7 @@
 //! One connection's beginning: header, first bytes, decision, dial.
 
 use std::cell::RefCell;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -22,16 +22,16 @@ use crate::wire::{proxy_v1, proxy_v2};
 use crate::worker::Worker;
 
 use super::allowance::Allowance;
-use super::carried::{carry, Carried};
+use super::carried::{carry, note, Carried};
 use super::dial::{dial, Caller};
 use super::direction::Direction;
-use super::header;
+use super::header::{self, Deadlines};
 use super::listener::over_limit;
 use super::preface::{decide_by_first_bytes, Effort};
 use super::scratch::Scratch;
 use super::unfinished::Unfinished;
 
-/// Of bytes that are not needed for a decision at most so many are read before the dial.
+/// Of what is here when a client is accepted at most so much is read at once.
 const TAKEN_EARLY: usize = 4 * 1024;
 
 /// What accept knows of a connection.
@@ -66,11 +66,13 @@ async fn begin(worker: Rc<Worker>, beginning: Box<Beginning>) -> Option<Box<Carr
     let story = Story::begin(&worker, &epoch, listener, Transport::Tcp, peer, original_dst).share();
     let prepared = prepare(&worker, &epoch, &story, client.get()?, &mut permit).await;
     match prepared {
-        Ok(Prepared { backend, first_bytes, header_length, in_use }) => {
+        Ok(Prepared { mut backend, first_bytes, header_length, in_use }) => {
+            let written = say_at_once(backend.get()?, &first_bytes);
             let [from_client, to_client] = allowances(&epoch, listener);
-            let up = Direction::beginning_with(first_bytes, from_client, &worker.scratch);
-            let down = Direction::beginning_with(Vec::new(), to_client, &worker.scratch);
+            let up = Direction::beginning_with(first_bytes, written, from_client, &worker.scratch);
+            let down = Direction::beginning_with(Vec::new(), 0, to_client, &worker.scratch);
             let is_watched = false;
+            note(&story, up.bytes().saturating_sub(header_length), 0);
             Some(Box::new(Carried { story, client, backend, up, down, header_length, is_watched, permit, in_use }))
         }
         Err(reason) => {
@@ -78,6 +80,18 @@ async fn begin(worker: Rc<Worker>, beginning: Box<Beginning>) -> Option<Box<Carr
             None
         }
     }
+}
+
+/// Sends the first bytes with the end of the backend's handshake; how many its kernel took. An error is found by the relay.
+fn say_at_once(backend: &TcpStream, bytes: &[u8]) -> usize {
+    if bytes.is_empty() {
+        return 0;
+    }
+    let socket = SockRef::from(backend);
+    let written = (&*socket).write(bytes).unwrap_or(0);
+    // From here on as usual: a backend that writes in small pieces may wait for each to be acknowledged.
+    let _ = socket.set_tcp_quickack(true);
+    written
 }
 
 /// What is ready to be relayed.
@@ -94,7 +108,7 @@ async fn prepare(
     worker: &Rc<Worker>,
     epoch: &Rc<Epoch>,
     story: &RefCell<Story>,
-    client: &TcpStream,
+    client: &mut TcpStream,
     permit: &mut Permit,
 ) -> Result<Prepared, CloseReason> {
     let config = epoch.config();
@@ -104,11 +118,12 @@ async fn prepare(
     };
     let listener = epoch.listener(id).ok_or(CloseReason::NoRule)?;
     let mut effort = Effort::default();
-    let mut leftover = Vec::new();
+    let mut leftover = what_is_here(client, config.limits.preface_bytes.get(), &worker.scratch);
+    effort.segments = usize::from(!leftover.is_empty());
     let (policy, _) = header_policy(listener, peer.ip());
     if policy != HeaderPolicy::Never {
-        let (deadline, silence) = (begun + config.timeouts.header, begun + config.timeouts.silence);
-        let introduced = header::read(client, policy, deadline, silence, &worker.scratch).await;
+        let deadlines = Deadlines { header: begun + config.timeouts.header, silence: begun + config.timeouts.silence };
+        let introduced = header::read(client, leftover, policy, deadlines, &worker.scratch).await;
         let introduced = introduced.map_err(|(reason, outcome)| {
             note_header(epoch, &mut story.borrow_mut(), outcome);
             reason
@@ -134,9 +149,6 @@ async fn prepare(
     }
     let mut preface = TcpPreface::new(leftover);
     let (backend, captures) = decided(worker, epoch, story, client, &mut preface, &mut effort, begun).await?;
-    if preface.bytes().is_empty() && !effort.has_ended {
-        take_what_is_here(client, &mut preface, &worker.scratch);
-    }
     let caller = {
         let story = story.borrow();
         let (client, original_dst) = (story.client, story.original_dst);
@@ -156,15 +168,14 @@ async fn prepare(
     Ok(Prepared { backend: Unfinished::new(dialled.stream), first_bytes, header_length, in_use: dialled.in_use })
 }
 
-/// Most clients speak first, and their first bytes are here by now: known before the dial, they go out as part of it. Not by
-/// the runtime, which has not yet heard of them from the kernel.
-fn take_what_is_here(client: &TcpStream, preface: &mut TcpPreface, scratch: &Scratch) {
+/// Most clients speak first, and their first bytes are often here when they are accepted. Asked for at once, they cost no
+/// wait, and go out together with the end of the backend's handshake.
+fn what_is_here(client: &TcpStream, most: usize, scratch: &Scratch) -> Vec<u8> {
     let mut buffer = scratch.borrow();
-    let room = buffer.get_mut(..TAKEN_EARLY).unwrap_or_default();
-    // An end or an error is found by the relay.
-    if let Ok(count) = (&*SockRef::from(client)).read(room) {
-        preface.extend(room.get(..count).unwrap_or_default());
-    }
+    let room = buffer.get_mut(..most.min(TAKEN_EARLY)).unwrap_or_default();
+    // Not by the runtime, which has not yet heard of them from the kernel. An end or an error is found by the next read.
+    let count = (&*SockRef::from(client)).read(room).unwrap_or(0);
+    room.get(..count).unwrap_or_default().to_vec()
 }
 
 fn note_header(epoch: &Epoch, story: &mut Story, outcome: HeaderIn) {
@@ -177,7 +188,7 @@ async fn decided(
     worker: &Worker,
     epoch: &Epoch,
     story: &RefCell<Story>,
-    client: &TcpStream,
+    client: &mut TcpStream,
     preface: &mut TcpPreface,
     effort: &mut Effort,
     begun: Instant,

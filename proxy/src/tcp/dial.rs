@@ -164,7 +164,7 @@ pub(crate) async fn allowed(
     let (addresses, origin) = match destination {
         Destination::Address(address, origin) => (vec![address], origin),
         Destination::Name { name, port } => {
-            let found = epoch.names.addresses(&name).await.map_err(|_| CloseReason::NameNotResolved)?;
+            let found = Box::pin(epoch.names.addresses(&name)).await.map_err(|_| CloseReason::NameNotResolved)?;
             (found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect(), Origin::Name)
         }
     };
@@ -221,7 +221,7 @@ async fn reach(
         let (stream, rung) = connected.map_err(|error| failure(&error))?;
         return Ok((stream, *only, rung));
     }
-    match eyeballs::race(addresses, backend.connect_timeout, connect).await {
+    match Box::pin(eyeballs::race(addresses, backend.connect_timeout, connect)).await {
         Ok(won) => Ok((won.value.0, won.address, won.value.1)),
         Err(lost) if lost.unanswered.is_empty() => {
             Err(lost.failures.last().map_or(too_late, |(_, error)| failure(error)))

@@ -53,11 +53,17 @@ struct Kept {
 }
 
 impl Direction {
-    /// A direction that begins with bytes which were read before (what follows a PROXY header, a hello).
-    pub(crate) fn beginning_with(bytes: Vec<u8>, allowance: Option<Box<Allowance>>, scratch: &Scratch) -> Self {
-        scratch.keep(bytes.len());
-        let kept = (!bytes.is_empty()).then_some(Kept { bytes, written: 0 });
-        Self { kept, progress: Progress::Open, bytes: 0, allowance }
+    /// A direction that begins with bytes which were read before (what follows a PROXY header, a hello), and of which the
+    /// receiver has so many already.
+    pub(crate) fn beginning_with(
+        bytes: Vec<u8>,
+        written: usize,
+        allowance: Option<Box<Allowance>>,
+        scratch: &Scratch,
+    ) -> Self {
+        let kept = (written < bytes.len()).then_some(Kept { bytes, written });
+        scratch.keep(kept.as_ref().map_or(0, |kept| kept.bytes.len()));
+        Self { kept, progress: Progress::Open, bytes: written as u64, allowance }
     }
 
     pub(crate) fn progress(&self) -> Progress {

@@ -25,6 +25,10 @@ use super::unfinished::Unfinished;
 /// Events that one look at the queue brings.
 const EVENTS: usize = 64;
 
+/// The peers of connections that have rested, for tests: that one rests is else seen by its memory only.
+#[cfg(test)]
+pub(crate) static SEEN: std::sync::Mutex<Vec<std::net::SocketAddr>> = std::sync::Mutex::new(Vec::new());
+
 /// A connection that rests.
 pub(crate) struct Rested {
     pub(crate) story: Story,
@@ -91,6 +95,8 @@ impl Resting {
     /// The connection, where the kernel has no room for it in the queue.
     pub(crate) fn add(&self, rested: Rested) -> Result<(), Box<Rested>> {
         let interests = rested.interests();
+        #[cfg(test)]
+        SEEN.lock().expect("no panic").push(rested.story.peer);
         let place = self.places.borrow_mut().put(rested);
         if self.enqueue(place, interests).is_err() {
             return self.take(place).map_or(Ok(()), |rested| Err(Box::new(rested)));

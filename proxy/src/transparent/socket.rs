@@ -89,7 +89,8 @@ pub async fn connect_tcp(
     };
     let fault = match usable(client, to) {
         Err(fault) => fault,
-        Ok(()) => match connect_from(client, to, speaks_at_once).await? {
+        // On the heap, for most connections need none of it.
+        Ok(()) => match Box::pin(connect_from(client, to, speaks_at_once)).await? {
             Ok(connected) => return Ok(connected),
             Err(fault) => fault,
         },
@@ -133,7 +134,8 @@ async fn own_tcp(to: SocketAddr, speaks_at_once: bool, why: Why) -> Result<(TcpS
 async fn connect(socket: Socket, to: SocketAddr, speaks_at_once: bool) -> io::Result<TcpStream> {
     if speaks_at_once {
         // The acknowledgement that ends the handshake goes with the first bytes instead of alone (TCP_QUICKACK, tcp(7)): one
-        // packet less. Without bytes to come it would be late, and a server that speaks first with it.
+        // packet less. Without bytes to come it would be late, and a server that speaks first with it. Whoever has written
+        // turns it on again.
         socket.set_tcp_quickack(false)?;
     }
     TcpSocket::from_std_stream(socket.into()).connect(to).await
