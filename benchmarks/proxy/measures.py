@@ -23,6 +23,14 @@ from benchmarks.proxy.doors import (
 )
 from benchmarks.proxy.peer import Running
 
+BULK_UP, BULK_DOWN = "bulk up", "bulk down"
+CONNECT, CONNECT_NAME = "connect", "connect, TLS name"
+PING_ONE, PING_MANY = "ping, 1 connection", "ping, 64 connections"
+IDLE = "idle"
+UDP_ONE, UDP_MANY, UDP_JOINED = "UDP echo, 1 flow", "UDP echo, 16 flows", "UDP echo, joined"
+FLOOD, FLOOD_JOINED = "UDP flood", "UDP flood, joined"
+TRANSPARENT = "introduced and transparent"
+
 _SILENCE = 8.0  # seconds after which a connection is called idle
 Sample = dict[str, float]
 HELLO = ROOT / "proxy" / "tests" / "vectors" / "client_hello" / "curl_openssl.bin"
@@ -38,6 +46,7 @@ class Measure:
     door: Door
     take: Callable[[Running, float], Sample]
     has_direct: bool = True
+    connections: int = 64
 
 
 def _bulk(door: Door, way: str) -> Callable[[Running, float], Sample]:
@@ -137,17 +146,17 @@ def _flood(*more: object) -> Callable[[Running, float], Sample]:
 
 def measures(idle_connections: int) -> list[Measure]:
     return [
-        Measure("bulk up", SINK, _bulk(SINK, "up")),
-        Measure("bulk down", SOURCE, _bulk(SOURCE, "down")),
-        Measure("connect", ANSWER, _connect(ANSWER)),
-        Measure("connect, TLS name", PREREAD, _connect(PREREAD, "--payload", HELLO), has_direct=False),
-        Measure("ping, 1 connection", ECHO, _ping(1)),
-        Measure("ping, 64 connections", ECHO, _ping(64)),
-        Measure("idle", ECHO, idle(idle_connections), has_direct=False),
-        Measure("UDP echo, 1 flow", UDP_ECHO, _udp(UDP_ECHO, 1)),
-        Measure("UDP echo, 16 flows", UDP_ECHO, _udp(UDP_ECHO, 16)),
-        Measure("UDP echo, joined", UDP_ECHO_JOINED, _udp(UDP_ECHO_JOINED, 16, "--joined")),
-        Measure("UDP flood", COUNTED, _flood()),
-        Measure("UDP flood, joined", COUNTED, _flood("--joined")),
-        Measure("introduced and transparent", INTRODUCED, _introduced, has_direct=False),
+        Measure(BULK_UP, SINK, _bulk(SINK, "up")),
+        Measure(BULK_DOWN, SOURCE, _bulk(SOURCE, "down")),
+        Measure(CONNECT, ANSWER, _connect(ANSWER)),
+        Measure(CONNECT_NAME, PREREAD, _connect(PREREAD, "--payload", HELLO), has_direct=False),
+        Measure(PING_ONE, ECHO, _ping(1)),
+        Measure(PING_MANY, ECHO, _ping(64)),
+        Measure(IDLE, ECHO, idle(idle_connections), has_direct=False, connections=idle_connections),
+        Measure(UDP_ONE, UDP_ECHO, _udp(UDP_ECHO, 1)),
+        Measure(UDP_MANY, UDP_ECHO, _udp(UDP_ECHO, 16)),
+        Measure(UDP_JOINED, UDP_ECHO_JOINED, _udp(UDP_ECHO_JOINED, 16, "--joined")),
+        Measure(FLOOD, COUNTED, _flood()),
+        Measure(FLOOD_JOINED, COUNTED, _flood("--joined")),
+        Measure(TRANSPARENT, INTRODUCED, _introduced, has_direct=False),
     ]

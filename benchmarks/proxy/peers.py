@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -125,7 +124,3 @@ def _haproxy_cfg(*, is_tuned: bool) -> str:
         f"  server one 127.0.0.1:{INTRODUCED.backend_port}"
     )
     return "\n".join(parts) + "\n"
-
-
-def absent(every: list[Peer]) -> list[str]:
-    return [peer.name for peer in every if shutil.which(peer.program) is None]

@@ -10,7 +10,7 @@ from benchmarks.proxy.bench_lab import ROOT
 from benchmarks.proxy.doors import BACKEND, INTRODUCED, PLAIN, PREREAD, SERVER_NAME, UDP, Door
 from benchmarks.proxy.peer import Peer, Program
 
-FOLDER = ROOT / "target" / "bench-peers"
+FOLDER = ROOT / "target" / "bench-peers"  # where `make bench-proxy` puts them
 _SELECT_SETS = 400  # connections of which select(2) can watch both sockets, and some
 
 
@@ -58,7 +58,7 @@ def mmproxy() -> Peer:
 
 
 def envoy() -> Peer:
-    program = str(FOLDER / "envoy" / "_bin" / "envoy")
+    program = str(FOLDER / "venv" / "bin" / "envoy")
 
     def programs(folder: Path) -> list[Program]:
         argv = [program, "-c", str(folder / "envoy.json"), "--concurrency", "2", "--log-level", "error"]
