@@ -99,7 +99,7 @@ def _reload_figures(bench: BenchLab, present: list[Peer], reloads: int) -> Itera
 
 def _idle_connections(*, quick: bool) -> int:
     """Each takes two sockets of the proxy."""
-    return 2000 if quick else min(10_000, (descriptors() - 500) // 2)
+    return 2000 if quick else min(10_000, (descriptors() - 1_000) // 2)
 
 
 def _text(results: Results, found: list[Figure], absent: list[str], idle: int) -> str:

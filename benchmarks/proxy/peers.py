@@ -16,7 +16,7 @@ _WORKERS = 2
 
 def _connections() -> int:
     """As many as the descriptors allow, up to thirty thousand."""
-    return min(30_000, (descriptors() - 400) // 2)
+    return min(30_000, (descriptors() - 600) // 2)
 
 
 def peers() -> list[Peer]:
@@ -107,8 +107,9 @@ def _haproxy(name: str, *, is_tuned: bool) -> Peer:
 
 
 def _haproxy_cfg(*, is_tuned: bool) -> str:
+    tuning = "\n  tune.bufsize 262144\n  maxpipes 100" if is_tuned else ""
     parts = [
-        f"global\n  maxconn {_connections()}\n  nbthread {_WORKERS}" + ("\n  tune.bufsize 262144" if is_tuned else ""),
+        f"global\n  maxconn {_connections()}\n  nbthread {_WORKERS}{tuning}",
         "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h"
         + ("\n  option splice-auto" if is_tuned else ""),
     ]

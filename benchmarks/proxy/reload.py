@@ -22,7 +22,7 @@ _CONNECTIONS = 32
 
 
 def reload_losses(bench: BenchLab, peer: Peer, reloads: int = RELOADS) -> dict[str, float]:
-    """Kept connections that broke, new ones that failed, flows the backend saw anew, datagrams without an answer."""
+    """Kept connections that broke, new ones that failed, flows that the backend saw anew, datagrams lost."""
     seconds = reloads * _APART + 1.5
     with running(bench, peer) as proxy, ExitStack() as stack:
         before = _seen(bench)
