@@ -15,7 +15,7 @@ use super::scratch::Scratch;
 
 /// Reads of one turn: then the other direction and other connections have theirs. A task's budget alone would let a sender
 /// that is never out of bytes use all of it, each time, before the other direction is looked at.
-const READS_A_TURN: usize = 16;
+const READS_A_TURN: usize = 4;
 
 /// How far a direction has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
