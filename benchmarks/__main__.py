@@ -23,18 +23,18 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         runs = 3 if arguments.quick else 9
-        figures = lab_figures.measure(Path(folder), runs=runs, progress=_say)
-        figures += network_figures.measure(Path(folder), runs=runs, progress=_say)
+        figures = lab_figures.measure(Path(folder), runs=runs, progress=say)
+        figures += network_figures.measure(Path(folder), runs=runs, progress=say)
     if os.geteuid() == 0:
-        _say("linkwire alone")
+        say("linkwire alone")
         figures += wire_figures.measure(0.5 if arguments.quick else 2.0)
     table = _table(figures)
     print(table)
     if not arguments.quick:
         BASELINE.mkdir(parents=True, exist_ok=True)
-        (BASELINE / "lab.md").write_text(f"# The lab, measured by `make bench`\n\n{_machine()}\n\n{table}")
+        (BASELINE / "lab.md").write_text(f"# The lab, measured by `make bench`\n\n{machine()}\n\n{table}")
         plain = [figure.__dict__ | {"met": figure.met} for figure in figures]
-        (BASELINE / "lab.json").write_text(json.dumps({"machine": _machine(), "figures": plain}, indent=2) + "\n")
+        (BASELINE / "lab.json").write_text(json.dumps({"machine": machine(), "figures": plain}, indent=2) + "\n")
     return 0 if all(figure.met for figure in figures) else 1
 
 
@@ -48,12 +48,12 @@ def _table(figures: list[Figure]) -> str:
     return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
 
 
-def _machine() -> str:
+def machine() -> str:
     user = "root" if os.geteuid() == 0 else "an ordinary user"
     return f"Linux {platform.release()}, {os.cpu_count()} cores, Python {platform.python_version()}, as {user}."
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     print(f"... {text}", file=sys.stderr, flush=True)
 
 

@@ -35,7 +35,7 @@ def measure(seconds: float) -> list[Figure]:
 
 
 def _throughput(seconds: float) -> Iterator[Figure]:
-    """TCP with whole segments."""
+    """TCP with whole segments, and whether the wire lost any."""
     with served_wire() as wire, wire.b.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         listener.bind((ADDRESSES["b"][0], 8080))
         listener.listen()
@@ -44,6 +44,7 @@ def _throughput(seconds: float) -> Iterator[Figure]:
             accepted, _ = listener.accept()
             accepted.settimeout(DEADLINE_S)
             sending = threading.Thread(target=_send_for, args=(sender, seconds))
+            lost_before = _lost(wire.master)  # what the kernels said before both ends were up
             began = time.monotonic()
             sending.start()
             received, room = 0, bytearray(1 << 20)
@@ -52,7 +53,15 @@ def _throughput(seconds: float) -> Iterator[Figure]:
                     received += count
             gigabits = received * 8 / (time.monotonic() - began) / 1e9
             sending.join()
+        lost = _lost(wire.master) - lost_before
     yield _more("linkwire: TCP with whole segments", f"{gigabits:.1f} Gbit/s", ">= 2 Gbit/s", gigabits, 2)
+    yield Figure("linkwire: frames lost of it", str(lost), "0", lost, 0)
+
+
+def _lost(master: Master) -> int:
+    """The frames that the wire has dropped so far, for whatever reason, in both directions."""
+    ways = master.counters().values()
+    return sum(count for way in ways for what, count in way.items() if what.startswith("dropped_"))
 
 
 def _send_for(sender: socket.socket, seconds: float) -> None:

@@ -1,10 +1,12 @@
 #!/bin/bash
-# What `make setup` needs from the system: the packages of packages.apt, and a cargo new enough for Cargo.toml.
+# What `make setup` needs from the system: the packages of packages.apt (or of the file that is named), and a cargo new
+# enough for Cargo.toml.
 # As root it installs what is missing; as anybody else it prints the line that root would run, and goes on.
 # No daemon of these packages is started, at once or at the next boot: the labs start their own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+packages=${1:-setup/packages.apt}
 msrv=$(sed -n 's/^rust-version = "\([0-9.]*\)".*/\1/p' Cargo.toml)
 rustup_line="curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal"
 
@@ -14,7 +16,7 @@ is_installed() {
 
 missing_packages() {
     local package
-    sed 's/#.*//' setup/packages.apt | while read -r package; do
+    sed 's/#.*//' "$packages" | while read -r package; do
         [ -z "$package" ] || is_installed "$package" || echo "$package"
     done
 }
@@ -54,7 +56,7 @@ allow_daemons() {
 # The links by which systemd starts a daemon of ours at boot. Read from the folder, for a host may lack systemctl.
 boot_links() {
     find /etc/systemd/system -type l \( -name 'ssh*.service' -o -name 'ssh*.socket' -o -name nginx.service \
-        -o -name coturn.service -o -name 'miniupnpd*.service' \) 2>/dev/null | sort
+        -o -name coturn.service -o -name 'miniupnpd*.service' -o -name haproxy.service -o -name 'sslh*.service' \) 2>/dev/null | sort
 }
 
 # Only links that the installation made are removed: a daemon that was here before stays as it was.
@@ -68,7 +70,7 @@ install() {
 
 if ! command -v dpkg-query apt-get >/dev/null; then
     echo "setup: not Debian or Ubuntu, so nothing was installed. The labs use what these packages hold:" >&2
-    sed 's/#.*//' setup/packages.apt | xargs echo "setup:  " >&2
+    sed 's/#.*//' "$packages" | xargs echo "setup:  " >&2
     cargo_is_new_enough || { echo "setup: cargo $msrv or newer is missing: $rustup_line" >&2; exit 1; }
     exit 0
 fi

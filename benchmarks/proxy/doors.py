@@ -28,6 +28,7 @@ SERVER_NAME = "curl.example"
 INTRODUCED = Door("introduced", 8005, 7002)
 COUNTED = Door("counted", 8010, 7010, is_udp=True)
 UDP_ECHO = Door("udp_echo", 8011, 7011, is_udp=True)
+SEEN_PORT = 7013  # where the backend tells from how many endpoints it was asked for an echo
 UDP_ECHO_JOINED = Door("udp_echo_joined", 8012, 7012, is_udp=True)
 UDP = (COUNTED, UDP_ECHO, UDP_ECHO_JOINED)
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.proxy import processes
+from benchmarks.proxy import processes as proc
 from benchmarks.proxy.bench_lab import FOLDER, BenchLab
 from benchmarks.proxy.doors import EVERY, INTRODUCED, PROXY_NEAR, Door
 from lab import wait_until
@@ -35,6 +35,7 @@ class Peer:
     doors: tuple[Door, ...] = EVERY
     is_tuned: bool = False
     is_ours: bool = False
+    most_connections: int = 1_000_000  # that it can hold at once
     processes: tuple[str, ...] = field(default=())  # their names in /proc/PID/comm; default: that of the program
 
     @property
@@ -53,16 +54,16 @@ class Running:
         self._names = peer.processes or (Path(peer.program).name,)
 
     def processor_seconds(self) -> float:
-        return processes.processor_seconds(self._processes())
+        return proc.processor_seconds(self.processes())
 
-    def memory(self) -> processes.Memory:
-        return processes.memory(self._processes())
+    def memory(self) -> proc.Memory:
+        return proc.memory(self.processes())
 
     def at(self, door: Door) -> str:
         return f"{PROXY_NEAR}:{door.port}"
 
-    def _processes(self) -> list[int]:
-        return processes.find(self.bench.proxy_network, self._names)
+    def processes(self) -> list[int]:
+        return proc.find(self.bench.proxy_network, self._names)
 
 
 @contextmanager
@@ -78,9 +79,7 @@ def running(bench: BenchLab, peer: Peer) -> Iterator[Running]:
         for door in peer.doors:
             _await(bench, peer, door, folder)
         yield Running(bench, peer)
-    wait_until(
-        lambda: not processes.find(bench.proxy_network, peer.processes or (Path(peer.program).name,)), _READY, "gone"
-    )
+    wait_until(lambda: not proc.find(bench.proxy_network, peer.processes or (Path(peer.program).name,)), _READY, "gone")
 
 
 def _await(bench: BenchLab, peer: Peer, door: Door, folder: Path) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from pathlib import Path
 
 from benchmarks.proxy.bench_lab import descriptors
 from benchmarks.proxy.doors import BACKEND, INTRODUCED, PLAIN, PREREAD, SERVER_NAME, UDP, Door
 from benchmarks.proxy.peer import ALL_DOORS, Peer, Program
+from benchmarks.proxy.peers_more import envoy, mmproxy, sslh
 
 _WORKERS = 2
 
@@ -29,6 +29,9 @@ def peers() -> list[Peer]:
         _nginx("nginx, tuned", is_tuned=True),
         _haproxy("haproxy", is_tuned=False),
         _haproxy("haproxy, tuned", is_tuned=True),
+        envoy(),
+        sslh(),
+        mmproxy(),
     ]
 
 
@@ -121,7 +124,3 @@ def _haproxy_cfg(*, is_tuned: bool) -> str:
         f"  server one 127.0.0.1:{INTRODUCED.backend_port}"
     )
     return "\n".join(parts) + "\n"
-
-
-def absent(every: list[Peer]) -> list[str]:
-    return [peer.name for peer in every if shutil.which(peer.program) is None]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from lab.certify.judge import judge
 from lab.certify.probing import measure
 from lab.certify.seen import Seen
-from lab.certify.subject import Subject, lack_of_room, subjects
+from lab.certify.subject import Subject, lack_of_room, rounds, subjects
+from lab.errors import UsageError
 
 if TYPE_CHECKING:
     from lab.certify.certificate import Certificate
@@ -21,7 +22,7 @@ DEFAULT_PATIENCE = 3.0  # seconds
 def certify_nat(
     lab: Lab, routers: Iterable[str | Subject] = (), *, patience: float = DEFAULT_PATIENCE, seed: int | None = None
 ) -> list[Certificate]:
-    """Measure the NAT of routers, all at once.
+    """Measure the NAT of routers, all at once as far as a network has room for the probes of them all.
 
     Args:
         lab: a running lab.
@@ -39,8 +40,11 @@ def certify_nat(
     names = [each for each in wanted if isinstance(each, str)]
     found = subjects(lab.facts, names) if names or not wanted else []
     every = [*found, *(each for each in wanted if isinstance(each, Subject))]
-    refused = {} if wanted else {each.router: why for each in every if (why := lack_of_room(lab.facts, each, seed))}
+    refused = {each.router: why for each in every if (why := lack_of_room(lab.facts, [each], seed))}
+    if wanted and refused:
+        raise UsageError(next(iter(refused.values())))
+    seen = {router: Seen(failures=(why,)) for router, why in refused.items()}
     measured = [each for each in every if each.router not in refused]
-    seen = measure(lab, measured, patience, seed) if measured else {}
-    seen |= {router: Seen(failures=(why,)) for router, why in refused.items()}
+    for number, beside in enumerate(rounds(lab.facts, measured, seed)):
+        seen |= measure(lab, beside, patience, seed + number)  # none takes less than a second, which a seed lasts
     return [judge(each, seen[each.router]) for each in every]

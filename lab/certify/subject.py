@@ -143,13 +143,27 @@ def guests(facts: Mapping[str, Any], wanted: Iterable[Subject], seed: int) -> tu
     return steps, found
 
 
-def lack_of_room(facts: Mapping[str, Any], each: Subject, seed: int) -> str:
-    """Why the temporary nodes of a subject find no place, "" if they do."""
+def lack_of_room(facts: Mapping[str, Any], wanted: Sequence[Subject], seed: int) -> str:
+    """Why the temporary nodes of all these find no place beside each other, "" if they do."""
     try:
-        guests(facts, [each], seed)
+        guests(facts, wanted, seed)
     except UsageError as error:
         return str(error)
     return ""
+
+
+def rounds(facts: Mapping[str, Any], wanted: Sequence[Subject], seed: int) -> list[list[Subject]]:
+    """The subjects that find a place alone, in lists of those that do so beside each other; one list if it can be."""
+    if not lack_of_room(facts, wanted, seed):
+        return [list(wanted)] if wanted else []
+    found: list[list[Subject]] = []
+    for each in wanted:
+        beside = next((those for those in found if not lack_of_room(facts, [*those, each], seed)), None)
+        if beside is not None:
+            beside.append(each)
+        else:
+            found.append([each])
+    return found
 
 
 def _host(

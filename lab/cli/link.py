@@ -16,6 +16,7 @@ from lab.realise.asking import ask
 from lab.realise.message import Message
 
 ACTIONS = ("show", "set", "clear", "down", "up", "flap", "reset")
+_DOWN, _UP = "1s", "5s"  # of a flap for which nothing else is asked
 _NOTES = """\
 NAME is NODE:NETWORK, or a network for all of its links (of a cable, set impairs the link of its first end).
 actions:
@@ -61,9 +62,9 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("words", metavar="WORD", nargs="*", help="of set: what to change, as delay=40ms")
     parser.add_argument("--from", dest="sender", metavar="NODE", help="of set, clear: only what this node sends")
     parser.add_argument("--backend", metavar="MEANS", help="of set: netem, tbf or linkwire instead of the best one")
-    parser.add_argument("--down", default="1s", metavar="TIME", help="of flap: how long it is down (1s)")
-    parser.add_argument("--up", default="5s", metavar="TIME", help="of flap: how long it is up between (5s)")
-    parser.add_argument("--times", default=1, type=int, metavar="N", help="of flap: how often (1)")
+    parser.add_argument("--down", metavar="TIME", help="of flap: how long it is down (1s)")
+    parser.add_argument("--up", metavar="TIME", help="of flap: how long it is up between (5s)")
+    parser.add_argument("--times", type=int, metavar="N", help="of flap: how often (1)")
     parser.add_argument("--probe", action="store_true", help="of show: ask the link with echo requests, too")
     parser.add_lab()
     parser.add_json()
@@ -76,10 +77,16 @@ def _parse(words: list[str]) -> argparse.Namespace:
         parser.error(f"{options.action} which link? `lab link` lists them")
     if options.words and options.action != "set":
         parser.error(f"{options.action} takes no words; `set` does")
-    if options.probe and options.action != "show":
-        parser.error(f"--probe has no meaning with {options.action}; it has with show")
-    if options.sender is not None and options.action not in ("set", "clear"):
-        parser.error(f"--from has no meaning with {options.action}; it has with set and clear")
+    for option, value, actions in (
+        ("--probe", options.probe or None, ("show",)),
+        ("--from", options.sender, ("set", "clear")),
+        ("--backend", options.backend, ("set",)),
+        ("--down", options.down, ("flap",)),
+        ("--up", options.up, ("flap",)),
+        ("--times", options.times, ("flap",)),
+    ):
+        if value is not None and options.action not in actions:
+            parser.error(f"{option} has no meaning with {options.action}; it has with {' and '.join(actions)}")
     return options
 
 
@@ -97,9 +104,9 @@ def _request(options: argparse.Namespace) -> Message:
             return {
                 "do": "flap",
                 "name": options.name,
-                "down": options.down,
-                "up": options.up,
-                "times": options.times,
+                "down": _DOWN if options.down is None else options.down,
+                "up": _UP if options.up is None else options.up,
+                "times": 1 if options.times is None else options.times,
             }
         case action:
             return {"do": action, "name": options.name}

@@ -46,9 +46,8 @@ def chosen(facts: dict[str, Any], name: str | None) -> dict[str, Any]:
     if name is None and len(meshes) == 1:
         return meshes[0]
     if name is None:
-        raise UsageError(
-            f"lab {facts['name']} has {len(meshes)} meshes, not one: {known}; `mesh:` in a topology makes one"
-        )
+        remedy = "name one of them" if meshes else "`mesh:` in a topology makes one"
+        raise UsageError(f"lab {facts['name']} has {len(meshes)} meshes, not one: {known}; {remedy}")
     for mesh in meshes:
         if mesh["name"] == name:
             return mesh

@@ -73,7 +73,7 @@ def resolve_meshes(directory: Directory, paths: Paths, faults: list[Fault]) -> t
         )
         meshes.append(mesh)
         directory.add_mesh(mesh)
-        _check_ways(seats, paths, directory, faults)
+        _check_ways(seats, port, paths, directory, faults)
     return tuple(meshes)
 
 
@@ -210,8 +210,8 @@ def _check_free(mesh: str, seat: _Seat, faults: list[Fault]) -> None:
             faults.append((seat.node.at / "links" / interface.network).fault(found, "another name for one of them"))
 
 
-def _check_ways(seats: list[_Seat], paths: Paths, directory: Directory, faults: list[Fault]) -> None:
-    """Everyone has a way to a lighthouse, and each lighthouse a way in for whoever is not its neighbour.
+def _check_ways(seats: list[_Seat], port: int, paths: Paths, directory: Directory, faults: list[Fault]) -> None:
+    """Everyone has a way to a lighthouse, and each lighthouse a way in, which its own firewall does not bar.
 
     With nodes whose links have faults nobody knows what the ways would be.
     """
@@ -233,6 +233,26 @@ def _check_ways(seats: list[_Seat], paths: Paths, directory: Directory, faults: 
             towards = listed(each.node.name for each in lighthouses)
             found = f"'{seat.node.name}', which has no way to a lighthouse ({towards})"
             faults.append(seat.at.fault(found, "a node whose links and routes lead to one"))
+    for lighthouse in lighthouses:
+        ways = [paths.arrivals(seat.node, lighthouse.node) for seat in seats if not seat.is_lighthouse]
+        barred = sorted(
+            {network for each in ways if each and each <= _barred(lighthouse.node, port) for network in each}
+        )
+        if barred:
+            found = f"'{lighthouse.node.name}', whose firewall lets nothing in from {listed(barred)} at UDP port {port}"
+            faults.append(lighthouse.at.fault(found, f"`allow: [{{udp: {port}}}]` in its `firewall`"))
+
+
+def _barred(node: NodeDraft, port: int) -> set[str]:
+    """The networks from which the node's own firewall lets nobody in at a UDP port."""
+    nat, firewall = node.written.nat, node.written.firewall
+    policy = firewall.input if firewall is not None else None
+    if (policy or ("accept" if nat is None else "drop")) == "accept":
+        return set()
+    if firewall is not None and any(each.udp == port and each.to is None for each in firewall.allow):
+        return set()
+    outside = (firewall.outside if firewall is not None else None) or (nat.outside if nat is not None else None)
+    return {interface.network for interface in node.interfaces} if outside is None else {outside}
 
 
 def _why(lighthouse: _Seat, directory: Directory) -> str:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Paths:
-    """The ways of packets between nodes; firewalls are not looked at."""
+    """The ways of packets between nodes; firewalls on the way are not looked at."""
 
     def __init__(self, nodes: Mapping[str, NodeDraft], routes: Mapping[str, Iterable[Route]]) -> None:
         self._nodes = nodes
@@ -24,30 +24,35 @@ class Paths:
             for address in interface.addresses
         }
 
-    def leads(self, start: NodeDraft, address: Address) -> bool:
-        """Whether a packet from a node arrives at the node that has the address."""
+    def arrival(self, start: NodeDraft, address: Address) -> str | None:
+        """The network by which a packet arrives at the node that has the address; "" at its own, None if lost."""
         here, arrived = start, ""
         for _ in range(len(self._nodes)):
             if address in here.addresses():
-                return True
+                return arrived
             if here is not start and here.role != "router":
-                return False
+                return None
             way = self._next(here, address)
             if way is None:
-                return False
+                return None
             interface, via = way
             nat = here.written.nat
             if nat is not None and address.version == 4 and arrived == nat.outside != interface.network:
-                return False  # from outside in
+                return None  # from outside in
             following = self._owner.get((interface.network, via))
             if following is None:
-                return False
+                return None
             here, arrived = self._nodes[following], interface.network
-        return False
+        return None
 
     def reachable(self, start: NodeDraft, to: NodeDraft) -> tuple[Address, ...]:
         """The addresses of `to` that packets from `start` arrive at."""
-        return tuple(address for address in to.addresses() if self.leads(start, address))
+        return tuple(address for address in to.addresses() if self.arrival(start, address) is not None)
+
+    def arrivals(self, start: NodeDraft, to: NodeDraft) -> set[str]:
+        """The networks by which packets from `start` arrive at `to`."""
+        found = (self.arrival(start, address) for address in to.addresses())
+        return {network for network in found if network is not None}
 
     def _next(self, node: NodeDraft, address: Address) -> tuple[Interface, Address] | None:
         """The interface that a packet leaves by, and the neighbour that it goes to."""

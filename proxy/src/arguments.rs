@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::commands::{check, doctor, explain, rules};
 use crate::operation::command;
+use crate::run::Start;
 
 use catalogue::{Command, COMMANDS};
 
@@ -18,6 +19,7 @@ use catalogue::{Command, COMMANDS};
 pub(crate) enum Request {
     Run {
         config: PathBuf,
+        start: Start,
     },
     Check(check::Check),
     Schema,
@@ -163,6 +165,10 @@ mod tests {
 
     #[test]
     fn each_command_is_read() {
+        let run = |start| Ok(Request::Run { config: "c.toml".into(), start });
+        assert_eq!(parse_line("run -c c.toml"), run(Start::Alone));
+        assert_eq!(parse_line("run --take-over -c c.toml"), run(Start::TakeOver(None)));
+        assert_eq!(parse_line("run -c c.toml --take-over=a.sock"), run(Start::TakeOver(Some("a.sock".into()))));
         let check = |json| Ok(Request::Check(check::Check { config: "c.toml".into(), json }));
         assert_eq!(parse_line("check -c c.toml"), check(false));
         assert_eq!(parse_line("check --config=c.toml --json"), check(true));
@@ -236,6 +242,8 @@ mod tests {
             ("explain -c a --transport sctp", "expected `tcp` or `udp`"),
             ("explain -c a --protocol http", "unknown variant `http`"),
             ("explain --port 1", "explain needs -c"),
+            ("run -c a --take-over b.sock", "does not take \"b.sock\""),
+            ("run -c a --take-over --take-over=b", "--take-over stands twice"),
             ("schema now", "does not take \"now\""),
         ] {
             let fault = parse_line(line).expect_err(line);

@@ -3,11 +3,18 @@
 #![allow(unsafe_code)]
 #![allow(clippy::cast_possible_truncation)] // sizes of C structures, all below 64 KiB
 
+pub(crate) mod descriptors;
+mod memory;
+mod queue;
+
 use std::io::{self, IoSlice};
 use std::mem::{self, size_of, MaybeUninit};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
+
+pub(crate) use memory::give_back;
+pub(crate) use queue::await_readable;
 
 /// Messages that one call may bring.
 pub(crate) const BATCH: usize = 32;

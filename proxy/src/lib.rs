@@ -15,12 +15,15 @@ mod kernel;
 mod listening;
 pub mod names;
 pub mod operation;
+mod reload;
 pub mod route;
 mod run;
 pub mod sandbox;
+mod signals;
 pub mod sniff;
 mod steering;
 mod story;
+mod succession;
 mod tcp;
 pub mod transparent;
 mod udp;
@@ -41,7 +44,7 @@ use commands::{ask, check, doctor, explain, fail, print, rules, schema, WRONG_IN
 #[must_use]
 pub fn run() -> ExitCode {
     match request_of_the_command_line() {
-        Ok(Request::Run { config }) => run::command(&config),
+        Ok(Request::Run { config, start }) => run::command(&config, &start),
         Ok(Request::Check(asked)) => check::run(&asked),
         Ok(Request::Schema) => schema::run(),
         Ok(Request::Explain(asked)) => explain::run(&asked),

@@ -4,7 +4,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::config::model::{Arrival, Timeouts, Transport};
@@ -16,7 +18,7 @@ const BACKLOG: i32 = 4096;
 const UDP_BUFFER: usize = 4 * 1024 * 1024;
 
 /// An endpoint of a listener. Two configurations that name the same one mean the same sockets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Endpoint {
     pub(crate) transport: Transport,
     pub(crate) address: SocketAddr,
@@ -56,11 +58,35 @@ fn mend(cause: &io::Error) -> &'static str {
     }
 }
 
-/// An endpoint with one socket for each worker.
+/// An endpoint and its sockets: one for each worker, or as many as an earlier process of this proxy had workers. The control
+/// thread keeps these; workers get copies.
 #[derive(Debug)]
 pub(crate) struct Bound {
     pub(crate) endpoint: Endpoint,
     pub(crate) sockets: Vec<OwnedFd>,
+}
+
+/// Sockets of an endpoint that an earlier process had, with further ones where that had fewer workers. Of UDP there are no
+/// further ones: the kernel would spread the datagrams of flows anew. Where it had more workers, some serve several.
+///
+/// # Errors
+///
+/// As [`bind_all`].
+pub(crate) fn widen(
+    endpoint: Endpoint,
+    mut sockets: Vec<OwnedFd>,
+    workers: usize,
+    timeouts: &Timeouts,
+) -> Result<Bound, ListenError> {
+    let missing = workers.saturating_sub(sockets.len());
+    if let Some(first) = sockets.first().filter(|_| endpoint.transport == Transport::Tcp && missing > 0) {
+        let own = SockRef::from(first).local_addr().map_err(|cause| fault(endpoint, cause))?;
+        let address = own.as_socket().unwrap_or(endpoint.address);
+        let further =
+            share(Endpoint { address, ..endpoint }, missing, timeouts).map_err(|cause| fault(endpoint, cause))?;
+        sockets.extend(further);
+    }
+    Ok(Bound { endpoint, sockets })
 }
 
 /// Binds endpoints: all of them, or none. `held` are those that this process has.
@@ -87,14 +113,7 @@ pub(crate) fn bind_all(
 ///
 /// What the kernel said, with the endpoint; also when anybody else is bound there, even with `SO_REUSEPORT`.
 fn bind(endpoint: Endpoint, is_ours: bool, workers: usize, timeouts: &Timeouts) -> Result<Vec<OwnedFd>, ListenError> {
-    let fault = |cause| ListenError {
-        transport: match endpoint.transport {
-            Transport::Tcp => "tcp",
-            Transport::Udp => "udp",
-        },
-        address: endpoint.address,
-        cause,
-    };
+    let fault = |cause| fault(endpoint, cause);
     // The kernel would let a second proxy of the same user share the port in silence. Beside a socket of our own nobody else's
     // can be, and this one would be refused as well.
     let probe = bound(endpoint, is_ours).map_err(fault)?;
@@ -102,17 +121,27 @@ fn bind(endpoint: Endpoint, is_ours: bool, workers: usize, timeouts: &Timeouts) 
     let port = probe.local_addr().map_err(fault)?.as_socket().map_or(endpoint.address.port(), |own| own.port());
     drop(probe);
     let endpoint = Endpoint { address: SocketAddr::new(endpoint.address.ip(), port), ..endpoint };
-    (0..workers)
-        .map(|_| {
-            let socket = bound(endpoint, true)?;
-            if endpoint.transport == Transport::Tcp {
-                prepare_tcp(&socket, timeouts)?;
-                socket.listen(BACKLOG)?;
-            }
-            Ok(socket.into())
-        })
-        .collect::<io::Result<_>>()
-        .map_err(fault)
+    share(endpoint, workers, timeouts).map_err(fault)
+}
+
+fn fault(endpoint: Endpoint, cause: io::Error) -> ListenError {
+    let transport = match endpoint.transport {
+        Transport::Tcp => "tcp",
+        Transport::Udp => "udp",
+    };
+    ListenError { transport, address: endpoint.address, cause }
+}
+
+fn share(endpoint: Endpoint, count: usize, timeouts: &Timeouts) -> io::Result<Vec<OwnedFd>> {
+    let listening = |_| {
+        let socket = bound(endpoint, true)?;
+        if endpoint.transport == Transport::Tcp {
+            prepare_tcp(&socket, timeouts)?;
+            socket.listen(BACKLOG)?;
+        }
+        Ok(socket.into())
+    };
+    (0..count).map(listening).collect()
 }
 
 fn bound(endpoint: Endpoint, is_shared: bool) -> io::Result<Socket> {
@@ -145,10 +174,16 @@ fn prepare_tcp(socket: &Socket, timeouts: &Timeouts) -> io::Result<()> {
     keep_alive(&SockRef::from(socket), timeouts)
 }
 
+/// Probes that an end may leave without an answer. They go out each quarter of the idle time, so an end that is gone is found
+/// after twice that time; the kernel's own figures would make it eleven minutes more (tcp(7)).
+const PROBES: u32 = 4;
+
 /// Lets the kernel find out that the other end is gone.
 pub(crate) fn keep_alive(socket: &SockRef<'_>, timeouts: &Timeouts) -> io::Result<()> {
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(timeouts.keepalive))?;
-    socket.set_tcp_user_timeout(Some(timeouts.user_timeout))
+    let interval = (timeouts.keepalive / PROBES).max(Duration::from_secs(1));
+    let probing = TcpKeepalive::new().with_time(timeouts.keepalive).with_interval(interval).with_retries(PROBES);
+    socket.set_tcp_keepalive(&probing)?;
+    socket.set_tcp_user_timeout(timeouts.user_timeout)
 }
 
 #[cfg(test)]
@@ -161,7 +196,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_within_one_of_our_own_can_be_had_and_one_of_another_process_cannot() {
-        let second = std::time::Duration::from_secs(1);
+        let second = Duration::from_secs(1);
         let timeouts = Timeouts {
             header: second,
             preface: second,
@@ -171,8 +206,9 @@ mod tests {
             udp_one_way: second,
             udp_idle: second,
             drain: second,
+            handed_over: second,
             keepalive: second,
-            user_timeout: second,
+            user_timeout: None,
         };
         for transport in [Transport::Tcp, Transport::Udp] {
             let free = bound(endpoint(transport, "0.0.0.0", 0), false).expect("a port");

@@ -1,7 +1,7 @@
 //! `edgeproxy run`: all that needs rights is had first, then they are given up, then workers start.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -18,7 +18,7 @@ use crate::admission::Admission;
 use crate::commands::{fail, say, HOST_NOT_ABLE, RAN_AND_FAILED, WRONG_INPUT};
 use crate::config::model::Config;
 use crate::generation::Generation;
-use crate::listening::{bind_all, Bound, ListenError};
+use crate::listening::{bind_all, widen, Bound, ListenError};
 use crate::operation::access_log::{AccessLog, OpenedLog};
 use crate::operation::deny::DenyList;
 use crate::operation::ledger::Names;
@@ -28,7 +28,9 @@ use crate::operation::socket_file::{self, Predecessor};
 use crate::operation::state::State;
 use crate::operation::unique_id::fresh_seed;
 use crate::sandbox::{self, Allowed, SandboxError};
+use crate::signals::Signals;
 use crate::steering::{Hand, Proxy};
+use crate::succession::heir::{HeirError, Inheritance};
 use crate::transparent::keeper::{Report, Want};
 use crate::transparent::keeper_channel::RuleKeeper;
 use crate::transparent::local_addresses::{LocalAddresses, Watch};
@@ -37,6 +39,24 @@ use crate::transparent::udp_endpoints::UdpEndpoints;
 use crate::udp::station::Membership;
 use crate::worker::{work, Beginning};
 
+/// How it begins.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// With sockets of its own.
+    Alone,
+    /// With all that a running proxy has, which is asked at its admin socket: this one, or the configuration's.
+    TakeOver(Option<PathBuf>),
+}
+
+impl Start {
+    fn predecessor(&self, config: &Config) -> Result<Option<PathBuf>, RunError> {
+        let Self::TakeOver(socket) = self else { return Ok(None) };
+        let socket = socket.as_ref().or(config.operation.admin_socket.as_ref());
+        let unknown = "the configuration names no operation.admin_socket; say --take-over=SOCKET";
+        socket.cloned().map(Some).ok_or_else(|| RunError::TakeOver(unknown.to_owned()))
+    }
+}
+
 /// Why the proxy does not run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
@@ -44,8 +64,11 @@ pub(crate) enum RunError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// A file or socket that the configuration names.
-    #[error("{key}: {what}: {cause}")]
+    #[error("{key}: {what}: {cause}{}", mend(cause))]
     Named { key: &'static str, what: String, cause: io::Error },
+    /// The running proxy does not hand over.
+    #[error("take over: {0}")]
+    TakeOver(String),
     /// Rules that transparency needs are not there.
     #[error("transparent.manage_rules: {0}; `edgeproxy doctor` says more")]
     Rules(String),
@@ -57,6 +80,18 @@ pub(crate) enum RunError {
     Sandbox(#[from] SandboxError),
 }
 
+fn mend(cause: &io::Error) -> &'static str {
+    match cause.raw_os_error() {
+        Some(libc::ENOENT) => {
+            "; its folder must be there before the start (`RuntimeDirectory=` and `LogsDirectory=` of systemd)"
+        }
+        Some(libc::EACCES) => "; the user of this process must be allowed to write in its folder",
+        Some(libc::EADDRINUSE) => "; another program listens there: `ss -ltnp` names it",
+        Some(libc::EADDRNOTAVAIL) => "; no interface has this address",
+        _ => "",
+    }
+}
+
 fn host(what: &'static str) -> impl Fn(io::Error) -> RunError {
     move |cause| RunError::Host { what, cause }
 }
@@ -66,14 +101,16 @@ fn named(key: &'static str, what: impl ToString) -> impl Fn(io::Error) -> RunErr
 }
 
 /// `edgeproxy run`.
-pub(crate) fn command(path: &Path) -> ExitCode {
+pub(crate) fn command(path: &Path, start: &Start) -> ExitCode {
     let config = match crate::config::load(path) {
         Ok(config) => config,
         Err(faults) => return fail(WRONG_INPUT, &faults.to_string()),
     };
-    match run(path, config) {
+    match run(path, config, start) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ (RunError::Listen(_) | RunError::Named { .. })) => fail(RAN_AND_FAILED, &error.to_string()),
+        Err(error @ (RunError::Listen(_) | RunError::Named { .. } | RunError::TakeOver(_))) => {
+            fail(RAN_AND_FAILED, &error.to_string())
+        }
         Err(error @ (RunError::Rules(_) | RunError::Host { .. } | RunError::Sandbox(_))) => {
             fail(HOST_NOT_ABLE, &error.to_string())
         }
@@ -82,23 +119,58 @@ pub(crate) fn command(path: &Path) -> ExitCode {
 
 /// Runs a configuration until SIGTERM or SIGINT, and reads its file anew on SIGHUP. Faults after the start are told on stderr
 /// and end nothing.
-fn run(path: &Path, config: Config) -> Result<(), RunError> {
-    raise_descriptor_limit();
+fn run(path: &Path, config: Config, start: &Start) -> Result<(), RunError> {
+    if let Some(lack) = lack_of_descriptors(&config, raise_descriptor_limit()) {
+        say(&format!("edgeproxy: {lack}"));
+    }
     let runtime = Builder::new_current_thread().enable_all().build().map_err(host("event queue"))?;
-    let opened = Opened::all(config)?;
+    let mut inheritance =
+        start.predecessor(&config)?.map(|socket| Inheritance::ask(&socket)).transpose().map_err(taking)?;
+    let opened = Opened::all(config, inheritance.as_mut())?;
     let report = sandbox::enter(&Allowed::of(&opened.generation.config, path))?;
     say(&format!("edgeproxy: {report}"));
     let proxy = opened.start(path)?;
-    let tasks = tokio::task::LocalSet::new();
-    tasks.block_on(&runtime, proxy.steer()).map_err(host("signals"))
+    tokio::task::LocalSet::new().block_on(&runtime, serve(proxy, inheritance))
 }
 
-/// A connection takes two descriptors; what the host allows is what the limits of the configuration are for.
-fn raise_descriptor_limit() {
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // Without it, the proxy serves fewer, and says so when it comes to that.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+/// Listens, with what an earlier process leaves to this one, and serves until the end.
+async fn serve(mut proxy: Proxy, inheritance: Option<Inheritance>) -> Result<(), RunError> {
+    let signals = Signals::hear().map_err(host("signals"))?;
+    proxy.begin(inheritance).await.map_err(taking)?;
+    proxy.steer(signals).await.map_err(host("event queue"))
+}
+
+fn taking(error: impl Into<HeirError>) -> RunError {
+    RunError::TakeOver(error.into().to_string())
+}
+
+/// Descriptors beside those of clients and listeners: lookups, checks, those who ask.
+const OTHER_DESCRIPTORS: usize = 512;
+
+/// As many descriptors as the host allows; how many that are.
+fn raise_descriptor_limit() -> u64 {
+    let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) else { return u64::MAX };
+    match setrlimit(Resource::RLIMIT_NOFILE, most, most) {
+        Ok(()) => most,
+        Err(_) => getrlimit(Resource::RLIMIT_NOFILE).map_or(most, |(now, _)| now),
     }
+}
+
+/// What to say where the host allows fewer descriptors than the limits of the configuration may take. A connection takes two,
+/// a flow one.
+fn lack_of_descriptors(config: &Config, most: u64) -> Option<String> {
+    let limits = &config.limits;
+    let of_clients = limits.connections.get().saturating_mul(2).saturating_add(limits.udp_flows.get());
+    let endpoints: usize = config.listeners.iter().map(|listener| listener.tcp.len() + listener.udp.len()).sum();
+    let of_listeners = endpoints.saturating_mul(config.workers.get());
+    let needed = of_clients.saturating_add(of_listeners).saturating_add(OTHER_DESCRIPTORS);
+    let is_enough = u64::try_from(needed).is_ok_and(|needed| needed <= most);
+    (!is_enough).then(|| {
+        format!(
+            "note: [limits] may take {needed} descriptors, and this host allows {most}: fewer clients will be served; \
+             raise it (`LimitNOFILE=` of systemd, `ulimit -Hn`), or lower connections and udp_flows"
+        )
+    })
 }
 
 /// All that is had before the sandbox.
@@ -106,8 +178,8 @@ struct Opened {
     generation: Arc<Generation>,
     bound: Vec<Bound>,
     log: Option<OpenedLog>,
-    admin: Option<UnixListener>,
-    metrics: Option<TcpListener>,
+    admin: Option<(PathBuf, UnixListener)>,
+    metrics: Option<(SocketAddr, TcpListener)>,
     locals: LocalAddresses,
     watch: Watch,
     notifier: Notifier,
@@ -116,26 +188,31 @@ struct Opened {
 }
 
 impl Opened {
-    fn all(config: Config) -> Result<Self, RunError> {
+    fn all(config: Config, mut from: Option<&mut Inheritance>) -> Result<Self, RunError> {
         let count = config.workers.get();
         let operation = &config.operation;
         let log = operation.access_log.as_deref();
         let log = log.map(|file| AccessLog::open(file).map_err(named("operation.access_log", file.display())));
         let admin = operation.admin_socket.as_deref();
-        let admin = admin.map(|socket| {
-            let listener = socket_file::listen(socket, Predecessor::Respect);
-            listener.map_err(named("operation.admin_socket", socket.display()))
+        let admin = admin.map(|path| {
+            let inherited = from.as_mut().and_then(|from| from.admin_socket(path));
+            let listener = inherited.map_or_else(|| socket_file::listen(path, Predecessor::Respect), Ok);
+            let listener = listener.map_err(named("operation.admin_socket", path.display()))?;
+            Ok::<_, RunError>((path.to_owned(), listener))
         });
-        let metrics = operation.metrics;
-        let metrics = metrics.map(|address| metrics_http::listen(address).map_err(named("operation.metrics", address)));
+        let metrics = operation.metrics.map(|address| {
+            let inherited = from.as_mut().and_then(|from| from.metrics(address));
+            let listener = inherited.map_or_else(|| metrics_http::listen(address), Ok);
+            Ok::<_, RunError>((address, listener.map_err(named("operation.metrics", address))?))
+        });
         let (log, admin, metrics) = (log.transpose()?, admin.transpose()?, metrics.transpose()?);
         let (locals, watch) = LocalAddresses::open().map_err(host("addresses of this host, by netlink"))?;
         let notifier =
             Notifier::connect(std::env::var_os("NOTIFY_SOCKET").as_deref()).map_err(host("NOTIFY_SOCKET"))?;
         let seeds = (0..count).map(|_| fresh_seed()).collect::<Result<_, _>>().map_err(host("/dev/urandom"))?;
-        let keeper = keeper(&config, &locals)?;
+        let keeper = keeper(&config, &locals, from.as_mut().and_then(|from| from.keeper()))?;
         let generation = Arc::new(Generation::after(None, config, &locals, Instant::now()));
-        let bound = bind_all(&generation.endpoints(), &[], count, &generation.config.timeouts)?;
+        let bound = listen(&generation, count, from)?;
         Ok(Self { generation, bound, log, admin, metrics, locals, watch, notifier, keeper, seeds })
     }
 
@@ -143,7 +220,9 @@ impl Opened {
     fn start(self, path: &Path) -> Result<Proxy, RunError> {
         let Self { generation, bound, log, admin, metrics, locals, watch, notifier, keeper, seeds } = self;
         let log = log.map(OpenedLog::start).transpose().map_err(host("a thread"))?;
-        spawn("addresses", move || drop(watch.run()))?;
+        spawn("addresses", move || {
+            say(&format!("edgeproxy: this host's addresses are as they were until a restart: {}", watch.run()));
+        })?;
         let (admission, flows) = (Arc::new(Admission::default()), Arc::new(Admission::default()));
         let udp_endpoints = UdpEndpoints::default();
         let figures = log.as_ref().map(AccessLog::figures);
@@ -170,14 +249,14 @@ impl Opened {
             let thread = spawn(&format!("worker-{index}"), move || work(&runtime, beginning, inbox))?;
             workers.push(Hand { orders, thread });
         }
-        let mut proxy = Proxy {
+        Ok(Proxy {
             path: PathBuf::from(path),
             begun_with: generation.config.operation.clone(),
             generation,
             state: Arc::new(Mutex::new(state)),
             admission,
             workers,
-            endpoints: Vec::new(),
+            sockets: bound,
             log,
             admin,
             metrics,
@@ -185,14 +264,35 @@ impl Opened {
             keeper,
             locals,
             checks: None,
-        };
-        proxy.hand_out(bound);
-        Ok(proxy)
+            services: Vec::new(),
+            giving: None,
+        })
     }
 }
 
+/// The sockets of all endpoints: those that the running proxy has, and new ones.
+fn listen(generation: &Generation, workers: usize, from: Option<&mut Inheritance>) -> Result<Vec<Bound>, ListenError> {
+    let (timeouts, endpoints) = (&generation.config.timeouts, generation.endpoints());
+    let Some(from) = from else { return bind_all(&endpoints, &[], workers, timeouts) };
+    let held = from.endpoints();
+    let mut bound = Vec::with_capacity(endpoints.len());
+    let mut missing = Vec::new();
+    for endpoint in endpoints {
+        match from.sockets(endpoint) {
+            Some(sockets) => bound.push(widen(endpoint, sockets, workers, timeouts)?),
+            None => missing.push(endpoint),
+        }
+    }
+    bound.extend(bind_all(&missing, &held, workers, timeouts)?);
+    Ok(bound)
+}
+
 /// The process that keeps the kernel's rules, if the configuration wants them kept and needs any.
-fn keeper(config: &Config, locals: &LocalAddresses) -> Result<Option<RuleKeeper>, RunError> {
+fn keeper(
+    config: &Config,
+    locals: &LocalAddresses,
+    running: Option<RuleKeeper>,
+) -> Result<Option<RuleKeeper>, RunError> {
     let rules = config.transparent;
     let needs = Needs::of(config, |address| locals.is_local(address));
     if !rules.manage_rules || needs.is_empty() {
@@ -200,7 +300,7 @@ fn keeper(config: &Config, locals: &LocalAddresses) -> Result<Option<RuleKeeper>
     }
     let mut command = Command::new("/proc/self/exe");
     command.arg(crate::commands::rules::KEEP);
-    let mut keeper = RuleKeeper::start(command).map_err(host("the rule keeper"))?;
+    let mut keeper = running.map_or_else(|| RuleKeeper::start(command), Ok).map_err(host("the rule keeper"))?;
     match keeper.want(Want { needs, mark: rules.mark, table: rules.table }).map_err(host("the rule keeper"))? {
         Report::Installed | Report::Restored(_) => Ok(Some(keeper)),
         Report::Failed(why) => Err(RunError::Rules(why)),

@@ -9,7 +9,7 @@ use std::thread;
 use socket2::Socket;
 
 use super::*;
-use crate::operation::admin::{Request, Response};
+use crate::operation::admin::{Page, Request, Response};
 use crate::operation::ask::Asker;
 use crate::operation::scratch::Scratch;
 use crate::operation::state::Status;
@@ -40,13 +40,13 @@ impl Running {
         let mut running = Self { scratch: Scratch::new(), here: own_address(), thread: None };
         let path = running.write(text);
         let config = crate::config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
-        let opened = Opened::all(config).expect("all can be had");
+        let opened = Opened::all(config, None).expect("all can be had");
         look(&opened);
         running.thread = Some(thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
             let _inside = runtime.enter();
             let proxy = opened.start(&path).expect("threads");
-            tokio::task::LocalSet::new().block_on(&runtime, proxy.steer()).expect("signals");
+            tokio::task::LocalSet::new().block_on(&runtime, serve(proxy, None)).expect("a good end");
         }));
         running.status();
         running
@@ -171,6 +171,54 @@ fn wait_for(holds: impl Fn() -> bool) {
     }
 }
 
+/// Until the connection has come to rest so often.
+fn wait_for_rest(stream: &TcpStream, times: usize) {
+    let own = stream.local_addr().expect("bound");
+    let seen = || crate::tcp::resting::SEEN.lock().expect("no panic").iter().filter(|peer| **peer == own).count();
+    wait_for(|| seen() >= times);
+}
+
+#[test]
+fn a_connection_that_rests_is_listed_and_wakes_for_bytes_of_either_side_and_for_the_end() {
+    let mut running = Running::start(&text(""));
+    let mut streams = [running.connect(), running.connect()];
+    for times in 1..4 {
+        assert!(streams.iter_mut().all(is_served));
+        streams.iter().for_each(|stream| wait_for_rest(stream, times));
+        let Response::Connections(listed) = running.ask(&Request::Connections(Page { skip: 0, most: 10 })) else {
+            panic!("no list")
+        };
+        let bytes: Vec<_> = listed.iter().map(|one| (one.bytes_in, one.bytes_out)).collect();
+        assert_eq!(bytes, [(4 * times as u64, 4 * times as u64); 2]);
+    }
+    streams[0].shutdown(Shutdown::Write).expect("ended");
+    assert_eq!(streams[0].read(&mut [0]).expect("an end"), 0);
+    wait_for(|| running.log().iter().any(|line| line["close"] == "client_closed" && line["bytes_out"] == 12));
+    socket2::SockRef::from(&streams[1]).set_linger(Some(std::time::Duration::ZERO)).expect("linger");
+    let [_, second] = streams;
+    drop(second);
+    wait_for(|| running.log().iter().any(|line| line["close"] == "client_reset"));
+    let mut third = running.connect();
+    assert!(is_served(&mut third));
+    wait_for_rest(&third, 1);
+    running.drain();
+    assert_eq!(third.read(&mut [0]).expect_err("a reset, not an end").kind(), ErrorKind::ConnectionReset);
+    assert_eq!(running.log()[2]["close"], "drained");
+}
+
+#[test]
+fn a_connection_that_rests_ends_when_its_time_is_over() {
+    let text = text("idle = \"1s\"\n");
+    let running = Running::start(&text);
+    let mut stream = running.connect();
+    assert!(is_served(&mut stream));
+    let begun = std::time::Instant::now();
+    wait_for_rest(&stream, 1);
+    assert_eq!(stream.read(&mut [0]).expect_err("a reset, not an end").kind(), ErrorKind::ConnectionReset);
+    assert!(begun.elapsed() >= std::time::Duration::from_millis(900), "{:?}", begun.elapsed());
+    wait_for(|| running.log().iter().any(|line| line["close"] == "idle_timeout"));
+}
+
 #[test]
 fn what_the_end_of_the_proxy_cuts_short_looks_so() {
     let mut running = Running::start(&text(""));
@@ -224,11 +272,14 @@ fn a_reload_gives_its_keepalive_to_those_who_arrive_from_then_on() {
     });
     let seconds = |socket: &Socket| {
         let user = socket.tcp_user_timeout().expect("TCP").map_or(0, |time| time.as_secs());
-        (user, socket.tcp_keepalive_time().expect("TCP").as_secs())
+        let apart = socket.tcp_keepalive_interval().expect("TCP").as_secs();
+        (user, socket.tcp_keepalive_time().expect("TCP").as_secs(), apart)
     };
-    assert_eq!(listening.iter().map(seconds).collect::<Vec<_>>(), [(10, 20)]);
+    assert_eq!(listening.iter().map(seconds).collect::<Vec<_>>(), [(10, 20, 5)]);
     running.reload(&text("user_timeout = \"30s\"\nkeepalive = \"40s\"\n"));
-    wait_for(|| listening.iter().map(seconds).collect::<Vec<_>>() == [(30, 40)]);
+    wait_for(|| listening.iter().map(seconds).collect::<Vec<_>>() == [(30, 40, 10)]);
+    running.reload(&text(""));
+    wait_for(|| listening.iter().map(seconds).collect::<Vec<_>>() == [(0, 60, 15)]);
 }
 
 #[test]
@@ -240,4 +291,42 @@ fn an_endpoint_may_grow_and_shrink_by_a_reload() {
         running.reload(&config);
     }
     assert!(is_served(&mut running.connect()));
+}
+
+#[test]
+fn a_backend_that_cannot_be_reached_is_named_in_the_log() {
+    let config = text("").replace("targets = [\"127.0.0.1:", "targets = [\"127.255.255.254:");
+    let running = Running::start(&config);
+    assert!(!is_served(&mut running.connect()));
+    wait_for(|| !running.log().is_empty());
+    let line = &running.log()[0];
+    assert_eq!((&line["close"], &line["backend"]), (&"backend_refused".into(), &"b".into()));
+    assert_eq!(running.status().backends[0].active, 0);
+}
+
+#[test]
+fn too_few_descriptors_are_told_of_at_the_start() {
+    let limits = "[limits]\nconnections = 100\nudp_flows = 50\n";
+    let scratch = Scratch::new();
+    let path = scratch.path("c.toml");
+    std::fs::write(&path, text(limits).replace("HERE", "127.0.0.1")).expect("written");
+    let config = crate::config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
+    let needed = 2 * 100 + 50 + 1 + OTHER_DESCRIPTORS as u64;
+    assert_eq!(lack_of_descriptors(&config, needed), None);
+    let said = lack_of_descriptors(&config, needed - 1).expect("one is lacking");
+    assert!(said.contains(&format!("may take {needed} ")), "{said}");
+}
+
+#[test]
+fn what_cannot_be_opened_is_told_with_its_key_and_how_to_mend_it() {
+    let scratch = Scratch::new();
+    let path = scratch.path("c.toml");
+    let folder = scratch.path("no/where");
+    for key in ["admin_socket", "access_log"] {
+        let operation = format!("[operation]\n{key} = \"{}/x\"\n", folder.display());
+        std::fs::write(&path, text(&operation).replace("HERE", "127.0.0.1")).expect("written");
+        let config = crate::config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
+        let said = Opened::all(config, None).map(drop).expect_err("there is no such folder").to_string();
+        assert!(said.starts_with(&format!("operation.{key}: ")) && said.contains("its folder must be there"), "{said}");
+    }
 }

@@ -1,15 +1,15 @@
 //! The control thread: signals, the admin socket, reloads, checks. It carries no client's bytes, and no worker waits for it.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use nix::time::{clock_gettime, ClockId};
-use tokio::signal::unix::{signal, Signal, SignalKind};
 use tokio::sync::mpsc::{channel, Receiver, UnboundedSender};
 use tokio::sync::oneshot;
 use tokio::task::{spawn_local, yield_now, JoinHandle as Task};
@@ -17,27 +17,29 @@ use tokio::time::{interval, sleep, Instant};
 
 use crate::admission::Admission;
 use crate::commands::say;
-use crate::config::model::{Config, Operation, Transport};
+use crate::config::model::{Operation, Transport};
 use crate::generation::Generation;
-use crate::listening::{bind_all, Bound, Endpoint};
+use crate::listening::{Bound, Endpoint};
 use crate::names::{Names, SystemFiles};
 use crate::operation::access_log::AccessLog;
 use crate::operation::admin::{Active, Order as Asked, Page, Response};
 use crate::operation::admin_socket::{self, AdminBounds, Ordered};
-use crate::operation::ledger;
 use crate::operation::metrics_http::{self, MetricsBounds};
 use crate::operation::notify::{Notifier, ServiceState};
 use crate::operation::state::State;
 use crate::route::forbidden::{forbidden, Origin};
-use crate::transparent::keeper::{Report, Want};
+use crate::signals::{Signals, Stops};
+use crate::succession::bequest::Step;
+use crate::succession::giving::Giving;
+use crate::succession::heir::{Estate, Inheritance};
 use crate::transparent::keeper_channel::RuleKeeper;
 use crate::transparent::local_addresses::LocalAddresses;
-use crate::transparent::needs::Needs;
+use crate::udp::flow::handover::{Gate, Heritage};
 use crate::upstream::health;
 use crate::worker::Order;
 
 /// How often the end of the last connection is looked for while draining.
-const DRAIN_LOOK: Duration = Duration::from_millis(20);
+pub(crate) const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
 /// How long the log may take for its last lines.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -57,14 +59,17 @@ pub(crate) struct Proxy {
     pub(crate) state: Arc<Mutex<State>>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) workers: Vec<Hand>,
-    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) sockets: Vec<Bound>,
     pub(crate) log: Option<AccessLog>,
-    pub(crate) admin: Option<UnixListener>,
-    pub(crate) metrics: Option<TcpListener>,
+    pub(crate) admin: Option<(PathBuf, UnixListener)>,
+    pub(crate) metrics: Option<(SocketAddr, TcpListener)>,
     pub(crate) notifier: Notifier,
     pub(crate) keeper: Option<RuleKeeper>,
     pub(crate) locals: LocalAddresses,
     pub(crate) checks: Option<Task<()>>,
+    /// Those that answer at the admin socket and for metrics.
+    pub(crate) services: Vec<Task<()>>,
+    pub(crate) giving: Option<Giving>,
 }
 
 /// A worker's thread, and the way to it.
@@ -74,48 +79,81 @@ pub(crate) struct Hand {
 }
 
 impl Hand {
-    fn tell(&self, order: Order) {
+    pub(crate) fn tell(&self, order: Order) {
         // A worker that is gone needs no telling.
         let _ = self.orders.send(order);
     }
 }
 
-/// What ends the proxy.
-struct Stops {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Stops {
-    async fn any(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+impl Proxy {
+    /// Gives workers sockets, each with the flows that are known there. Datagrams wait for [`Self::receive`].
+    pub(crate) fn listen(&self, sockets: Vec<(Gate, OwnedFd)>, flows: Vec<Heritage>) {
+        let mut flows_at: HashMap<Gate, Vec<Heritage>> = HashMap::new();
+        for flow in flows {
+            flows_at.entry(flow.state.gate).or_default().push(flow);
+        }
+        for (gate, socket) in sockets {
+            // As many as there are workers, or some serve several, or some none.
+            let worker = gate.number.checked_rem(self.workers.len()).and_then(|index| self.workers.get(index));
+            if let Some(hand) = worker {
+                hand.tell(Order::Listen(gate, socket, flows_at.remove(&gate).unwrap_or_default()));
+            }
         }
     }
-}
 
-impl Proxy {
-    /// Gives each worker its socket of each endpoint.
-    pub(crate) fn hand_out(&mut self, bound: Vec<Bound>) {
-        for Bound { endpoint, sockets } in bound {
-            for (hand, socket) in self.workers.iter().zip(sockets) {
-                hand.tell(Order::Listen(endpoint, socket));
+    /// Has datagrams received at all sockets.
+    pub(crate) fn receive(&self) {
+        self.workers.iter().for_each(|hand| hand.tell(Order::Receive));
+    }
+
+    /// Gives workers sockets and flows, and has datagrams received when all flows are where they belong: a client that has
+    /// moved is known by all workers.
+    pub(crate) async fn go_on(&self, sockets: Vec<(Gate, OwnedFd)>, flows: Vec<Heritage>) {
+        self.listen(sockets, flows);
+        self.obeyed().await;
+        self.receive();
+    }
+
+    /// Waits until workers have obeyed all orders so far.
+    async fn obeyed(&self) {
+        self.active(Page { skip: 0, most: 0 }).await;
+    }
+
+    /// Listens; with what an earlier process leaves to this one.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is taken over; or there are no descriptors left.
+    pub(crate) async fn begin(&mut self, inheritance: Option<Inheritance>) -> io::Result<()> {
+        let sockets = copies(&self.sockets)?;
+        let Some(inheritance) = inheritance else {
+            self.go_on(sockets, Vec::new()).await;
+            return Ok(());
+        };
+        let (Estate { flows, denied }, succession) = inheritance.accept()?;
+        let now = std::time::Instant::now();
+        for (prefix, left) in denied {
+            let Some(until) = now.checked_add(left) else { continue };
+            if let Err(full) = self.state().deny.deny(&[prefix.0], until, now) {
+                say(&format!("edgeproxy: {prefix} is denied no more: {full}"));
             }
-            self.endpoints.push(endpoint);
         }
+        self.go_on(sockets, flows).await;
+        if let Err(error) = succession.serving() {
+            say(&format!("edgeproxy: the earlier process did not say farewell: {error}"));
+        }
+        Ok(())
     }
 
     /// Steers until the end.
     ///
     /// # Errors
     ///
-    /// Signals cannot be heard.
-    pub(crate) async fn steer(mut self) -> io::Result<()> {
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut stops =
-            Stops { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+    /// There is no room in the event queue for the admin socket or the metrics.
+    pub(crate) async fn steer(mut self, signals: Signals) -> io::Result<()> {
+        let Signals { mut hangup, mut stops } = signals;
         let mut orders = self.answer_others()?;
+        let (to_here, mut steps) = channel(1);
         let mut looks = interval(LOOK);
         self.begin_checks();
         self.tell_manager(ServiceState::Ready, "serving");
@@ -139,13 +177,24 @@ impl Proxy {
                     Ordered::Answer(Asked::Connections(page), answer) => {
                         let _ = answer.send(Response::Connections(self.active(page).await));
                     }
-                    Ordered::Answer(Asked::HandOver, answer) => {
-                        let _ = answer.send(Response::Error("this version hands nothing over".to_owned()));
+                    // It comes by the other way, with its connection.
+                    Ordered::Answer(Asked::HandOver, _) => {}
+                    Ordered::HandOver(stream) => self.offer(stream, &to_here),
+                },
+                Some(step) = steps.recv() => match step {
+                    Step::Taken(taken, answer) => self.give(taken, answer).await,
+                    Step::Failed(why, estate) => self.take_back(&why, estate).await,
+                    Step::Serving(heir) => {
+                        self.leave_all_to(heir).await;
+                        self.outlive(&mut stops, &mut hangup).await;
+                        self.end();
+                        return Ok(());
                     }
-                    Ordered::HandOver(_) => {}
                 },
             }
         }
+        // A new process that was about to take over hears that there is nothing to take.
+        drop((steps, to_here));
         self.drain(&mut stops).await;
         self.end();
         Ok(())
@@ -154,48 +203,33 @@ impl Proxy {
     /// Serves the admin socket and the metrics; orders that only this thread can carry out come back.
     fn answer_others(&mut self) -> io::Result<Receiver<Ordered>> {
         let (to_here, orders) = channel(WAITING_ORDERS);
-        if let Some(admin) = self.admin.take() {
-            let listener = tokio::net::UnixListener::from_std(admin)?;
+        if let Some((_, admin)) = &self.admin {
+            let listener = tokio::net::UnixListener::from_std(admin.try_clone()?)?;
             let state = Arc::clone(&self.state);
-            spawn_local(admin_socket::serve(listener, state, to_here, AdminBounds::default()));
+            self.services.push(spawn_local(admin_socket::serve(listener, state, to_here, AdminBounds::default())));
         }
-        if let Some(metrics) = self.metrics.take() {
-            let listener = tokio::net::TcpListener::from_std(metrics)?;
-            spawn_local(metrics_http::serve(listener, Arc::clone(&self.state), MetricsBounds::default()));
+        if let Some((_, metrics)) = &self.metrics {
+            let listener = tokio::net::TcpListener::from_std(metrics.try_clone()?)?;
+            let state = Arc::clone(&self.state);
+            self.services.push(spawn_local(metrics_http::serve(listener, state, MetricsBounds::default())));
         }
         Ok(orders)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn look(&mut self) {
-        self.hear_of_rules();
+    pub(crate) fn look(&mut self) {
+        if self.giving.is_none() {
+            self.hear_of_rules(); // else a new process may be talking to the keeper
+        }
         let conditions = self.generation.conditions_now(Instant::now());
         self.state().conditions = conditions;
     }
 
-    /// Tells what became of the kernel's rules since the last look.
-    fn hear_of_rules(&mut self) {
-        while let Some(keeper) = &mut self.keeper {
-            match keeper.report() {
-                Ok(Some(Report::Installed)) => say("edgeproxy: all rules are there"),
-                Ok(Some(Report::Restored(lines))) => {
-                    say(&format!("edgeproxy: somebody removed rules, they are there again: {}", lines.join("; ")));
-                }
-                Ok(Some(Report::Failed(why))) => say(&format!("edgeproxy: rules are missing: {why}")),
-                Ok(None) => return,
-                Err(error) => {
-                    say(&format!("edgeproxy: {error}; restart to have the kernel's rules kept"));
-                    self.keeper = None;
-                }
-            }
-        }
-    }
-
     /// Starts the checks of the configuration in force, in place of those before.
-    fn begin_checks(&mut self) {
+    pub(crate) fn begin_checks(&mut self) {
         if let Some(before) = self.checks.take() {
             before.abort();
         }
@@ -210,99 +244,6 @@ impl Proxy {
             forbidden(policy, generation.own(), Transport::Tcp, address, Origin::Name).is_none()
         };
         self.checks = Some(spawn_local(health::run(checks, names, may_dial, |_, _, _| ())));
-    }
-
-    fn reload_and_say(&mut self) {
-        self.tell_manager(ServiceState::Reloading { monotonic: since_boot() }, "reloading");
-        match self.reload() {
-            Response::Error(why) => say(&format!("edgeproxy: not reloaded, the old configuration stays: {why}")),
-            Response::Done(what) => say(&format!("edgeproxy: {what}")),
-            Response::Status(_)
-            | Response::Connections(_)
-            | Response::Denied(_)
-            | Response::Changed(_)
-            | Response::Metrics(_) => {}
-        }
-        self.tell_manager(ServiceState::Ready, "serving");
-    }
-
-    /// Takes the file as it is now, if it is valid and its endpoints can be had; otherwise all stays as it was.
-    fn reload(&mut self) -> Response {
-        if let Some(log) = &self.log {
-            log.reopen();
-        }
-        match self.take_over() {
-            Ok(()) => {
-                self.state().reloads += 1;
-                let waiting = self.waiting_for_a_start(&self.generation.config);
-                Response::Done(if waiting.is_empty() {
-                    "reloaded".to_owned()
-                } else {
-                    format!("reloaded, but what was changed here holds from the next start on: {}", waiting.join(", "))
-                })
-            }
-            Err(why) => {
-                self.state().reload_failures += 1;
-                Response::Error(why)
-            }
-        }
-    }
-
-    /// Keys whose values are not those that the process began with, and which only a start takes.
-    fn waiting_for_a_start(&self, config: &Config) -> Vec<&'static str> {
-        let (now, wanted) = (&self.begun_with, &config.operation);
-        let keys = [
-            ("workers", self.workers.len() == config.workers.get()),
-            ("operation.admin_socket", now.admin_socket == wanted.admin_socket),
-            ("operation.metrics", now.metrics == wanted.metrics),
-            ("operation.access_log", now.access_log == wanted.access_log),
-        ];
-        keys.into_iter().filter(|(_, is_same)| !is_same).map(|(key, _)| key).collect()
-    }
-
-    fn take_over(&mut self) -> Result<(), String> {
-        let config = crate::config::load(&self.path).map_err(|faults| faults.to_string())?;
-        let count = self.workers.len();
-        let generation = Arc::new(Generation::after(Some(&self.generation), config, &self.locals, Instant::now()));
-        let wanted = generation.endpoints();
-        let new: Vec<_> = wanted.iter().copied().filter(|endpoint| !self.endpoints.contains(endpoint)).collect();
-        let bound = bind_all(&new, &self.endpoints, count, &generation.config.timeouts);
-        let bound = bound.map_err(|error| error.to_string())?;
-        self.keep_rules(&generation)?;
-        let counters = {
-            let mut state = self.state();
-            state.deny.replace_fixed(&generation.config.deny);
-            state.ledger.begin(ledger::Names::of(&generation.config), count)
-        };
-        let (kept, left): (Vec<_>, Vec<_>) = self.endpoints.drain(..).partition(|endpoint| wanted.contains(endpoint));
-        // Before the new configuration, which knows nothing of those who wait at an endpoint that it has not got.
-        self.leave(&left);
-        for (hand, counters) in self.workers.iter().zip(counters) {
-            hand.tell(Order::Serve(Arc::clone(&generation), counters));
-        }
-        self.endpoints = kept;
-        self.hand_out(bound);
-        self.generation = generation;
-        self.begin_checks();
-        self.look();
-        Ok(())
-    }
-
-    /// Has the rules kept that the new configuration needs.
-    fn keep_rules(&mut self, generation: &Generation) -> Result<(), String> {
-        let rules = generation.config.transparent;
-        let needs = Needs::of(&generation.config, |address| self.locals.is_local(address));
-        if !rules.manage_rules || needs.is_empty() {
-            return Ok(());
-        }
-        let Some(keeper) = &mut self.keeper else {
-            return Err("transparent.manage_rules: this process keeps no rules; restart it".to_owned());
-        };
-        match keeper.want(Want { needs, mark: rules.mark, table: rules.table }) {
-            Ok(Report::Installed | Report::Restored(_)) => Ok(()),
-            Ok(Report::Failed(why)) => Err(format!("transparent.manage_rules: {why}")),
-            Err(error) => Err(format!("the rule keeper: {error}")),
-        }
     }
 
     /// Who is here.
@@ -323,11 +264,7 @@ impl Proxy {
     async fn drain(&mut self, stops: &mut Stops) {
         self.state().draining = true;
         self.tell_manager(ServiceState::Stopping, "draining");
-        let (tcp, udp): (Vec<_>, Vec<_>) =
-            self.endpoints.drain(..).partition(|endpoint| endpoint.transport == Transport::Tcp);
-        self.leave(&tcp);
-        // Once they have obeyed, whoever the kernel had accepted is counted too.
-        self.active(Page { skip: 0, most: 0 }).await;
+        self.leave_now(|endpoint| endpoint.transport == Transport::Tcp).await;
         let deadline = Instant::now() + self.generation.config.timeouts.drain;
         while self.admission.total() > 0 && Instant::now() < deadline {
             tokio::select! {
@@ -336,19 +273,30 @@ impl Proxy {
                 () = stops.any() => break,
             }
         }
-        self.leave(&udp);
+        self.leave(|_| true);
     }
 
-    fn leave(&self, endpoints: &[Endpoint]) {
-        for endpoint in endpoints {
+    /// As [`Self::leave`], and waits until it is done.
+    pub(crate) async fn leave_now(&mut self, is_left: impl Fn(Endpoint) -> bool) {
+        self.leave(is_left);
+        // Once workers have obeyed, whoever the kernel had accepted is counted too.
+        self.obeyed().await;
+    }
+
+    /// Closes some endpoints; connections that wait there are accepted.
+    pub(crate) fn leave(&mut self, is_left: impl Fn(Endpoint) -> bool) {
+        let (left, kept) = self.sockets.drain(..).partition(|bound| is_left(bound.endpoint));
+        self.sockets = kept;
+        let left: Vec<Bound> = left;
+        for Bound { endpoint, .. } in left {
             for hand in &self.workers {
-                hand.tell(Order::Leave(*endpoint));
+                hand.tell(Order::Leave(endpoint));
             }
         }
     }
 
     fn end(self) {
-        if let Some(socket) = &self.begun_with.admin_socket {
+        if let Some((socket, _)) = &self.admin {
             // Somebody else may have taken it away.
             let _ = std::fs::remove_file(socket);
         }
@@ -364,12 +312,18 @@ impl Proxy {
         }
     }
 
-    fn tell_manager(&self, state: ServiceState, status: &str) {
+    pub(crate) fn tell_manager(&self, state: ServiceState, status: &str) {
         // A manager that does not listen is no reason to stop.
         let _ = self.notifier.tell(state, status);
     }
 }
 
-fn since_boot() -> Duration {
-    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
+/// The sockets for workers; the control thread keeps its own.
+pub(crate) fn copies<'a>(bound: impl IntoIterator<Item = &'a Bound>) -> io::Result<Vec<(Gate, OwnedFd)>> {
+    let of = |bound: &'a Bound| {
+        let endpoint = bound.endpoint;
+        let copy = move |(number, socket): (usize, &OwnedFd)| Ok((Gate { endpoint, number }, socket.try_clone()?));
+        bound.sockets.iter().enumerate().map(copy)
+    };
+    bound.into_iter().flat_map(of).collect()
 }

@@ -30,7 +30,7 @@ pub(crate) struct Story {
     pub(crate) client: SocketAddr,
     pub(crate) original_dst: SocketAddr,
     pub(crate) unique_id: UniqueId,
-    pub(crate) spoken: Option<(Protocol, Found)>,
+    pub(crate) spoken: Option<Box<(Protocol, Found)>>,
     pub(crate) rule: Option<RuleId>,
     pub(crate) backend: Option<BackendId>,
     pub(crate) target: Option<(SocketAddr, SourceUsed)>,
@@ -91,7 +91,7 @@ impl Story {
     /// What those who ask are told.
     pub(crate) fn active(&self) -> Active {
         let config = self.epoch.config();
-        let found = self.spoken.as_ref();
+        let found = self.spoken.as_deref();
         Active {
             unique_id: self.unique_id.to_string(),
             listener: config.listeners.get(self.listener.0).map_or_else(String::new, |listener| listener.name.clone()),
@@ -128,9 +128,12 @@ impl Drop for Story {
         if let (Some(backend), Some(_)) = (self.backend, self.target) {
             self.epoch.counters.backend_closed(backend);
         }
+        if self.close == CloseReason::HandedOver {
+            return; // one line for each, and the other process will write it
+        }
         let Some(log) = &self.worker.log else { return };
         let config = self.epoch.config();
-        let found = self.spoken.as_ref();
+        let found = self.spoken.as_deref();
         log.record(&Record {
             time: SystemTime::now(),
             unique_id: &self.unique_id,

@@ -21,7 +21,7 @@ use crate::admission::Admission;
 use crate::commands::say;
 use crate::config::model::{Timeouts, Transport};
 use crate::generation::{Epoch, Generation};
-use crate::kernel::Batch;
+use crate::kernel::{self, Batch};
 use crate::listening::{keep_alive, Endpoint};
 use crate::names::{Names, SystemFiles};
 use crate::operation::access_log::WorkerLog;
@@ -32,12 +32,14 @@ use crate::operation::unique_id::UniqueIds;
 use crate::operation::CloseReason;
 use crate::story::{SharedStory, Story};
 use crate::tcp;
+use crate::tcp::resting::Resting;
 use crate::tcp::scratch::Scratch;
 use crate::transparent::local_addresses::LocalAddresses;
 use crate::transparent::udp_endpoints::UdpEndpoints;
 use crate::udp;
+use crate::udp::flow::handover::{Gate, Heritage};
+use crate::udp::listener::Listener;
 use crate::udp::station::{take_handed, Membership, Station};
-use crate::udp::table::Table;
 
 /// How often a worker hands its log lines over, though they are few.
 const TICK: Duration = Duration::from_secs(1);
@@ -49,6 +51,7 @@ const FIRST_SWEEP: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) scratch: Scratch,
+    pub(crate) resting: Resting,
     pub(crate) ids: RefCell<UniqueIds>,
     pub(crate) log: Option<WorkerLog>,
     pub(crate) locals: LocalAddresses,
@@ -89,14 +92,44 @@ impl Worker {
 
     /// Who is here, the oldest first.
     fn active(&self, page: Page) -> Vec<Active> {
-        let stories = self.stories.borrow();
-        let living = stories.iter().filter_map(Weak::upgrade);
-        let wanted = living.skip(page.skip).take(page.most);
-        wanted.filter_map(|story| Some(story.try_borrow().ok()?.active())).collect()
+        let mut began = Vec::new();
+        self.each_story(|story| began.push(story.accepted));
+        began.sort_unstable();
+        let wanted = began.get(page.skip..).unwrap_or_default();
+        let (Some(first), Some(last)) = (wanted.first(), wanted.iter().take(page.most).next_back()) else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        self.each_story(|story| {
+            if (first..=last).contains(&&story.accepted) {
+                found.push((story.accepted, story.active()));
+            }
+        });
+        found.sort_by_key(|(accepted, _)| *accepted);
+        // Of those that began in the same instant some may belong to the page before.
+        let same = began.iter().take(page.skip).filter(|accepted| *accepted == first).count();
+        found.into_iter().map(|(_, active)| active).skip(same).take(page.most).collect()
+    }
+
+    fn each_story(&self, mut see: impl FnMut(&Story)) {
+        for story in self.stories.borrow().iter().filter_map(Weak::upgrade) {
+            if let Ok(story) = story.try_borrow() {
+                see(&story);
+            }
+        }
+        self.resting.each_story(see);
     }
 
     fn count_active(&self) -> usize {
-        self.stories.borrow().iter().filter(|story| story.strong_count() > 0).count()
+        self.stories.borrow().iter().filter(|story| story.strong_count() > 0).count() + self.resting.count()
+    }
+
+    /// Lets memory go that connections held before they came to rest, once it is worth the while.
+    fn tidy(&self) {
+        if self.resting.take_fresh() > 0 {
+            self.stories.borrow_mut().retain(|story| story.strong_count() > 0);
+            kernel::give_back();
+        }
     }
 }
 
@@ -120,8 +153,12 @@ pub(crate) struct Beginning {
 pub(crate) enum Order {
     /// Those who arrive from now on are served by this configuration.
     Serve(Arc<Generation>, Arc<WorkerCounters>),
-    /// A further socket.
-    Listen(Endpoint, OwnedFd),
+    /// A further socket, and the flows that are known there. Datagrams wait in it.
+    Listen(Gate, OwnedFd, Vec<Heritage>),
+    /// Receive datagrams at all sockets.
+    Receive,
+    /// Take nothing more at these endpoints, whose sockets stay open elsewhere; give their flows away.
+    Hold(Vec<Endpoint>, oneshot::Sender<Vec<Heritage>>),
     /// Accept what waits at this endpoint, and then close it.
     Leave(Endpoint),
     /// Say who is here, and how many are.
@@ -133,16 +170,19 @@ pub(crate) enum Order {
 /// A worker's life: until it is told to end, or nobody is left to tell it anything. Connections that are left then tell
 /// their stories, before the log's last lines are handed over.
 pub(crate) fn work(runtime: &Runtime, beginning: Beginning, orders: UnboundedReceiver<Order>) {
-    LocalSet::new().block_on(runtime, obey(beginning, orders));
+    if let Err(error) = LocalSet::new().block_on(runtime, obey(beginning, orders)) {
+        say(&format!("edgeproxy: a worker ends, for the kernel has no event queue for it: {error}"));
+    }
 }
 
-async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) {
+async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) -> io::Result<()> {
     let Beginning { generation, counters, seed, log, locals, admission, flows, udp_endpoints, udp, deny } = beginning;
     let names = Names::new(&generation.config.resolver, SystemFiles::default());
     let epoch = RefCell::new(Rc::new(Epoch { generation, counters, names }));
     let (scratch, batch, ids) = (Scratch::new(), RefCell::default(), RefCell::new(UniqueIds::new(seed)));
     let worker = Rc::new(Worker {
         scratch,
+        resting: Resting::new()?,
         ids,
         log,
         locals,
@@ -156,8 +196,9 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) {
         stories: RefCell::default(),
         sweep_at: Cell::new(FIRST_SWEEP),
     });
+    spawn_local(Resting::watch(Rc::clone(&worker)));
     spawn_local(take_handed(Rc::clone(&worker), udp.inbox));
-    let mut doors: HashMap<Endpoint, Door> = HashMap::new();
+    let mut doors: HashMap<Gate, Door> = HashMap::new();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -167,6 +208,8 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) {
                 if let Some(log) = &worker.log {
                     log.flush();
                 }
+                Resting::sweep(&worker, Instant::now());
+                worker.tidy();
                 continue;
             }
         };
@@ -176,12 +219,25 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) {
                 let next = worker.epoch().followed_by(generation, counters);
                 *worker.epoch.borrow_mut() = Rc::new(next);
             }
-            Some(Order::Listen(endpoint, socket)) => match Door::open(&worker, endpoint, socket) {
-                Ok(door) => drop(doors.insert(endpoint, door)),
-                Err(error) => say(&format!("edgeproxy: {}: one worker does not serve it: {error}", endpoint.address)),
+            Some(Order::Listen(gate, socket, flows)) => match Door::open(&worker, gate.endpoint, socket, flows) {
+                Ok(door) => {
+                    // An earlier process may have had another configuration.
+                    door.heed(&worker.epoch().config().timeouts);
+                    doors.insert(gate, door);
+                }
+                Err(error) => {
+                    say(&format!("edgeproxy: {}: one worker does not serve it: {error}", gate.endpoint.address));
+                }
             },
+            Some(Order::Receive) => doors.values_mut().for_each(Door::receive),
+            Some(Order::Hold(endpoints, answer)) => {
+                let held = take(&mut doors, |endpoint| endpoints.contains(&endpoint));
+                let flows = held.into_iter().flat_map(|(gate, door)| door.hold(gate.number)).collect();
+                // Whoever asked may be gone; with it, the flows are.
+                let _ = answer.send(flows);
+            }
             Some(Order::Leave(endpoint)) => {
-                if let Some(door) = doors.remove(&endpoint) {
+                for (_, door) in take(&mut doors, |own| own == endpoint) {
                     door.close(&worker);
                 }
             }
@@ -196,16 +252,32 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) {
             Some(Order::End) | None => break,
         }
     }
+    worker.resting.end();
+    Ok(())
+}
+
+/// Takes the doors of some endpoints out.
+fn take(doors: &mut HashMap<Gate, Door>, is_wanted: impl Fn(Endpoint) -> bool) -> Vec<(Gate, Door)> {
+    let gates: Vec<Gate> = doors.keys().copied().filter(|gate| is_wanted(gate.endpoint)).collect();
+    gates.iter().filter_map(|gate| doors.remove_entry(gate)).collect()
 }
 
 /// A socket at which clients arrive, and the task that serves it.
 enum Door {
-    Tcp { endpoint: Endpoint, socket: Rc<TcpListener>, task: JoinHandle<()> },
-    Udp { table: Rc<Table>, task: JoinHandle<()> },
+    Tcp {
+        endpoint: Endpoint,
+        socket: Rc<TcpListener>,
+        task: JoinHandle<()>,
+    },
+    /// It receives when all flows are where they belong, or datagrams of theirs would begin them anew.
+    Udp {
+        listener: Rc<Listener>,
+        task: Option<JoinHandle<()>>,
+    },
 }
 
 impl Door {
-    fn open(worker: &Rc<Worker>, endpoint: Endpoint, socket: OwnedFd) -> io::Result<Self> {
+    fn open(worker: &Rc<Worker>, endpoint: Endpoint, socket: OwnedFd, flows: Vec<Heritage>) -> io::Result<Self> {
         let worker = Rc::clone(worker);
         match endpoint.transport {
             Transport::Tcp => {
@@ -214,10 +286,18 @@ impl Door {
                 Ok(Self::Tcp { endpoint, socket, task })
             }
             Transport::Udp => {
-                let (door, table) = (Rc::new(udp::door::Door::open(socket, endpoint)?), Rc::<Table>::default());
-                let listener = udp::listener::Listener { worker, door, table: Rc::clone(&table) };
-                Ok(Self::Udp { table, task: spawn_local(listener.receive()) })
+                let (door, table) = (Rc::new(udp::door::Door::open(socket, endpoint)?), Rc::default());
+                let listener = Rc::new(Listener { worker, door, table });
+                listener.inherit(flows);
+                Ok(Self::Udp { listener, task: None })
             }
+        }
+    }
+
+    /// Receives datagrams, if it does not yet.
+    fn receive(&mut self) {
+        if let Self::Udp { listener, task } = self {
+            task.get_or_insert_with(|| spawn_local(Rc::clone(listener).receive()));
         }
     }
 
@@ -235,10 +315,30 @@ impl Door {
                 task.abort();
                 tcp::listener::accept_waiting(worker, &socket, endpoint);
             }
-            Self::Udp { table, task } => {
-                task.abort();
-                table.close_all(CloseReason::Drained);
+            Self::Udp { listener, task } => {
+                stop(task);
+                listener.table.close_all(CloseReason::Drained);
             }
         }
+    }
+
+    /// Takes nothing more; what waits is for whoever has the socket too.
+    fn hold(self, number: usize) -> Vec<Heritage> {
+        match self {
+            Self::Tcp { task, .. } => {
+                task.abort();
+                Vec::new()
+            }
+            Self::Udp { listener, task } => {
+                stop(task);
+                listener.hand_over(number)
+            }
+        }
+    }
+}
+
+fn stop(task: Option<JoinHandle<()>>) {
+    if let Some(task) = task {
+        task.abort();
     }
 }

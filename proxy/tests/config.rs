@@ -128,11 +128,12 @@ fn every_default_is_this() {
         ("udp_one_way", timeouts.udp_one_way, 60),
         ("udp_idle", timeouts.udp_idle, 180),
         ("drain", timeouts.drain, 30),
+        ("handed_over", timeouts.handed_over, 7 * 86_400),
         ("keepalive", timeouts.keepalive, 60),
-        ("user_timeout", timeouts.user_timeout, 120),
     ] {
         assert_eq!(time, seconds(expected), "{name}");
     }
+    assert_eq!(timeouts.user_timeout, None);
 
     assert_eq!((transparent.manage_rules, transparent.mark.get(), transparent.table.get()), (false, 25_968, 25_968));
     assert_eq!((operation.admin_socket, operation.metrics, operation.access_log), (None, None, None));
@@ -210,15 +211,16 @@ fn every_key_is_heeded() {
         timeouts.silence,
         timeouts.header,
         timeouts.preface,
+        timeouts.handed_over,
         timeouts.idle,
         timeouts.half_closed,
         timeouts.udp_one_way,
         timeouts.udp_idle,
         timeouts.drain,
         timeouts.keepalive,
-        timeouts.user_timeout,
+        timeouts.user_timeout.unwrap(),
     ];
-    assert_eq!(times, [20, 21, 22, 24, 25, 26, 27, 28, 29, 30].map(seconds));
+    assert_eq!(times, [20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30].map(seconds));
 
     assert_eq!(config.targets.allow, ["127.0.0.1/32".parse().unwrap()]);
     let transparent = config.transparent;

@@ -139,6 +139,26 @@ def test_a_router_without_room_keeps_no_other_from_its_certificate(module_up: Ca
         certify_nat(lab, ["wired"], patience=0.1)
 
 
+NARROW = """
+networks:
+  internet: {prefixes: [198.51.100.0/24]}
+  line: {prefixes: [100.64.0.0/29], point_to_point: true}
+  home: {prefixes: [192.168.1.0/24]}
+nodes:
+  carrier: {role: router, links: {internet: auto, line: auto}, nat: {outside: internet}}
+  house: {role: router, links: {line: auto, home: auto}, nat: {outside: line}}
+"""
+
+
+@pytest.mark.parametrize("named", [(), ("house", "carrier")])
+def test_routers_without_room_beside_each_other_are_measured_one_after_the_other(
+    module_up: Callable[..., Lab], named: tuple[str, ...]
+) -> None:
+    found = certify_nat(module_up(NARROW), named, patience=0.1)
+    assert [each.router for each in found] == list(named or ("carrier", "house"))
+    assert [(each.failures, each.row("mapping").verdict) for each in found] == [((), Verdict.HOLDS)] * 2
+
+
 def test_a_certificate_leaves_nothing_behind_and_can_be_had_again_at_once(module_up: Callable[..., Lab]) -> None:
     """Sessions that the first left in the NAT count against no inside address of the second."""
     topology = TOPOLOGY.replace("nat: {outside: access}", "nat: {outside: access, sessions: 100}")

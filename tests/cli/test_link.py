@@ -123,6 +123,10 @@ REFUSED = [
     (["down"], 2, "down which link?"),
     (["nas:home", "down", "delay=1ms"], 2, "down takes no words"),
     (["nas:home", "down", "--from", "nas"], 2, "--from has no meaning with down"),
+    (["nas:home", "clear", "--backend", "tbf"], 2, "--backend has no meaning with clear; it has with set"),
+    (["nas:home", "show", "--down", "2s"], 2, "--down has no meaning with show; it has with flap"),
+    (["nas:home", "down", "--up", "2s"], 2, "--up has no meaning with down; it has with flap"),
+    (["nas:home", "set", "delay=1ms", "--times", "1"], 2, "--times has no meaning with set; it has with flap"),
     (["nas:home", "clear", "--probe"], 2, "--probe has no meaning with clear"),
     (["nas:home", "flap", "--down", "0s"], 2, "'0s'; a duration"),
 ]

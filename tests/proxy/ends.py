@@ -9,16 +9,28 @@ from collections.abc import Iterable
 DEADLINE = 20.0  # seconds
 
 
-def connect(address: str, port: int, source: str = "") -> socket.socket:
-    """A client that sends each write at once."""
-    client = socket.create_connection((address, port), DEADLINE, (source, 0) if source else None)
+def connect(address: str, port: int, source: str = "", buffer: int = 0) -> socket.socket:
+    """A client that sends each write at once; `buffer` is how much it takes unread (SO_RCVBUF)."""
+    client = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    client.settimeout(DEADLINE)
+    if buffer:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    if source:
+        client.bind((source, 0))
+    try:
+        client.connect((address, port))
+    except BaseException:
+        client.close()
+        raise
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return client
 
 
-def listening(address: str, port: int, backlog: int = 128) -> socket.socket:
-    """A backend."""
+def listening(address: str, port: int, backlog: int = 128, buffer: int = 0) -> socket.socket:
+    """A backend; `buffer` is what each of its connections takes unread (SO_RCVBUF)."""
     server = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    if buffer:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     server.bind((address, port))
     server.listen(backlog)

@@ -36,3 +36,16 @@ def in_records(whole: bytes, size: int) -> bytes:
     message = whole[_HEADER:]
     parts = (message[at : at + size] for at in range(0, len(message), size))
     return b"".join(whole[:3] + struct.pack("!H", len(part)) + part for part in parts)
+
+
+def padded_hello(name: str, padding: int) -> bytes:
+    """One with so many bytes of padding (RFC 7685), in records of 1 KiB."""
+    whole = hello(name)
+    body = whole[_HEADER + 4 :]
+    at = 34 + 1 + body[34]  # version, random, session
+    at += 2 + struct.unpack("!H", body[at : at + 2])[0]  # ciphers
+    at += 1 + body[at]  # compression
+    extensions = body[at + 2 :] + struct.pack("!HH", 21, padding) + bytes(padding)
+    body = body[:at] + struct.pack("!H", len(extensions)) + extensions
+    message = b"\x01" + len(body).to_bytes(3) + body
+    return in_records(whole[:_HEADER] + message, 1024)

@@ -98,6 +98,11 @@ class Proxy:
         (only,) = self.lines_of(peer)
         return only
 
+    def line_after_end(self, peer: str) -> Line:
+        """The same, of a proxy that has ended."""
+        (only,) = self.lines_of(peer)
+        return only
+
     def ended(self, peer: str, reason: str) -> Line:
         """Its line, which must have this reason; the metrics count the same ends as the log."""
         line = self.line(peer)
@@ -163,7 +168,10 @@ class Proxy:
         before = self._reloads()
         self.write(text)
         self.send_signal(signal.SIGHUP)
-        wait_until(lambda: self._reloads() > before, DEADLINE, f"the reload; {self.said}")
+        try:
+            wait_until(lambda: self._reloads() > before, DEADLINE, "the reload")
+        except TimeoutError as error:
+            raise AssertionError(self.said) from error
 
     def _reloads(self) -> int:
         status: Line = json.loads(self.ask("top", "--once", "--json"))

@@ -18,6 +18,7 @@ from tests.proxy.udp_bench import (
     udp,
     wait_drops,
 )
+from tests.proxy.upgrading import upgrading
 
 TEXT = """
 [listener.in]
@@ -77,6 +78,28 @@ def test_what_follows_from_a_new_endpoint_belongs_to_the_flow_also_without_its_i
                 assert heard(backend)[1] == sender
                 moved.sendto(short_header(b"otherone", b"data"), (proxy.here, 8443))
                 assert heard(backend) == (short_header(b"otherone", b"data"), sender)
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_client_that_has_moved_or_moves_is_known_after_an_upgrade_too(start: Start, workers: int) -> None:
+    proxy = start(f"workers = {workers}\n" + TEXT)
+    with udp(proxy.here, 9001) as backend, udp(proxy.here) as client, upgrading(proxy) as upgrades:
+        client.sendto(first_flight("aioquic_v1")[0], (proxy.here, 8443))
+        _, sender = heard(backend)
+        backend.sendto(long_header(b"client's", b"serverid", b"hello"), sender)
+        heard(client)
+        for _ in range(4):
+            with udp(proxy.here) as moved:
+                moved.sendto(short_header(b"serverid", b"before"), (proxy.here, 8443))
+                assert heard(backend)[1] == sender
+                upgrades.upgrade()
+                # Without the id: what is known is the endpoint, by whichever worker.
+                moved.sendto(short_header(b"otherone", b"after"), (proxy.here, 8443))
+                assert heard(backend) == (short_header(b"otherone", b"after"), sender)
+                backend.sendto(b"\x40answer", sender)
+                assert heard(moved)[0] == b"\x40answer"
+        wait_until(lambda: flows(proxy) == 1, DEADLINE, "there is one flow")
+    assert len(proxy.lines()) == 1
 
 
 def test_a_client_that_moves_while_its_handshake_lasts_is_known_too(start: Start) -> None:

@@ -182,6 +182,17 @@ def test_a_flap_goes_down_and_up_as_often_as_asked(lab: Lab) -> None:
     assert has_carrier(lab, "nas", "home")
 
 
+def test_a_flap_is_down_and_up_for_the_times_asked(lab: Lab) -> None:
+    """Longer down and shorter up than by default, so that either shows if it is not what was asked for."""
+    link = lab.link("nas:home")
+    began = time.monotonic()
+    link.flap(down="1200ms", up="300ms", times=2)
+    wait_until(lambda: has_carrier(lab, "nas", "home"), 10, "the link is up for the first time")
+    assert time.monotonic() - began >= 1.2
+    wait_until(lambda: not has_carrier(lab, "nas", "home"), 4, "the link is down again")
+    assert time.monotonic() - began >= 1.5
+
+
 def test_a_flap_ends_with_any_change_and_leaves_the_link_up(lab: Lab) -> None:
     link = lab.link("nas:home")
     link.flap(down="1min", up="1min", times=3)

@@ -83,7 +83,7 @@ def test_wireguards_hub_passes_on_what_members_cannot_send_each_other(lab: Lab) 
 
 
 def test_the_mesh_must_be_named_if_there_are_several(lab: Lab) -> None:
-    with pytest.raises(UsageError, match="has 3 meshes, not one: one, two, three"):
+    with pytest.raises(UsageError, match="has 3 meshes, not one: one, two, three; name one of them"):
         mesh_paths(lab)
     with pytest.raises(UsageError, match=r"no mesh 'four'.*one, two, three"):
         mesh_paths(lab, "four")

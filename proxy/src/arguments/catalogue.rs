@@ -3,6 +3,7 @@
 use super::{Request, Words};
 use crate::commands::{check, doctor, explain, rules};
 use crate::operation::command;
+use crate::run::Start;
 
 /// One command.
 pub(super) struct Command {
@@ -19,9 +20,13 @@ pub(super) struct Command {
 pub(super) const COMMANDS: &[Command] = &[
     Command {
         name: "run",
-        takes: "-c FILE",
+        takes: "-c FILE [--take-over[=SOCKET]]",
         does: "serve by a configuration until SIGTERM",
-        more: "  -c, --config FILE   the configuration
+        more: "  -c, --config FILE      the configuration
+  --take-over[=SOCKET]   go on for a running proxy, of which this is the admin socket (that of the configuration without it)
+
+The new process gets all sockets, UDP flows, denied sources and the keeper of the kernel's rules; connections go on in the
+old one, which ends with the last of them. If the new one cannot start, the old one goes on.
 
 SIGHUP reads it anew (and opens the access log anew); a file with faults changes nothing. SIGTERM and SIGINT accept no
 more and wait for open connections as long as timeouts.drain says; a second one does not wait.
@@ -30,7 +35,16 @@ Exit status: 0 ended by a signal, 1 it failed while running, 2 the configuration
 
 example: edgeproxy run -c /etc/edgeproxy/edge.toml
 ",
-        parse: |words| Ok(Request::Run { config: words.config()? }),
+        parse: |words| {
+            let is_by_config = words.flag("--take-over")?;
+            let start = match (is_by_config, words.value(&["--take-over"])?) {
+                (false, None) => Start::Alone,
+                (true, None) => Start::TakeOver(None),
+                (false, Some(socket)) => Start::TakeOver(Some(socket.into())),
+                (true, Some(_)) => return Err("--take-over stands twice".to_owned()),
+            };
+            Ok(Request::Run { config: words.config()?, start })
+        },
     },
     Command {
         name: "check",

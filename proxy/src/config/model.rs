@@ -360,10 +360,12 @@ pub struct Timeouts {
     pub udp_idle: Duration,
     /// Open connections at SIGTERM, until they are ended.
     pub drain: Duration,
+    /// Open connections of a proxy from which a newer process took over.
+    pub handed_over: Duration,
     /// TCP keepalive: idle time before the first probe.
     pub keepalive: Duration,
     /// Unacknowledged data ends a connection after so long (`TCP_USER_TIMEOUT`, tcp(7)).
-    pub user_timeout: Duration,
+    pub user_timeout: Option<Duration>,
 }
 
 /// Which addresses a name may lead to.

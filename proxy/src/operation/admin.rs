@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::metrics;
 use super::state::{State, Status};
+use crate::succession;
 
 /// Entries of one answer; more are asked for by page.
 const MOST_ENTRIES: usize = 1_000;
@@ -44,7 +45,11 @@ pub enum Request {
     /// All counters.
     Metrics {},
     /// A new process of this program takes over: what follows on this connection is between the two.
-    HandOver {},
+    HandOver {
+        /// By which version of the messages; one that this program does not know is refused.
+        #[serde(default)]
+        version: u32,
+    },
 }
 
 /// A part of a long answer.
@@ -207,7 +212,12 @@ pub fn handle(request: Request, state: &mut State, now: Instant) -> Handled {
         Request::Reload {} => return Handled::Order(Order::Reload),
         Request::Drain {} => return Handled::Order(Order::Drain),
         Request::Metrics {} => Response::Metrics(metrics::render(state, now)),
-        Request::HandOver {} => return Handled::Order(Order::HandOver),
+        Request::HandOver { version: succession::VERSION } => return Handled::Order(Order::HandOver),
+        Request::HandOver { version } => Response::Error(format!(
+            "the running edgeproxy {} hands over by version {} of the messages, not {version}: restart it instead",
+            env!("CARGO_PKG_VERSION"),
+            succession::VERSION,
+        )),
     })
 }
 
@@ -326,9 +336,18 @@ mod tests {
             (r#"{"do":"connections","most":7}"#, page(0, 7)),
             (r#"{"do":"reload"}"#, Order::Reload),
             (r#"{"do":"drain"}"#, Order::Drain),
-            (r#"{"do":"hand_over"}"#, Order::HandOver),
+            (r#"{"do":"hand_over","version":1}"#, Order::HandOver),
         ] {
             assert_eq!(handle(read(line.as_bytes()).unwrap(), &mut state(now), now), Handled::Order(order), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_version_that_is_not_known_is_handed_nothing() {
+        let now = Instant::now();
+        for line in [r#"{"do":"hand_over"}"#, r#"{"do":"hand_over","version":2}"#] {
+            let answer = answer(line, &mut state(now), now);
+            assert!(answer["error"].as_str().unwrap().contains("by version 1 of the messages"), "{answer}");
         }
     }
 

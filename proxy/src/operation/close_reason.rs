@@ -63,6 +63,8 @@ pub enum CloseReason {
     TransparencyImpossible,
     /// Ended by the proxy: it was told to stop and the time for draining was over, or its listener is no more.
     Drained,
+    /// It goes on in another process of this proxy, which took over; that one tells the whole of it.
+    HandedOver,
     /// A call to the kernel failed in a way that none of the others tells.
     IoError(ErrorKind),
 }
@@ -87,7 +89,7 @@ pub enum Limit {
 }
 
 /// Every label, in the order of [`CloseReason::index`]. Labels are an interface: dashboards and log readers hold them.
-pub const ALL_LABELS: [&str; 36] = [
+pub const ALL_LABELS: [&str; 37] = [
     "client_closed",
     "backend_closed",
     "client_reset",
@@ -123,6 +125,7 @@ pub const ALL_LABELS: [&str; 36] = [
     "no_backend_in_use",
     "transparency_impossible",
     "drained",
+    "handed_over",
     "io_error",
 ];
 
@@ -183,7 +186,8 @@ impl CloseReason {
             Self::NoBackendInUse => 32,
             Self::TransparencyImpossible => 33,
             Self::Drained => 34,
-            Self::IoError(_) => 35,
+            Self::HandedOver => 35,
+            Self::IoError(_) => 36,
         }
     }
 
@@ -202,22 +206,6 @@ impl CloseReason {
         let Self::IoError(kind) = self else { return None };
         let known = ERROR_KINDS.iter().find(|(known, _)| *known == kind);
         Some(known.map_or("unnamed", |(_, word)| word))
-    }
-
-    /// Whether a backend was connected to before the end.
-    #[must_use]
-    pub const fn was_relayed(self) -> bool {
-        matches!(
-            self,
-            Self::ClientClosed
-                | Self::BackendClosed
-                | Self::ClientReset
-                | Self::BackendReset
-                | Self::IdleTimeout
-                | Self::OneWayTimeout
-                | Self::HalfClosedTimeout
-                | Self::PeerVanished
-        )
     }
 }
 
@@ -266,6 +254,7 @@ mod tests {
             NoBackendInUse,
             TransparencyImpossible,
             Drained,
+            HandedOver,
             IoError(ErrorKind::BrokenPipe),
         ];
         all.extend(LIMITS.map(OverLimit));

@@ -19,6 +19,11 @@ pub enum ServiceState {
     },
     /// It drains.
     Stopping,
+    /// Another process is the service from here on.
+    Succeeded {
+        /// Which.
+        by: u32,
+    },
 }
 
 impl ServiceState {
@@ -63,6 +68,7 @@ fn message(state: ServiceState, status: &str) -> String {
         ServiceState::Ready => "READY=1".to_owned(),
         ServiceState::Reloading { monotonic } => format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic.as_micros()),
         ServiceState::Stopping => "STOPPING=1".to_owned(),
+        ServiceState::Succeeded { by } => format!("MAINPID={by}"),
     };
     let status: String = status.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     format!("{state}\nSTATUS={status}\n")
@@ -92,6 +98,8 @@ mod tests {
         assert_eq!(received(&manager), "RELOADING=1\nMONOTONIC_USEC=1500000\nSTATUS=reads\n");
         notifier.tell(ServiceState::Stopping, "drains").unwrap();
         assert_eq!(received(&manager), "STOPPING=1\nSTATUS=drains\n");
+        notifier.tell(ServiceState::Succeeded { by: 7 }, "went on").unwrap();
+        assert_eq!(received(&manager), "MAINPID=7\nSTATUS=went on\n");
     }
 
     #[test]

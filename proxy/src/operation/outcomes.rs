@@ -1,7 +1,10 @@
 //! The words for what became of PROXY headers and of datagrams.
 
+use serde::{Deserialize, Serialize};
+
 /// What became of a PROXY header that a peer sent, or did not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum HeaderIn {
     /// None was expected: bytes that look like one are payload.
     NotExpected,
@@ -59,7 +62,8 @@ impl HeaderIn {
 }
 
 /// The PROXY header that a backend got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum HeaderOut {
     /// None.
     None,
@@ -146,7 +150,8 @@ impl UdpDrop {
 }
 
 /// Which endpoint the backend sees: the rung of the ladder on which the bind succeeded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SourceUsed {
     /// The client's address and port.
     ClientEndpoint,

@@ -4,8 +4,11 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 
+use serde::{Deserialize, Serialize};
+
 /// An identifier: this proxy's own, or the one that a trusted peer's PROXY header brought.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum UniqueId {
     /// Made here.
     Own([u8; 16]),

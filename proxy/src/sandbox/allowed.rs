@@ -172,8 +172,9 @@ mod tests {
             udp_one_way: SECOND,
             udp_idle: SECOND,
             drain: SECOND,
+            handed_over: SECOND,
             keepalive: SECOND,
-            user_timeout: SECOND,
+            user_timeout: None,
         };
         Config {
             workers: one,

@@ -1,10 +1,9 @@
-//! One connection's life: header, first bytes, decision, dial, relay, end.
+//! One connection's beginning: header, first bytes, decision, dial.
 
 use std::cell::RefCell;
-use std::io;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -23,12 +22,17 @@ use crate::wire::{proxy_v1, proxy_v2};
 use crate::worker::Worker;
 
 use super::allowance::Allowance;
+use super::carried::{carry, note, Carried};
 use super::dial::{dial, Caller};
 use super::direction::Direction;
-use super::header;
+use super::header::{self, Deadlines};
 use super::listener::over_limit;
 use super::preface::{decide_by_first_bytes, Effort};
-use super::relay::{relay, End, Patience, RelayEnd};
+use super::scratch::Scratch;
+use super::unfinished::Unfinished;
+
+/// Of what is here when a client is accepted at most so much is read at once.
+const TAKEN_EARLY: usize = 4 * 1024;
 
 /// What accept knows of a connection.
 #[derive(Debug)]
@@ -40,72 +44,59 @@ pub(crate) struct Accepted {
 }
 
 /// Serves a connection to its end. All that only the beginning needs is on the heap while it lasts, and gone while bytes are
-/// relayed: an idle connection holds two sockets, their directions and a timer.
-pub(crate) async fn serve(worker: Rc<Worker>, epoch: Rc<Epoch>, listener: ListenerId, accepted: Accepted) {
-    let Accepted { stream, peer, original_dst, mut permit } = accepted;
+/// carried.
+pub(crate) async fn serve(worker: Rc<Worker>, beginning: Box<Beginning>) {
+    if let Some(carried) = Box::pin(begin(Rc::clone(&worker), beginning)).await {
+        carry(worker, carried, None).await;
+    }
+}
+
+/// What begins a connection.
+#[derive(Debug)]
+pub(crate) struct Beginning {
+    pub(crate) epoch: Rc<Epoch>,
+    pub(crate) listener: ListenerId,
+    pub(crate) accepted: Accepted,
+}
+
+/// Header, first bytes, decision, dial; none, where that was the end.
+async fn begin(worker: Rc<Worker>, beginning: Box<Beginning>) -> Option<Box<Carried>> {
+    let Beginning { epoch, listener, accepted: Accepted { stream, peer, original_dst, mut permit } } = *beginning;
     let mut client = Unfinished::new(stream);
     let story = Story::begin(&worker, &epoch, listener, Transport::Tcp, peer, original_dst).share();
-    match Box::pin(prepare(&worker, &epoch, &story, &client.stream, &mut permit)).await {
+    let prepared = prepare(&worker, &epoch, &story, client.get()?, &mut permit).await;
+    match prepared {
         Ok(Prepared { mut backend, first_bytes, header_length, in_use }) => {
+            let written = say_at_once(backend.get()?, &first_bytes);
             let [from_client, to_client] = allowances(&epoch, listener);
-            let scratch = &worker.scratch;
-            let mut up = Direction::beginning_with(&first_bytes, from_client, scratch);
-            let mut down = Direction::beginning_with(&[], to_client, scratch);
-            drop(first_bytes);
-            let timeouts = &epoch.config().timeouts;
-            let patience = Patience { idle: timeouts.idle, half_closed: timeouts.half_closed };
-            let tell = |up: &Direction, down: &Direction| {
-                let mut story = story.borrow_mut();
-                let (bytes_in, bytes_out) = (up.bytes().saturating_sub(header_length), down.bytes());
-                let (more_in, more_out) = (bytes_in - story.bytes_in, bytes_out - story.bytes_out);
-                (story.bytes_in, story.bytes_out) = (bytes_in, bytes_out);
-                epoch.counters.carried(listener, Transport::Tcp, more_in, more_out);
-            };
-            let end = relay(&mut client.stream, &mut backend.stream, &mut up, &mut down, scratch, patience, tell).await;
-            story.borrow_mut().close = reason(&end);
-            if matches!(end, RelayEnd::Closed { .. }) {
-                client.finish();
-                backend.finish();
-            }
-            up.abandon(scratch);
-            down.abandon(scratch);
-            drop(in_use);
+            let up = Direction::beginning_with(first_bytes, written, from_client, &worker.scratch);
+            let down = Direction::beginning_with(Vec::new(), 0, to_client, &worker.scratch);
+            let is_watched = false;
+            note(&story, up.bytes().saturating_sub(header_length), 0);
+            Some(Box::new(Carried { story, client, backend, up, down, header_length, is_watched, permit, in_use }))
         }
-        Err(reason) => story.borrow_mut().close = reason,
-    }
-    drop(permit);
-}
-
-/// A stream whose end is a reset unless it is finished: what was cut short must not look complete, also when the proxy's own
-/// end cuts it short.
-#[derive(Debug)]
-struct Unfinished {
-    stream: TcpStream,
-    is_finished: bool,
-}
-
-impl Unfinished {
-    fn new(stream: TcpStream) -> Self {
-        Self { stream, is_finished: false }
-    }
-
-    /// Both FINs are with the kernel.
-    fn finish(&mut self) {
-        self.is_finished = true;
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if !self.is_finished {
-            reset(&self.stream);
+        Err(reason) => {
+            story.borrow_mut().close = reason;
+            None
         }
     }
+}
+
+/// Sends the first bytes with the end of the backend's handshake; how many its kernel took. An error is found by the relay.
+fn say_at_once(backend: &TcpStream, bytes: &[u8]) -> usize {
+    if bytes.is_empty() {
+        return 0;
+    }
+    let socket = SockRef::from(backend);
+    let written = (&*socket).write(bytes).unwrap_or(0);
+    // From here on as usual: a backend that writes in small pieces may wait for each to be acknowledged.
+    let _ = socket.set_tcp_quickack(true);
+    written
 }
 
 /// What is ready to be relayed.
 struct Prepared {
-    backend: Unfinished,
+    backend: Unfinished<TcpStream>,
     /// What goes to the backend before all that is read from now on: a PROXY header, and what was read to decide.
     first_bytes: Vec<u8>,
     /// How much of that is the header.
@@ -117,7 +108,7 @@ async fn prepare(
     worker: &Rc<Worker>,
     epoch: &Rc<Epoch>,
     story: &RefCell<Story>,
-    client: &TcpStream,
+    client: &mut TcpStream,
     permit: &mut Permit,
 ) -> Result<Prepared, CloseReason> {
     let config = epoch.config();
@@ -127,11 +118,12 @@ async fn prepare(
     };
     let listener = epoch.listener(id).ok_or(CloseReason::NoRule)?;
     let mut effort = Effort::default();
-    let mut leftover = Vec::new();
+    let mut leftover = what_is_here(client, config.limits.preface_bytes.get(), &worker.scratch);
+    effort.segments = usize::from(!leftover.is_empty());
     let (policy, _) = header_policy(listener, peer.ip());
     if policy != HeaderPolicy::Never {
-        let (deadline, silence) = (begun + config.timeouts.header, begun + config.timeouts.silence);
-        let introduced = header::read(client, policy, deadline, silence, &worker.scratch).await;
+        let deadlines = Deadlines { header: begun + config.timeouts.header, silence: begun + config.timeouts.silence };
+        let introduced = header::read(client, leftover, policy, deadlines, &worker.scratch).await;
         let introduced = introduced.map_err(|(reason, outcome)| {
             note_header(epoch, &mut story.borrow_mut(), outcome);
             reason
@@ -160,7 +152,9 @@ async fn prepare(
     let caller = {
         let story = story.borrow();
         let (client, original_dst) = (story.client, story.original_dst);
-        Caller { client, original_dst, arrival: listener.arrival, captures: &captures }
+        let sends_header = config.backends.get(backend.0).is_some_and(|backend| backend.send_proxy.is_some());
+        let speaks_at_once = sends_header || !preface.bytes().is_empty();
+        Caller { client, original_dst, arrival: listener.arrival, captures: &captures, speaks_at_once }
     };
     let dialled = dial(epoch, &worker.locals, backend, caller).await?;
     let mut story = story.borrow_mut();
@@ -174,6 +168,16 @@ async fn prepare(
     Ok(Prepared { backend: Unfinished::new(dialled.stream), first_bytes, header_length, in_use: dialled.in_use })
 }
 
+/// Most clients speak first, and their first bytes are often here when they are accepted. Asked for at once, they cost no
+/// wait, and go out together with the end of the backend's handshake.
+fn what_is_here(client: &TcpStream, most: usize, scratch: &Scratch) -> Vec<u8> {
+    let mut buffer = scratch.borrow();
+    let room = buffer.get_mut(..most.min(TAKEN_EARLY)).unwrap_or_default();
+    // Not by the runtime, which has not yet heard of them from the kernel. An end or an error is found by the next read.
+    let count = (&*SockRef::from(client)).read(room).unwrap_or(0);
+    room.get(..count).unwrap_or_default().to_vec()
+}
+
 fn note_header(epoch: &Epoch, story: &mut Story, outcome: HeaderIn) {
     story.header_in = outcome;
     epoch.counters.header_in(outcome);
@@ -184,7 +188,7 @@ async fn decided(
     worker: &Worker,
     epoch: &Epoch,
     story: &RefCell<Story>,
-    client: &TcpStream,
+    client: &mut TcpStream,
     preface: &mut TcpPreface,
     effort: &mut Effort,
     begun: Instant,
@@ -204,13 +208,14 @@ async fn decided(
     let took = begun.elapsed();
     let mut story = story.borrow_mut();
     story.preface = Some(took);
-    story.spoken = preface.found().map(|(protocol, found)| (protocol, found.clone()));
-    let (protocol, ech) = story.spoken.as_ref().map_or((None, false), |(protocol, found)| (Some(*protocol), found.ech));
+    story.spoken = preface.found().map(|(protocol, found)| Box::new((protocol, found.clone())));
+    let (protocol, ech) =
+        story.spoken.as_deref().map_or((None, false), |(protocol, found)| (Some(*protocol), found.ech));
     epoch.counters.preface(protocol, preface.bytes().len(), effort.segments, took, ech);
     match decision? {
         Decision::Forward { rule, backend, captures } => {
             epoch.counters.rule_chosen(rule);
-            story.rule = Some(rule);
+            (story.rule, story.backend) = (Some(rule), Some(backend));
             Ok((backend, captures))
         }
         Decision::Refuse { rule } => {
@@ -233,7 +238,7 @@ fn header_for(epoch: &Epoch, story: &mut Story, backend: BackendId) -> Vec<u8> {
         }
         Some(SendProxy::V2 { hello, unique_id, crc32c }) => {
             story.header_out = HeaderOut::V2;
-            let found = story.spoken.as_ref().filter(|(protocol, _)| hello && *protocol == Protocol::Tls);
+            let found = story.spoken.as_deref().filter(|(protocol, _)| hello && *protocol == Protocol::Tls);
             let found = found.map(|(_, found)| found);
             let fields = proxy_v2::Fields {
                 authority: found.and_then(|found| found.name.as_deref()),
@@ -256,49 +261,7 @@ pub(crate) fn allowances(epoch: &Epoch, listener: ListenerId) -> [Option<Box<All
     }
 }
 
-fn reason(end: &RelayEnd) -> CloseReason {
-    match end {
-        RelayEnd::Closed { first: End::Client } => CloseReason::ClientClosed,
-        RelayEnd::Closed { first: End::Backend } => CloseReason::BackendClosed,
-        RelayEnd::Idle => CloseReason::IdleTimeout,
-        RelayEnd::HalfClosed => CloseReason::HalfClosedTimeout,
-        RelayEnd::Broken { end, error } => match (error.kind(), end) {
-            (io::ErrorKind::TimedOut, _) => CloseReason::PeerVanished,
-            // The second is what writing says afterwards, the third what ending one's side does (shutdown(2)).
-            (io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::NotConnected, broken) => {
-                match broken {
-                    End::Client => CloseReason::ClientReset,
-                    End::Backend => CloseReason::BackendReset,
-                }
-            }
-            (other, _) => CloseReason::IoError(other),
-        },
-    }
-}
-
-/// Makes the end of a stream a reset: what was cut short must not look complete.
-pub(crate) fn reset(stream: &TcpStream) {
-    // A socket that refuses this is gone already.
-    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
-}
-
 /// Whether the socket's own address must be asked for: a listener at a fixed address knows it.
 pub(crate) fn knows_destination(address: SocketAddr, arrival: Arrival) -> bool {
     !address.ip().is_unspecified() && arrival == Arrival::Direct
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reset_is_one_whichever_call_finds_it() {
-        for kind in [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe, io::ErrorKind::NotConnected] {
-            let broken = |end| reason(&RelayEnd::Broken { end, error: kind.into() });
-            assert_eq!(
-                (broken(End::Client), broken(End::Backend)),
-                (CloseReason::ClientReset, CloseReason::BackendReset)
-            );
-        }
-    }
 }

@@ -3,13 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::{timeout, Instant};
 
 use crate::config::model::{Arrival, Backend, BackendId, Host, Source, Target, Transport};
 use crate::generation::{Candidate, Epoch};
-use crate::listening::keep_alive;
 use crate::operation::outcomes::SourceUsed;
 use crate::operation::{CloseReason, Limit};
 use crate::route::forbidden::{forbidden, Forbidden, Origin};
@@ -30,6 +28,8 @@ pub(crate) struct Caller<'a> {
     pub(crate) original_dst: SocketAddr,
     pub(crate) arrival: Arrival,
     pub(crate) captures: &'a Captures,
+    /// Bytes are at hand that the backend gets at once.
+    pub(crate) speaks_at_once: bool,
 }
 
 /// A connected candidate.
@@ -65,7 +65,8 @@ pub(crate) async fn dial(
         match dial_backend(epoch, locals, id, backend, caller).await {
             Ok((stream, target, rung, in_use)) => {
                 epoch.counters.backend_connected(id, begun.elapsed());
-                settle(&stream, epoch);
+                // A kernel that refuses it is no reason to refuse a client.
+                let _ = stream.set_nodelay(true);
                 let source = source_used(rung);
                 return Ok(Dialled { stream, backend: id, target, source, in_use, took: begun.elapsed() });
             }
@@ -163,7 +164,7 @@ pub(crate) async fn allowed(
     let (addresses, origin) = match destination {
         Destination::Address(address, origin) => (vec![address], origin),
         Destination::Name { name, port } => {
-            let found = epoch.names.addresses(&name).await.map_err(|_| CloseReason::NameNotResolved)?;
+            let found = Box::pin(epoch.names.addresses(&name)).await.map_err(|_| CloseReason::NameNotResolved)?;
             (found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect(), Origin::Name)
         }
     };
@@ -212,14 +213,15 @@ async fn reach(
     addresses: &[SocketAddr],
     caller: Caller<'_>,
 ) -> Result<(TcpStream, SocketAddr, Rung), Failure> {
-    let connect = |to: SocketAddr| connect_tcp(seen_client(locals, caller, to), backend.source, to);
+    let connect =
+        |to: SocketAddr| connect_tcp(seen_client(locals, caller, to), backend.source, to, caller.speaks_at_once);
     let too_late = Failure { reason: CloseReason::BackendTimeout, is_of_candidate: true };
     if let [only] = addresses {
         let connected = timeout(backend.connect_timeout, connect(*only)).await.map_err(|_| too_late)?;
         let (stream, rung) = connected.map_err(|error| failure(&error))?;
         return Ok((stream, *only, rung));
     }
-    match eyeballs::race(addresses, backend.connect_timeout, connect).await {
+    match Box::pin(eyeballs::race(addresses, backend.connect_timeout, connect)).await {
         Ok(won) => Ok((won.value.0, won.address, won.value.1)),
         Err(lost) if lost.unanswered.is_empty() => {
             Err(lost.failures.last().map_or(too_late, |(_, error)| failure(error)))
@@ -260,10 +262,4 @@ fn source_used(rung: Rung) -> SourceUsed {
         Rung::ClientAddress => SourceUsed::ClientAddress,
         Rung::Own(_) => SourceUsed::Own,
     }
-}
-
-/// What the relay needs of a socket. A kernel that refuses one of these is no reason to refuse a client.
-fn settle(stream: &TcpStream, epoch: &Epoch) {
-    let _ = stream.set_nodelay(true);
-    let _ = keep_alive(&SockRef::from(stream), &epoch.config().timeouts);
 }

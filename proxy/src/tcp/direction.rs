@@ -48,20 +48,36 @@ pub(crate) struct Direction {
 
 #[derive(Debug)]
 struct Kept {
-    bytes: Box<[u8]>,
+    bytes: Vec<u8>,
     written: usize,
 }
 
 impl Direction {
-    /// A direction that begins with bytes which were read before (what follows a PROXY header, a hello).
-    pub(crate) fn beginning_with(bytes: &[u8], allowance: Option<Box<Allowance>>, scratch: &Scratch) -> Self {
-        let kept = (!bytes.is_empty()).then(|| Kept { bytes: bytes.into(), written: 0 });
-        scratch.keep(bytes.len());
-        Self { kept, progress: Progress::Open, bytes: 0, allowance }
+    /// A direction that begins with bytes which were read before (what follows a PROXY header, a hello), and of which the
+    /// receiver has so many already.
+    pub(crate) fn beginning_with(
+        bytes: Vec<u8>,
+        written: usize,
+        allowance: Option<Box<Allowance>>,
+        scratch: &Scratch,
+    ) -> Self {
+        let kept = (written < bytes.len()).then_some(Kept { bytes, written });
+        scratch.keep(kept.as_ref().map_or(0, |kept| kept.bytes.len()));
+        Self { kept, progress: Progress::Open, bytes: written as u64, allowance }
     }
 
     pub(crate) fn progress(&self) -> Progress {
         self.progress
+    }
+
+    /// Whether nothing waits here: all that was read has been taken by the receiver.
+    pub(crate) fn is_clear(&self) -> bool {
+        self.kept.is_none() && self.progress != Progress::Ending
+    }
+
+    /// Whether bytes wait for the receiving end, so that nothing is read of the sender.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.kept.is_some()
     }
 
     /// Bytes that the receiving end's kernel took.
@@ -70,6 +86,7 @@ impl Direction {
     }
 
     /// Carries what can be carried now. Ready when the direction has ended or broke; `moved` tells whether a byte moved.
+    /// `is_last`: the other direction has ended, and the close of the receiver, which follows at once, is its FIN.
     ///
     /// # Errors
     ///
@@ -77,10 +94,10 @@ impl Direction {
     pub(crate) fn poll_carry(
         &mut self,
         context: &mut Context<'_>,
-        sender: &mut TcpStream,
-        receiver: &mut TcpStream,
+        (sender, receiver): (&mut TcpStream, &mut TcpStream),
         scratch: &Scratch,
         moved: &mut bool,
+        is_last: bool,
     ) -> Poll<Result<(), Broken>> {
         for _ in 0..READS_A_TURN {
             if self.progress == Progress::Ended {
@@ -90,7 +107,9 @@ impl Direction {
                 ready!(self.poll_write_kept(context, receiver, scratch, moved))?;
             }
             if self.progress == Progress::Ending {
-                ready!(Pin::new(&mut *receiver).poll_shutdown(context)).map_err(Broken::Receiver)?;
+                if !is_last {
+                    ready!(Pin::new(&mut *receiver).poll_shutdown(context)).map_err(Broken::Receiver)?;
+                }
                 self.progress = Progress::Ended;
                 return Poll::Ready(Ok(()));
             }
@@ -178,7 +197,7 @@ impl Direction {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Receiver(error))),
                 Poll::Pending => {
                     scratch.keep(rest.len());
-                    self.kept = Some(Kept { bytes: rest.into(), written: 0 });
+                    self.kept = Some(Kept { bytes: rest.to_vec(), written: 0 });
                     return Poll::Pending;
                 }
             }

@@ -1,6 +1,5 @@
 //! The PROXY header of a trusted peer: read to its end in whatever pieces it comes, under one deadline.
 
-use std::io;
 use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
@@ -31,27 +30,26 @@ pub(crate) struct Introduced {
 }
 
 /// Waiting for the header has ended.
-struct Deadlines {
-    header: Instant,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadlines {
+    pub(crate) header: Instant,
     /// Without a byte until then, an optional header is none: the client waits for the server.
-    silence: Instant,
+    pub(crate) silence: Instant,
 }
 
-/// Reads the header as the policy asks. A peer that may send one but says nothing until `silence` is taken for a client that
+/// Reads the header as the policy asks; `bytes` is what was read before. A peer that may send one but says nothing until `silence` is taken for a client that
 /// waits for the server.
 ///
 /// # Errors
 ///
 /// Why the connection is refused, with what became of its header.
 pub(crate) async fn read(
-    stream: &TcpStream,
+    stream: &mut TcpStream,
+    mut bytes: Vec<u8>,
     policy: HeaderPolicy,
-    header: Instant,
-    silence: Instant,
+    deadlines: Deadlines,
     scratch: &Scratch,
 ) -> Result<Introduced, (CloseReason, HeaderIn)> {
-    let deadlines = Deadlines { header, silence };
-    let mut bytes = Vec::new();
     loop {
         match detect_and_parse(&bytes) {
             Parse::Done { value, consumed } => {
@@ -83,7 +81,7 @@ enum Waited {
 }
 
 async fn more(
-    stream: &TcpStream,
+    stream: &mut TcpStream,
     bytes: &mut Vec<u8>,
     policy: HeaderPolicy,
     deadlines: &Deadlines,
@@ -95,23 +93,12 @@ async fn more(
     } else {
         (deadlines.header, Waited::TooLong)
     };
-    loop {
-        match timeout_at(deadline, stream.readable()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(Waited::Failed),
-            Err(_) => return Err(end),
-        }
-        let mut buffer = scratch.borrow();
-        // A header and what a first segment holds beside it; what is longer waits in the kernel.
-        let room = buffer.get_mut(..proxy_v2::MAX_LENGTH).unwrap_or_default();
-        match stream.try_read(room) {
-            Ok(count) => {
-                bytes.extend_from_slice(room.get(..count).unwrap_or_default());
-                return Ok(count);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return Err(Waited::Failed),
-        }
+    // A header and what a first segment holds beside it; what is longer waits in the kernel.
+    let reading = scratch.read(stream, proxy_v2::MAX_LENGTH, |more| bytes.extend_from_slice(more));
+    match timeout_at(deadline, reading).await {
+        Ok(Ok(count)) => Ok(count),
+        Ok(Err(_)) => Err(Waited::Failed),
+        Err(_) => Err(end),
     }
 }
 
@@ -151,9 +138,10 @@ mod tests {
         peer.write_all(said).expect("sent");
         let (stream, _) = listener.accept().expect("accepted");
         stream.set_nonblocking(true).expect("non-blocking");
-        let stream = TcpStream::from_std(stream).expect("registered");
+        let mut stream = TcpStream::from_std(stream).expect("registered");
         let deadline = Instant::now() + Duration::from_secs(3);
-        read(&stream, policy, deadline, deadline, &Scratch::new()).await
+        let deadlines = Deadlines { header: deadline, silence: deadline };
+        read(&mut stream, Vec::new(), policy, deadlines, &Scratch::new()).await
     }
 
     #[tokio::test]

@@ -2,7 +2,6 @@
 //! accept ends it.
 
 use std::cell::Cell;
-use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,9 +18,10 @@ use crate::operation::{CloseReason, Limit};
 use crate::story::Story;
 use crate::worker::Worker;
 
-use super::connection::{knows_destination, reset, serve, Accepted};
+use super::connection::{knows_destination, serve, Accepted, Beginning};
+use super::unfinished::reset;
 
-/// How long accepting rests when the process or the kernel is out of something: first, and at most.
+/// How long accepting rests after an error: first, and at most.
 const FIRST_REST: Duration = Duration::from_millis(5);
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
@@ -34,15 +34,14 @@ pub(crate) async fn accept(worker: Rc<Worker>, socket: Rc<TcpListener>, endpoint
                 rest.set(FIRST_REST);
                 begin(&worker, endpoint, stream, peer);
             }
-            Err(error) => {
+            Err(_) => {
                 let epoch = worker.epoch();
                 if let Some(listener) = epoch.generation.listener_at(endpoint) {
                     epoch.counters.accept_failed(listener);
                 }
-                if is_shortage(&error) {
-                    sleep(rest.get()).await;
-                    rest.set((rest.get() * 2).min(LONGEST_REST));
-                }
+                // Mostly the process or the kernel is out of something. Whatever it is, it may last.
+                sleep(rest.get()).await;
+                rest.set((rest.get() * 2).min(LONGEST_REST));
             }
         }
     }
@@ -74,7 +73,7 @@ fn begin(worker: &Rc<Worker>, endpoint: Endpoint, stream: TcpStream, peer: Socke
     match admit(worker, &epoch, listener, peer) {
         Ok(permit) => {
             let accepted = Accepted { stream, peer, original_dst, permit };
-            spawn_local(serve(Rc::clone(worker), epoch, listener, accepted));
+            spawn_local(serve(Rc::clone(worker), Box::new(Beginning { epoch, listener, accepted })));
         }
         Err(reason) => {
             Story::begin(worker, &epoch, listener, Transport::Tcp, peer, original_dst).close = reason;
@@ -109,9 +108,4 @@ pub(super) fn over_limit(bound: Bound) -> CloseReason {
         Bound::Listener => Limit::ListenerConnections,
         Bound::Source => Limit::SourceConnections,
     })
-}
-
-/// Whether an error of accept(2) means that there is no room now, rather than that one connection failed.
-fn is_shortage(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }

@@ -1,13 +1,17 @@
 //! TCP: from accept to close.
 
 pub(crate) mod allowance;
+mod carried;
 pub(crate) mod connection;
 pub(crate) mod dial;
 mod direction;
 mod header;
 pub(crate) mod listener;
+mod places;
 mod preface;
 mod relay;
 #[cfg(test)]
 mod relay_tests;
+pub(crate) mod resting;
 pub(crate) mod scratch;
+mod unfinished;

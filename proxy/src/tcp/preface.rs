@@ -1,7 +1,5 @@
 //! The first bytes of a client: read until the rules can decide, under one deadline and one budget.
 
-use std::io;
-
 use tokio::net::TcpStream;
 use tokio::time::{timeout_at, Instant};
 
@@ -35,7 +33,7 @@ enum Over {
 ///
 /// Why the connection is to be closed instead.
 pub(crate) async fn decide_by_first_bytes(
-    stream: &TcpStream,
+    stream: &mut TcpStream,
     config: &Config,
     arrived: &Arrived,
     preface: &mut TcpPreface,
@@ -63,28 +61,18 @@ pub(crate) async fn decide_by_first_bytes(
             return Err(CloseReason::OverLimit(Limit::PrefaceMemory));
         }
         let until = silence.map_or(deadline, |silence| silence.min(deadline));
-        match timeout_at(until, stream.readable()).await {
-            Ok(Ok(())) => {}
+        match timeout_at(until, scratch.read(stream, room, |bytes| preface.extend(bytes))).await {
+            Ok(Ok(0)) => effort.has_ended = true,
+            Ok(Ok(_)) => {
+                effort.segments += 1;
+                silence = None;
+            }
             Ok(Err(_)) => return Err(CloseReason::ClientLeftEarly),
             Err(_) if until < deadline => {
                 preface.silence_passed();
                 silence = None;
-                continue;
             }
             Err(_) => break Over::Deadline,
-        }
-        let mut buffer = scratch.borrow();
-        let room = room.min(buffer.len());
-        let space = buffer.get_mut(..room).unwrap_or_default();
-        match stream.try_read(space) {
-            Ok(0) => effort.has_ended = true,
-            Ok(count) => {
-                effort.segments += 1;
-                silence = None;
-                preface.extend(space.get(..count).unwrap_or_default());
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return Err(CloseReason::ClientLeftEarly),
         }
     };
     match (final_decision(config, arrived, preface), over) {

@@ -12,6 +12,9 @@ use tokio::time::{sleep_until, Instant};
 use super::direction::{Broken, Direction, Progress};
 use super::scratch::Scratch;
 
+/// How often a sender of which nothing is read is looked at: a reset behind its bytes wakes nobody.
+const STALLED_LOOK: Duration = Duration::from_secs(1);
+
 /// How long nothing may move.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
@@ -19,6 +22,10 @@ pub(crate) struct Patience {
     pub(crate) idle: Duration,
     /// Once one of them has ended.
     pub(crate) half_closed: Duration,
+    /// Until that is told ([`RelayEnd::Quiet`]).
+    pub(crate) rest: Duration,
+    /// When a byte moved last, if that was before this relay.
+    pub(crate) since: Option<Instant>,
 }
 
 /// Which end of the connection is meant.
@@ -39,13 +46,15 @@ pub(crate) enum RelayEnd {
     Idle,
     /// Nothing moved in the one direction that was still open.
     HalfClosed,
+    /// Nothing has moved for a while, since then: no end, the relay may go on.
+    Quiet { since: Instant },
 }
 
 /// Relays until the end. Bytes carried stand in `up` (client to backend) and `down`; `tell` is called whenever they have
 /// changed, and at the end.
 ///
-/// After [`RelayEnd::Closed`] both streams may be dropped: every byte and both FINs are with the kernel. After any other
-/// end they should be reset, which is the caller's to do.
+/// After [`RelayEnd::Closed`] both streams are to be dropped: every byte and one FIN are with the kernel, and the other FIN
+/// is that close. After any other end they should be reset, which is the caller's to do.
 pub(crate) async fn relay(
     client: &mut TcpStream,
     backend: &mut TcpStream,
@@ -55,32 +64,36 @@ pub(crate) async fn relay(
     patience: Patience,
     mut tell: impl FnMut(&Direction, &Direction),
 ) -> RelayEnd {
-    let mut first = None;
-    let mut last_move = Instant::now();
-    let mut timer = pin!(sleep_until(last_move + patience.idle));
+    let mut first = first_ended(up, down);
+    let begun = Instant::now();
+    let mut last_move = patience.since.unwrap_or(begun);
+    let mut timer = pin!(sleep_until((begun + patience.rest).min(last_move + patience.idle)));
     poll_fn(|context| {
-        let mut moved = false;
-        let upward = up.poll_carry(context, client, backend, scratch, &mut moved);
+        let (mut moved, was_open) = (false, first.is_none());
+        let is_last = down.progress() == Progress::Ended;
+        let upward = up.poll_carry(context, (client, backend), scratch, &mut moved, is_last);
         if let Poll::Ready(Err(broken)) = upward {
             // What the backend said before it took no more (why it does not) is still to be read.
             down.carry_last_words(context, backend, client, scratch, &mut moved);
             tell(up, down);
             return Poll::Ready(broken_relay(broken, End::Client, End::Backend));
         }
-        first = first.or_else(|| (up.progress() != Progress::Open).then_some(End::Client));
-        let downward = down.poll_carry(context, backend, client, scratch, &mut moved);
+        first = first.or_else(|| first_ended(up, down));
+        let is_last = up.progress() == Progress::Ended;
+        let downward = down.poll_carry(context, (backend, client), scratch, &mut moved, is_last);
         if let Poll::Ready(Err(broken)) = downward {
             tell(up, down);
             return Poll::Ready(broken_relay(broken, End::Backend, End::Client));
         }
-        first = first.or_else(|| (down.progress() != Progress::Open).then_some(End::Backend));
+        first = first.or_else(|| first_ended(up, down));
         if moved {
             tell(up, down);
         }
         if upward.is_ready() && downward.is_ready() {
             return Poll::Ready(RelayEnd::Closed { first: first.unwrap_or(End::Client) });
         }
-        if moved {
+        // An end is a move too: from there on the other direction has its own time.
+        if moved || was_open && first.is_some() {
             last_move = Instant::now();
         }
         let (allowed, end) = match first {
@@ -91,16 +104,43 @@ pub(crate) async fn relay(
         if first.is_some() && timer.deadline() > last_move + allowed {
             timer.as_mut().reset(last_move + allowed);
         }
+        let is_stalled = up.is_stalled() || down.is_stalled();
+        if is_stalled && timer.deadline() > last_move + STALLED_LOOK {
+            let look = timer.deadline().min(Instant::now() + STALLED_LOOK);
+            timer.as_mut().reset(look);
+        }
         while timer.as_mut().poll(context).is_ready() {
-            let deadline = last_move + allowed;
-            if Instant::now() >= deadline {
+            if let Some(broken) = broken_unread([(&*up, &*client, End::Client), (&*down, &*backend, End::Backend)]) {
+                return Poll::Ready(broken);
+            }
+            let (now, deadline, quiet) = (Instant::now(), last_move + allowed, last_move.max(begun) + patience.rest);
+            if now >= deadline {
                 return Poll::Ready(end);
             }
-            timer.as_mut().reset(deadline);
+            if now >= quiet {
+                return Poll::Ready(RelayEnd::Quiet { since: last_move });
+            }
+            let next = deadline.min(quiet);
+            timer.as_mut().reset(if is_stalled { next.min(now + STALLED_LOOK) } else { next });
         }
         Poll::Pending
     })
     .await
+}
+
+fn first_ended(up: &Direction, down: &Direction) -> Option<End> {
+    match (up.progress(), down.progress()) {
+        (Progress::Open, Progress::Open) => None,
+        (Progress::Open, Progress::Ending | Progress::Ended) => Some(End::Backend),
+        (Progress::Ending | Progress::Ended, _) => Some(End::Client),
+    }
+}
+
+/// A sender that is gone while what it sent waits for the receiver, so that nothing is read of it.
+fn broken_unread(ways: [(&Direction, &TcpStream, End); 2]) -> Option<RelayEnd> {
+    let stalled = ways.into_iter().filter(|(direction, ..)| direction.is_stalled());
+    let mut broken = stalled.filter_map(|(_, sender, end)| Some((end, sender.take_error().ok()??)));
+    broken.next().map(|(end, error)| RelayEnd::Broken { end, error })
 }
 
 fn broken_relay(broken: Broken, sender: End, receiver: End) -> RelayEnd {

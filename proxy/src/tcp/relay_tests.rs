@@ -12,7 +12,12 @@ use super::direction::Direction;
 use super::relay::{relay, End, Patience, RelayEnd};
 use super::scratch::Scratch;
 
-const LONG: Patience = Patience { idle: Duration::from_secs(60), half_closed: Duration::from_secs(60) };
+const LONG: Patience = Patience {
+    idle: Duration::from_secs(60),
+    half_closed: Duration::from_secs(60),
+    rest: Duration::from_secs(60),
+    since: None,
+};
 
 /// What the relay said, and the bytes it counted upwards and downwards.
 type Outcome = (RelayEnd, u64, u64);
@@ -33,8 +38,8 @@ fn bench(leftover: &'static [u8], patience: Patience, rate: Option<u32>) -> Benc
             let mut client = adopt(near_client);
             let mut backend = adopt(near_backend);
             let scratch = Scratch::new();
-            let mut up = Direction::beginning_with(leftover, Allowance::of(rate, None), &scratch);
-            let mut down = Direction::beginning_with(b"", Allowance::of(rate, None), &scratch);
+            let mut up = Direction::beginning_with(leftover.to_vec(), 0, Allowance::of(rate, None), &scratch);
+            let mut down = Direction::beginning_with(Vec::new(), 0, Allowance::of(rate, None), &scratch);
             let end = relay(&mut client, &mut backend, &mut up, &mut down, &scratch, patience, |_, _| ()).await;
             if !matches!(end, RelayEnd::Closed { .. }) {
                 for stream in [&client, &backend] {
@@ -224,6 +229,35 @@ fn bytes_that_move_put_the_idle_timer_off() {
 }
 
 #[test]
+fn an_end_after_a_long_silence_leaves_the_other_side_its_own_time() {
+    let half_closed = Patience { half_closed: Duration::from_millis(300), ..LONG };
+    let Bench { client, mut backend, relay } = bench(b"", half_closed, None);
+    thread::sleep(Duration::from_millis(400)); // the silence itself is what is tested
+    client.shutdown(Shutdown::Write).expect("ended");
+    assert_eq!(drain(&backend), b"");
+    backend.write_all(b"bye").expect("still open");
+    drop(backend);
+    assert_eq!(drain(&client), b"bye");
+    assert!(matches!(relay.join().expect("the relay").0, RelayEnd::Closed { first: End::Client }));
+}
+
+#[test]
+fn quiet_is_told_once_nothing_has_moved_for_a_while() {
+    let Bench { mut client, mut backend, relay } =
+        bench(b"", Patience { rest: Duration::from_millis(150), ..LONG }, None);
+    let begin = std::time::Instant::now();
+    let mut last = begin;
+    while begin.elapsed() < Duration::from_millis(400) {
+        last = std::time::Instant::now();
+        client.write_all(b"x").expect("still open");
+        backend.read_exact(&mut [0]).expect("through");
+    }
+    let (end, ..) = relay.join().expect("the relay");
+    assert!(matches!(end, RelayEnd::Quiet { .. }), "{end:?}");
+    assert!(last.elapsed() >= Duration::from_millis(150), "after {:?}", last.elapsed());
+}
+
+#[test]
 fn a_rate_bounds_both_directions() {
     let Bench { mut client, backend, relay } = bench(b"", LONG, Some(1_000_000));
     let begin = std::time::Instant::now();
@@ -247,13 +281,13 @@ fn relayed_at_once(near_client: Blocking, near_backend: Blocking, kept_elsewhere
         let (mut client, mut backend) = (adopt(near_client), adopt(near_backend));
         let scratch = Scratch::new();
         scratch.keep(kept_elsewhere);
-        let mut up = Direction::beginning_with(b"", None, &scratch);
-        let mut down = Direction::beginning_with(b"", None, &scratch);
+        let mut up = Direction::beginning_with(Vec::new(), 0, None, &scratch);
+        let mut down = Direction::beginning_with(Vec::new(), 0, None, &scratch);
         let first = std::cell::Cell::new(None);
         let tell = |up: &Direction, down: &Direction| {
             first.set(first.get().or(Some((up.bytes(), down.bytes()))));
         };
-        let patience = Patience { idle: Duration::from_millis(200), half_closed: Duration::from_millis(200) };
+        let patience = Patience { idle: Duration::from_millis(200), half_closed: Duration::from_millis(200), ..LONG };
         let end = relay(&mut client, &mut backend, &mut up, &mut down, &scratch, patience, tell).await;
         for stream in [&client, &backend] {
             socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).expect("linger");

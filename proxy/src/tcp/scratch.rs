@@ -1,6 +1,13 @@
 //! The buffer that all connections of a worker read into, and the account of what they keep beside it.
 
 use std::cell::{Cell, RefCell, RefMut};
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{ready, Poll};
+
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
 
 /// One read takes at most so much: 256 KiB passes bulk at the speed of the kernel's own copying (measured: 16 KiB, as
 /// others use, halves it), and stays in a second-level cache.
@@ -31,6 +38,25 @@ impl Scratch {
     /// The buffer, for as long as one poll of one direction.
     pub(crate) fn borrow(&self) -> RefMut<'_, Box<[u8]>> {
         self.buffer.borrow_mut()
+    }
+
+    /// Reads once what a client says, at most `room` bytes, and gives it to `take`; how much it was.
+    pub(crate) async fn read(
+        &self,
+        stream: &mut TcpStream,
+        room: usize,
+        mut take: impl FnMut(&[u8]),
+    ) -> io::Result<usize> {
+        poll_fn(|context| {
+            let mut buffer = self.borrow();
+            let room = room.min(SCRATCH_BYTES);
+            let mut read = ReadBuf::new(buffer.get_mut(..room).unwrap_or_default());
+            // Unlike a try after `readable`, this knows that a short read has taken all there was.
+            ready!(Pin::new(&mut *stream).poll_read(context, &mut read))?;
+            take(read.filled());
+            Poll::Ready(Ok(read.filled().len()))
+        })
+        .await
     }
 
     /// How much one read may take now.

@@ -38,10 +38,17 @@ impl RuleKeeper {
         Ok(Self { channel: ours, heard: Vec::new(), earlier: VecDeque::new() })
     }
 
-    /// The channel of a keeper that an earlier process of this proxy started (a binary upgrade hands it over).
+    /// The channel of a keeper that an earlier process of this proxy started (a binary upgrade hands it over), and what that
+    /// one had heard of a report that was not whole.
     #[must_use]
-    pub fn from_channel(channel: OwnedFd) -> Self {
-        Self { channel: channel.into(), heard: Vec::new(), earlier: VecDeque::new() }
+    pub fn from_channel(channel: OwnedFd, heard: Vec<u8>) -> Self {
+        Self { channel: channel.into(), heard, earlier: VecDeque::new() }
+    }
+
+    /// What [`Self::from_channel`] takes.
+    #[must_use]
+    pub fn heard(&self) -> &[u8] {
+        &self.heard
     }
 
     /// Tells what is wanted from now on, and waits until it is there.

@@ -71,7 +71,8 @@ pub enum DialError {
 
 /// A connection to a backend, and whose address it sees. `client` is whom the backend shall see: `None` where that must be
 /// the proxy (see [`super::local_addresses::LocalAddresses::same_host`]), port 0 where the client's own port must not be
-/// tried (a backend that is the original destination itself). It waits as long as the kernel does; deadlines are the caller's.
+/// tried (a backend that is the original destination itself). `speaks_at_once`: bytes will be written as soon as it is
+/// connected. It waits as long as the kernel does; deadlines are the caller's.
 ///
 /// # Errors
 /// When no rung that `source` allows led to a connection.
@@ -79,28 +80,34 @@ pub async fn connect_tcp(
     client: Option<SocketAddr>,
     source: Source,
     to: SocketAddr,
+    speaks_at_once: bool,
 ) -> Result<(TcpStream, Rung), DialError> {
     let to = canonical(to);
     let (client, or_own) = match (source, client) {
-        (Source::Own, _) | (Source::Client { .. }, None) => return own_tcp(to, Why::Asked).await,
+        (Source::Own, _) | (Source::Client { .. }, None) => return own_tcp(to, speaks_at_once, Why::Asked).await,
         (Source::Client { or_own }, Some(client)) => (canonical(client), or_own),
     };
     let fault = match usable(client, to) {
         Err(fault) => fault,
-        Ok(()) => match connect_from(client, to).await? {
+        // On the heap, for most connections need none of it.
+        Ok(()) => match Box::pin(connect_from(client, to, speaks_at_once)).await? {
             Ok(connected) => return Ok(connected),
             Err(fault) => fault,
         },
     };
     if or_own {
-        own_tcp(to, Why::Fault(fault)).await
+        own_tcp(to, speaks_at_once, Why::Fault(fault)).await
     } else {
         Err(DialError::Client(fault))
     }
 }
 
 /// The two rungs of the client's address. The inner error leaves the last rung open, the outer one ends the attempt.
-async fn connect_from(client: SocketAddr, to: SocketAddr) -> Result<Result<(TcpStream, Rung), ClientFault>, DialError> {
+async fn connect_from(
+    client: SocketAddr,
+    to: SocketAddr,
+    speaks_at_once: bool,
+) -> Result<Result<(TcpStream, Rung), ClientFault>, DialError> {
     for (from, rung) in rungs(client) {
         let socket = match transparent(from, Type::STREAM) {
             Ok(socket) => socket,
@@ -108,7 +115,7 @@ async fn connect_from(client: SocketAddr, to: SocketAddr) -> Result<Result<(TcpS
             Err(Bound::Fault(fault)) => return Ok(Err(fault)),
             Err(Bound::Socket(error)) => return Err(DialError::Socket(error)),
         };
-        match TcpSocket::from_std_stream(socket.into()).connect(to).await {
+        match connect(socket, to, speaks_at_once).await {
             Ok(stream) => return Ok(Ok((stream, rung))),
             // The whole tuple is in use (tcp(7)): bind() cannot know, for it does not know the backend.
             Err(error) if is_taken(&error) => {}
@@ -118,10 +125,20 @@ async fn connect_from(client: SocketAddr, to: SocketAddr) -> Result<Result<(TcpS
     Ok(Err(ClientFault::InUse))
 }
 
-async fn own_tcp(to: SocketAddr, why: Why) -> Result<(TcpStream, Rung), DialError> {
+async fn own_tcp(to: SocketAddr, speaks_at_once: bool, why: Why) -> Result<(TcpStream, Rung), DialError> {
     let socket = open(to, Type::STREAM).map_err(DialError::Socket)?;
-    let stream = TcpSocket::from_std_stream(socket.into()).connect(to).await.map_err(DialError::Connect)?;
+    let stream = connect(socket, to, speaks_at_once).await.map_err(DialError::Connect)?;
     Ok((stream, Rung::Own(why)))
+}
+
+async fn connect(socket: Socket, to: SocketAddr, speaks_at_once: bool) -> io::Result<TcpStream> {
+    if speaks_at_once {
+        // The acknowledgement that ends the handshake goes with the first bytes instead of alone (TCP_QUICKACK, tcp(7)): one
+        // packet less. Without bytes to come it would be late, and a server that speaks first with it. Whoever has written
+        // turns it on again.
+        socket.set_tcp_quickack(false)?;
+    }
+    TcpSocket::from_std_stream(socket.into()).connect(to).await
 }
 
 /// A connected UDP socket towards a backend.

@@ -43,6 +43,8 @@ impl Door {
         let _ = SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER);
         let socket = UdpSocket::from_std(socket.into())?;
         let own = socket.local_addr()?;
+        // An earlier process may have left it otherwise.
+        allow_fragments(socket.as_fd(), is_ipv6, true)?;
         Ok(Self { socket, endpoint, own, fragments: Fragments::new(is_ipv6), waits: Cell::new(0) })
     }
 

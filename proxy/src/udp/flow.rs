@@ -1,5 +1,7 @@
 //! One flow: datagrams of one client to one address of this host, and the answers to them.
 
+pub(crate) mod handover;
+
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
@@ -80,14 +82,14 @@ pub(crate) struct Beginning {
     pub(crate) table: Weak<Table>,
     pub(crate) reply: Reply,
     pub(crate) reply_prefix: Option<Box<[u8]>>,
-    pub(crate) held: Held,
+    pub(crate) outlet: Outlet,
     pub(crate) allowances: [Option<Box<Allowance>>; 2],
     pub(crate) permit: Permit,
 }
 
 impl Flow {
     pub(crate) fn begin(beginning: Beginning) -> Rc<Self> {
-        let Beginning { story, key, table, reply, reply_prefix, held, allowances: [up, down], permit } = beginning;
+        let Beginning { story, key, table, reply, reply_prefix, outlet, allowances: [up, down], permit } = beginning;
         let (worker, epoch, now) = (Rc::clone(&story.worker), Rc::clone(&story.epoch), story.accepted);
         let flow = Rc::new_cyclic(|me| Self {
             worker,
@@ -98,7 +100,7 @@ impl Flow {
             me: Weak::clone(me),
             reply,
             reply_prefix,
-            outlet: RefCell::new(Outlet::Held(Box::new(held))),
+            outlet: RefCell::new(outlet),
             is_quic: Cell::new(false),
             standing: Cell::new(Standing::Unanswered),
             is_refused: Cell::new(false),

@@ -5,11 +5,14 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 
+use serde::{Deserialize, Serialize};
+
 /// Flows that are looked at for one that may give way.
 const LOOKS: usize = 64;
 
 /// How far two ends have got with each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Standing {
     /// The backend has said nothing.
     Unanswered,

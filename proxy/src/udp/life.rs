@@ -44,6 +44,9 @@ enum Ended {
 impl Flow {
     /// Lives; why it ends.
     pub(crate) async fn live(&self) -> CloseReason {
+        if matches!(*self.outlet.borrow(), Outlet::Open(_)) {
+            return self.live_on().await;
+        }
         // Boxed: what a flow needs before it runs would be with it for as long as it lives.
         let mut search = match Box::pin(self.unless_ended(self.decide())).await {
             Ok((backend, captures)) => {
@@ -71,6 +74,17 @@ impl Flow {
                     search = retry.search;
                     search.reason = CloseReason::BackendRefused;
                 }
+            }
+        }
+    }
+
+    /// The life of a flow that has its way to a backend from an earlier process. Its first datagrams are not known here.
+    async fn live_on(&self) -> CloseReason {
+        match self.pass_answers(None).await {
+            Ended::Wholly(reason) => reason,
+            Ended::Refused(_) => {
+                self.candidate_failed(true);
+                CloseReason::BackendRefused
             }
         }
     }
@@ -135,9 +149,9 @@ impl Flow {
         story.preface = Some(took);
         if let Outlet::Held(held) = &*self.outlet.borrow() {
             let datagrams = held.preface.datagrams();
-            story.spoken = held.preface.found().map(|(protocol, found)| (protocol, found.clone()));
+            story.spoken = held.preface.found().map(|(protocol, found)| Box::new((protocol, found.clone())));
             let (protocol, ech) =
-                story.spoken.as_ref().map_or((None, false), |(spoken, found)| (Some(*spoken), found.ech));
+                story.spoken.as_deref().map_or((None, false), |(spoken, found)| (Some(*spoken), found.ech));
             counters.preface(protocol, datagrams.iter().map(Vec::len).sum(), datagrams.len(), took, ech);
             self.is_quic.set(protocol == Some(Protocol::Quic) || datagrams.iter().any(|datagram| is_initial(datagram)));
         }
@@ -186,7 +200,11 @@ impl Flow {
             (story.client, story.original_dst, arrival)
         };
         let captures = &Captures::default();
-        let seen = seen_client(&self.worker.locals, Caller { client, original_dst, arrival, captures }, to);
+        let seen = seen_client(
+            &self.worker.locals,
+            Caller { client, original_dst, arrival, captures, speaks_at_once: true },
+            to,
+        );
         let found =
             udp_from(seen, chosen.source, to, &self.worker.udp_endpoints).map_err(|error| failure(&error).reason)?;
         let header = Header::of(chosen.send_proxy_udp, client, original_dst);

@@ -1,5 +1,7 @@
 //! Datagrams as they arrive: each to its flow, or a new one. Those of one flow go on together.
 
+mod inherited;
+
 use std::io;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
@@ -19,7 +21,7 @@ use crate::tcp::connection::allowances;
 use crate::worker::Worker;
 
 use super::door::Door;
-use super::flow::{Beginning, Flow};
+use super::flow::{Beginning, Flow, Outlet};
 use super::held::Held;
 use super::rebinding::Handed;
 use super::reply::Reply;
@@ -56,7 +58,7 @@ struct Newcomer<'a> {
 
 impl Listener {
     /// Receives for as long as the task lives.
-    pub(crate) async fn receive(self) {
+    pub(crate) async fn receive(self: Rc<Self>) {
         let mut known: Option<(Weak<Epoch>, ListenerId)> = None;
         loop {
             if self.door.arrivals().await.is_err() || self.take_batch(&mut known).is_err() {
@@ -233,8 +235,8 @@ impl Listener {
         };
         let table = Rc::downgrade(&self.table);
         let reply_prefix = reply_prefix.map(Box::from);
-        let allowances = allowances(epoch, *id);
-        Ok(Flow::begin(Beginning { story, key, table, reply, reply_prefix, held, allowances, permit }))
+        let (outlet, allowances) = (Outlet::Held(Box::new(held)), allowances(epoch, *id));
+        Ok(Flow::begin(Beginning { story, key, table, reply, reply_prefix, outlet, allowances, permit }))
     }
 
     fn reply(&self, hit: SocketAddr) -> io::Result<Reply> {

@@ -7,7 +7,7 @@
 
 mod dial;
 pub(crate) mod door;
-mod flow;
+pub(crate) mod flow;
 mod giving_way;
 mod held;
 mod life;

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{channel, Receiver, Sender};
 
 use crate::sniff::quic_header::{connection_ids, short_header_dcid, LONGEST_CONNECTION_ID};
@@ -31,7 +32,7 @@ pub(crate) const MOST_OF_FLOW: usize = 4;
 const WAITING: usize = 256;
 
 /// A connection id that a server may have chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct ConnectionId {
     length: u8,
     bytes: [u8; LONGEST_CONNECTION_ID],
@@ -52,7 +53,8 @@ impl ConnectionId {
 }
 
 /// How a flow can be found. What was hit belongs to it: ids of different servers may be equal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Place {
     /// By the id in a datagram.
     Connection { hit: SocketAddr, id: ConnectionId },

@@ -7,6 +7,8 @@ use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 
+use serde::{Deserialize, Serialize};
+
 use crate::operation::CloseReason;
 
 use super::flow::Flow;
@@ -14,7 +16,7 @@ use super::peers::Peers;
 use super::reply::ReplySocket;
 
 /// What makes a flow: who sent, what was hit, and for whom the sender spoke.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct FlowKey {
     pub(crate) peer: SocketAddr,
     pub(crate) hit: SocketAddr,
@@ -126,6 +128,11 @@ impl Table {
         if flows.get(key).is_some_and(|found| Rc::ptr_eq(&found.0, flow)) {
             flows.remove(key);
         }
+    }
+
+    /// All flows.
+    pub(crate) fn all(&self) -> Vec<(FlowKey, Rc<Flow>)> {
+        self.flows.borrow().iter().map(|found| (found.0.key(), Rc::clone(&found.0))).collect()
     }
 
     /// Ends all flows.

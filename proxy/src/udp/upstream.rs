@@ -2,10 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -39,13 +40,13 @@ pub(crate) struct Upstream {
 }
 
 /// The PROXY header of a flow.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Header {
     bytes: Box<[u8]>,
     /// Only the first datagram has it.
     is_once: bool,
     has_gone: bool,
-    form: HeaderOut,
+    pub(crate) form: HeaderOut,
 }
 
 impl Header {
@@ -94,6 +95,30 @@ impl Upstream {
         let condition = candidate.filter(|candidate| !candidate.is_many_hosts);
         let condition = condition.map(|candidate| Arc::clone(&candidate.condition));
         Ok(Self { socket, header, source, _claim: claim.map(Box::new), condition, _in_use: in_use })
+    }
+
+    /// Takes over the socket of a flow that began in another process. Of its candidate nothing is known.
+    ///
+    /// # Errors
+    ///
+    /// There is no room in the event queue.
+    pub(crate) fn resume(
+        socket: OwnedFd,
+        header: Header,
+        source: SourceUsed,
+        claim: Option<Claim>,
+    ) -> io::Result<Self> {
+        let socket = Rc::new(UdpSocket::from_std(socket.into())?);
+        Ok(Self { socket, header, source, _claim: claim.map(Box::new), condition: None, _in_use: None })
+    }
+
+    /// The socket and the header, for another process.
+    ///
+    /// # Errors
+    ///
+    /// There are no descriptors left.
+    pub(crate) fn copy(&self) -> io::Result<(OwnedFd, Header)> {
+        Ok((self.socket.as_fd().try_clone_to_owned()?, self.header.clone()))
     }
 
     /// Sends datagrams of the client.

@@ -6,6 +6,8 @@
 //! that the client wrote. [`DatagramRule::First`] takes it for payload; [`DatagramRule::Auto`] cannot tell it from the header of
 //! another client on the same socket, and believes it.
 
+use serde::{Deserialize, Serialize};
+
 use super::header::{HeaderRefusal, ProxyHeader};
 use super::{proxy_v2, spp};
 
@@ -24,7 +26,8 @@ pub enum DatagramRule {
 
 /// What was learned of one socket (address and port) of a peer; begins as [`PeerFraming::Unheard`], and is forgotten with its
 /// flows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PeerFraming {
     /// Nothing yet.
     #[default]

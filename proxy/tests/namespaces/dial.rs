@@ -40,7 +40,7 @@ pub(crate) fn dial(
 ) -> Result<(TcpStream, Rung), DialError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let connecting = tokio::time::timeout(patience, connect_tcp(client, source, to));
+        let connecting = tokio::time::timeout(patience, connect_tcp(client, source, to, false));
         let (stream, rung) = connecting.await.unwrap_or_else(|late| Err(DialError::Connect(late.into())))?;
         let stream = stream.into_std().unwrap();
         stream.set_nonblocking(false).unwrap();

@@ -1,5 +1,6 @@
 //! The backend: one port for each thing that a client may want.
 
+use std::collections::HashSet;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +29,8 @@ const COUNTED: u16 = 7010;
 /// UDP: sends back what it reads; at the second port as the kernel joins and cuts it.
 const UDP_ECHO: u16 = 7011;
 const UDP_ECHO_JOINED: u16 = 7012;
+/// TCP: tells from how many endpoints the first of the two was spoken to.
+const SEEN: u16 = 7013;
 
 const BACKLOG: i32 = 4096;
 
@@ -38,6 +41,8 @@ pub fn serve(arguments: &Arguments) -> io::Result<()> {
     let (count, sunk) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let (sink, source) = (listen(at(SINK))?, listen(at(SOURCE))?);
     let (counter, sunk_counter) = (listen(at(COUNTED))?, listen(at(SUNK))?);
+    let (seen_counter, seen) = (listen(at(SEEN))?, Arc::new(AtomicU64::new(0)));
+    let told_seen = Arc::clone(&seen);
     let (answers, echoes) = (listen(at(ANSWER))?, listen(at(ECHO))?);
     let counted = UdpSocket::bind(at(COUNTED))?;
     let (plain, joined) = (UdpSocket::bind(at(UDP_ECHO))?, UdpSocket::bind(at(UDP_ECHO_JOINED))?);
@@ -47,11 +52,12 @@ pub fn serve(arguments: &Arguments) -> io::Result<()> {
         Box::new(move || each(&source, pour)),
         Box::new(move || each(&counter, move |one| tell(one, &told))),
         Box::new(move || each(&sunk_counter, move |one| tell(one, &told_sunk))),
+        Box::new(move || each(&seen_counter, move |one| tell(one, &told_seen))),
         Box::new(move || converse(&answers, true)),
         Box::new(move || converse(&echoes, false)),
         Box::new(move || count_datagrams(counted, &count)),
-        Box::new(move || echo_datagrams(plain, false)),
-        Box::new(move || echo_datagrams(joined, true)),
+        Box::new(move || echo_datagrams(plain, false, &seen)),
+        Box::new(move || echo_datagrams(joined, true, &AtomicU64::new(0))),
     ];
     let running: Vec<_> = parts.into_iter().map(thread::spawn).collect();
     println!("ready");
@@ -155,7 +161,8 @@ fn count_datagrams(socket: UdpSocket, count: &AtomicU64) -> io::Result<()> {
     }
 }
 
-fn echo_datagrams(socket: UdpSocket, is_joined: bool) -> io::Result<()> {
+fn echo_datagrams(socket: UdpSocket, is_joined: bool, seen: &AtomicU64) -> io::Result<()> {
+    let mut peers = HashSet::new();
     let mut datagrams = Datagrams::new(socket, is_joined)?;
     let mut poll = Poll::new()?;
     poll.add_reading(&datagrams.socket, 0)?;
@@ -165,6 +172,9 @@ fn echo_datagrams(socket: UdpSocket, is_joined: bool) -> io::Result<()> {
         let mut owed: Option<(nix::sys::socket::SockaddrIn, usize)> = None;
         for arrival in now(datagrams.receive())?.unwrap_or_default() {
             let Some(from) = arrival.from else { continue };
+            if peers.insert(from) {
+                seen.fetch_add(1, Ordering::Relaxed);
+            }
             match &mut owed {
                 Some((to, count)) if *to == from => *count += arrival.count,
                 _ => {

@@ -1,0 +1,89 @@
+"""What edgeproxy shall reach beside its peers, as lines of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmarks.lab_figures import Figure
+from benchmarks.proxy.measures import (
+    BULK_DOWN,
+    BULK_UP,
+    CONNECT,
+    CONNECT_NAME,
+    FLOOD,
+    FLOOD_JOINED,
+    IDLE,
+    PING_MANY,
+    PING_ONE,
+    TRANSPARENT,
+    UDP_JOINED,
+    UDP_MANY,
+    UDP_ONE,
+)
+from benchmarks.proxy.results import DIRECT, Results
+
+# Ratios of two runs of one and the same program lie so far apart here: a bound is missed by more than that.
+NOISE = 0.03
+_USUAL, _TUNED, _ALL = False, True, None
+
+
+def figures(results: Results) -> Iterator[Figure]:
+    """The lines, as far as there are samples for them."""
+    for measure in (BULK_UP, BULK_DOWN):
+        yield from _beside_best(results, measure, "gbit_s", 1.5, tuned=_USUAL, unit="Gbit/s")
+        yield from _beside_best(results, measure, "gbit_s", 1.0, tuned=_TUNED, unit="Gbit/s")
+        yield from _beside(results, measure, "gbit_s", DIRECT, "aim 0.9 x", 0, unit="Gbit/s")
+    for measure in (CONNECT, CONNECT_NAME):
+        yield from _beside_best(results, measure, "per_s", 1.0, tuned=_ALL, unit="a second")
+    for measure in (PING_ONE, PING_MANY):
+        for key in ("p50_us", "p99_us"):
+            yield from _below_best(results, measure, key, 1.0, unit=f"us ({key[:3]})")
+    yield from _below_best(results, IDLE, "kib_each", 0.25, unit="KiB a connection")
+    for measure in (UDP_JOINED, FLOOD_JOINED):
+        yield from _beside_best_nginx(results, measure, ">= 2 x", 2.0)
+    for measure in (UDP_ONE, UDP_MANY, FLOOD):
+        yield from _beside_best_nginx(results, measure, "-", 0)
+    yield from _beside(results, TRANSPARENT, "per_s", "mmproxy", ">= 1.5 x", 1.5, unit="a second")
+
+
+def _beside_best(
+    results: Results, measure: str, key: str, least: float, *, tuned: bool | None, unit: str
+) -> Iterator[Figure]:
+    other = results.best(measure, key, tuned=tuned)
+    if other is not None:
+        yield from _beside(results, measure, key, other, f">= {least:g} x", least, unit=unit)
+
+
+def _beside_best_nginx(results: Results, measure: str, target: str, least: float) -> Iterator[Figure]:
+    known = [(results.median(measure, name, "per_s") or 0, name) for name in ("nginx", "nginx, tuned")]
+    yield from _beside(results, measure, "per_s", max(known)[1], target, least, unit="a second")
+
+
+def _beside(
+    results: Results, measure: str, key: str, other: str, target: str, least: float, *, unit: str
+) -> Iterator[Figure]:
+    ratio, mine, theirs = _compared(results, measure, key, other)
+    if ratio is not None:
+        text = f"{ratio:.2f} x {other} ({mine} to {theirs} {unit})"
+        yield Figure(measure, text, target, ratio, least * (1 - NOISE), more_is_better=True)
+
+
+def _below_best(results: Results, measure: str, key: str, most: float, *, unit: str) -> Iterator[Figure]:
+    other = results.best(measure, key, tuned=None, more_is_better=False)
+    if other is not None:
+        ratio, mine, theirs = _compared(results, measure, key, other)
+        if ratio is not None:
+            text = f"{ratio:.2f} x {other} ({mine} to {theirs} {unit})"
+            yield Figure(measure, text, f"<= {most:g} x", ratio, most * (1 + NOISE))
+
+
+def _compared(results: Results, measure: str, key: str, other: str) -> tuple[float | None, str, str]:
+    mine, theirs = results.median(measure, results.ours, key), results.median(measure, other, key)
+    if mine is None or theirs is None:
+        return None, "", ""
+    return results.ratio(measure, key, other), number(mine), number(theirs)
+
+
+def number(value: float) -> str:
+    """Three digits that matter, or all that stand before the point."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

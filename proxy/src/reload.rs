@@ -1,0 +1,140 @@
+//! A new configuration in place of the one in force: all of it, or nothing of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::time::{clock_gettime, ClockId};
+use tokio::time::Instant;
+
+use crate::commands::say;
+use crate::config::model::Config;
+use crate::generation::Generation;
+use crate::listening::bind_all;
+use crate::operation::admin::Response;
+use crate::operation::ledger;
+use crate::operation::notify::ServiceState;
+use crate::steering::{copies, Proxy};
+use crate::transparent::keeper::{Report, Want};
+use crate::transparent::needs::Needs;
+use crate::worker::Order;
+
+impl Proxy {
+    pub(crate) fn reload_and_say(&mut self) {
+        self.tell_manager(ServiceState::Reloading { monotonic: since_boot() }, "reloading");
+        match self.reload() {
+            Response::Error(why) => say(&format!("edgeproxy: not reloaded, the old configuration stays: {why}")),
+            Response::Done(what) => say(&format!("edgeproxy: {what}")),
+            Response::Status(_)
+            | Response::Connections(_)
+            | Response::Denied(_)
+            | Response::Changed(_)
+            | Response::Metrics(_) => {}
+        }
+        self.tell_manager(ServiceState::Ready, "serving");
+    }
+
+    /// Takes the file as it is now, if it is valid and its endpoints can be had; otherwise all stays as it was.
+    pub(crate) fn reload(&mut self) -> Response {
+        if let Some(log) = &self.log {
+            log.reopen();
+        }
+        match self.take_over() {
+            Ok(()) => {
+                self.state().reloads += 1;
+                let waiting = self.waiting_for_a_start(&self.generation.config);
+                Response::Done(if waiting.is_empty() {
+                    "reloaded".to_owned()
+                } else {
+                    format!("reloaded, but what was changed here holds from the next start on: {}", waiting.join(", "))
+                })
+            }
+            Err(why) => {
+                self.state().reload_failures += 1;
+                Response::Error(why)
+            }
+        }
+    }
+
+    /// Keys whose values are not those that the process began with, and which only a start takes.
+    fn waiting_for_a_start(&self, config: &Config) -> Vec<&'static str> {
+        let (now, wanted) = (&self.begun_with, &config.operation);
+        let keys = [
+            ("workers", self.workers.len() == config.workers.get()),
+            ("operation.admin_socket", now.admin_socket == wanted.admin_socket),
+            ("operation.metrics", now.metrics == wanted.metrics),
+            ("operation.access_log", now.access_log == wanted.access_log),
+        ];
+        keys.into_iter().filter(|(_, is_same)| !is_same).map(|(key, _)| key).collect()
+    }
+
+    fn take_over(&mut self) -> Result<(), String> {
+        if self.giving.is_some() {
+            return Err("a new process is about to take over".to_owned());
+        }
+        let config = crate::config::load(&self.path).map_err(|faults| faults.to_string())?;
+        let count = self.workers.len();
+        let generation = Arc::new(Generation::after(Some(&self.generation), config, &self.locals, Instant::now()));
+        let wanted = generation.endpoints();
+        let held: Vec<_> = self.sockets.iter().map(|bound| bound.endpoint).collect();
+        let new: Vec<_> = wanted.iter().copied().filter(|endpoint| !held.contains(endpoint)).collect();
+        let bound = bind_all(&new, &held, count, &generation.config.timeouts).map_err(|error| error.to_string())?;
+        let sockets = copies(&bound).map_err(|error| error.to_string())?;
+        self.keep_rules(&generation)?;
+        let counters = {
+            let mut state = self.state();
+            state.deny.replace_fixed(&generation.config.deny);
+            state.ledger.begin(ledger::Names::of(&generation.config), count)
+        };
+        // Before the new configuration, which knows nothing of those who wait at an endpoint that it has not got.
+        self.leave(|endpoint| !wanted.contains(&endpoint));
+        for (hand, counters) in self.workers.iter().zip(counters) {
+            hand.tell(Order::Serve(Arc::clone(&generation), counters));
+        }
+        self.sockets.extend(bound);
+        self.listen(sockets, Vec::new());
+        self.receive();
+        self.generation = generation;
+        self.begin_checks();
+        self.look();
+        Ok(())
+    }
+
+    /// Has the rules kept that the new configuration needs.
+    pub(crate) fn keep_rules(&mut self, generation: &Generation) -> Result<(), String> {
+        let rules = generation.config.transparent;
+        let needs = Needs::of(&generation.config, |address| self.locals.is_local(address));
+        if !rules.manage_rules || needs.is_empty() {
+            return Ok(());
+        }
+        let Some(keeper) = &mut self.keeper else {
+            return Err("transparent.manage_rules: this process keeps no rules; restart it".to_owned());
+        };
+        match keeper.want(Want { needs, mark: rules.mark, table: rules.table }) {
+            Ok(Report::Installed | Report::Restored(_)) => Ok(()),
+            Ok(Report::Failed(why)) => Err(format!("transparent.manage_rules: {why}")),
+            Err(error) => Err(format!("the rule keeper: {error}")),
+        }
+    }
+
+    /// Tells what became of the kernel's rules since the last look.
+    pub(crate) fn hear_of_rules(&mut self) {
+        while let Some(keeper) = &mut self.keeper {
+            match keeper.report() {
+                Ok(Some(Report::Installed)) => say("edgeproxy: all rules are there"),
+                Ok(Some(Report::Restored(lines))) => {
+                    say(&format!("edgeproxy: somebody removed rules, they are there again: {}", lines.join("; ")));
+                }
+                Ok(Some(Report::Failed(why))) => say(&format!("edgeproxy: rules are missing: {why}")),
+                Ok(None) => return,
+                Err(error) => {
+                    say(&format!("edgeproxy: {error}; restart to have the kernel's rules kept"));
+                    self.keeper = None;
+                }
+            }
+        }
+    }
+}
+
+fn since_boot() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
+}

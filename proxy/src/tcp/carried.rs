@@ -1,0 +1,174 @@
+//! A connection from its dial to its end: its bytes are carried, and while none move it rests.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::task::spawn_local;
+use tokio::time::Instant;
+
+use crate::admission::Permit;
+use crate::config::model::{Timeouts, Transport};
+use crate::listening::keep_alive;
+use crate::operation::CloseReason;
+use crate::story::{SharedStory, Story};
+use crate::upstream::condition::Active;
+use crate::worker::Worker;
+
+use super::direction::Direction;
+use super::relay::{relay, End, Patience, RelayEnd};
+use super::resting::Rested;
+use super::unfinished::Unfinished;
+
+/// A connection of which nothing has moved for so long rests. Those of tests rest soon.
+const REST: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 5_000 });
+
+/// What a connection needs while bytes move.
+pub(crate) struct Carried {
+    pub(crate) story: SharedStory,
+    pub(crate) client: Unfinished<TcpStream>,
+    pub(crate) backend: Unfinished<TcpStream>,
+    pub(crate) up: Direction,
+    pub(crate) down: Direction,
+    /// Of the bytes upwards so many are a PROXY header.
+    pub(crate) header_length: u64,
+    /// The kernel looks after the backend's end.
+    pub(crate) is_watched: bool,
+    pub(crate) permit: Permit,
+    pub(crate) in_use: Active,
+}
+
+/// How long nothing may move at a connection with these timeouts, as its relay is told.
+pub(crate) fn patience(timeouts: &Timeouts, since: Option<Instant>) -> Patience {
+    Patience { idle: timeouts.idle, half_closed: timeouts.half_closed, rest: REST, since }
+}
+
+/// Carries bytes until the end, or until the connection rests.
+pub(crate) async fn carry(worker: Rc<Worker>, mut carried: Box<Carried>, since: Option<Instant>) {
+    let epoch = Rc::clone(&carried.story.borrow().epoch);
+    let mut patience = patience(&epoch.config().timeouts, since);
+    let Timeouts { keepalive, user_timeout, .. } = epoch.config().timeouts;
+    if user_timeout.map_or(keepalive, |limit| limit.min(keepalive)) <= 2 * REST {
+        carried.watch();
+    }
+    let end = loop {
+        let Carried { story, client, backend, up, down, header_length, .. } = &mut *carried;
+        let (Some(client), Some(backend)) = (client.get(), backend.get()) else { return };
+        let tell =
+            |up: &Direction, down: &Direction| note(story, up.bytes().saturating_sub(*header_length), down.bytes());
+        match relay(client, backend, up, down, &worker.scratch, patience, tell).await {
+            RelayEnd::Quiet { since } => {
+                carried.watch();
+                if carried.up.is_clear() && carried.down.is_clear() {
+                    return carried.rest(&worker, since);
+                }
+                patience.since = Some(since);
+            }
+            end @ (RelayEnd::Closed { .. } | RelayEnd::Broken { .. } | RelayEnd::Idle | RelayEnd::HalfClosed) => {
+                break end
+            }
+        }
+    };
+    carried.end(&worker, &end);
+}
+
+/// Takes up a connection that rested.
+pub(crate) fn resume(worker: &Rc<Worker>, rested: Rested) {
+    let Rested { story, client, backend, up, down, header_length, permit, in_use, since } = rested;
+    let story = story.share();
+    let (client, backend) = (client.into_form(TcpStream::from_std), backend.into_form(TcpStream::from_std));
+    let (Some(client), Some(backend)) = (client, backend) else {
+        story.borrow_mut().close = CloseReason::IoError(io::ErrorKind::OutOfMemory);
+        return;
+    };
+    let is_watched = true;
+    let carried = Carried { story, client, backend, up, down, header_length, is_watched, permit, in_use };
+    spawn_local(carry(Rc::clone(worker), Box::new(carried), Some(since)));
+}
+
+/// Counts what has moved since the last time.
+pub(crate) fn note(story: &RefCell<Story>, bytes_in: u64, bytes_out: u64) {
+    let mut story = story.borrow_mut();
+    let (more_in, more_out) = (bytes_in - story.bytes_in, bytes_out - story.bytes_out);
+    (story.bytes_in, story.bytes_out) = (bytes_in, bytes_out);
+    story.epoch.counters.carried(story.listener, Transport::Tcp, more_in, more_out);
+}
+
+impl Carried {
+    /// Lets the kernel find out that the backend is gone. Not before a connection has been quiet: most are never, and it
+    /// takes three calls.
+    fn watch(&mut self) {
+        if !self.is_watched {
+            let epoch = Rc::clone(&self.story.borrow().epoch);
+            if let Some(backend) = self.backend.get() {
+                // A kernel that refuses it is no reason to cut a connection.
+                let _ = keep_alive(&SockRef::from(&*backend), &epoch.config().timeouts);
+            }
+            self.is_watched = true;
+        }
+    }
+
+    fn rest(self: Box<Self>, worker: &Rc<Worker>, since: Instant) {
+        let Self { story, client, backend, up, down, header_length, permit, in_use, .. } = *self;
+        // Whoever lists stories holds one only for a moment in which nothing else runs.
+        let Some(story) = Rc::into_inner(story).map(RefCell::into_inner) else { return };
+        let (client, backend) = (client.into_form(TcpStream::into_std), backend.into_form(TcpStream::into_std));
+        let (Some(client), Some(backend)) = (client, backend) else { return };
+        let rested = Rested { story, client, backend, up, down, header_length, permit, in_use, since };
+        if let Err(rested) = worker.resting.add(rested) {
+            resume(worker, *rested);
+        }
+    }
+
+    fn end(self: Box<Self>, worker: &Worker, end: &RelayEnd) {
+        let Self { story, client, backend, mut up, mut down, permit, in_use, .. } = *self;
+        story.borrow_mut().close = reason(end);
+        if matches!(end, RelayEnd::Closed { .. }) {
+            client.finish();
+            backend.finish();
+        }
+        up.abandon(&worker.scratch);
+        down.abandon(&worker.scratch);
+        drop((in_use, story, permit));
+    }
+}
+
+fn reason(end: &RelayEnd) -> CloseReason {
+    match end {
+        RelayEnd::Closed { first: End::Client } => CloseReason::ClientClosed,
+        RelayEnd::Closed { first: End::Backend } => CloseReason::BackendClosed,
+        RelayEnd::Idle => CloseReason::IdleTimeout,
+        RelayEnd::HalfClosed => CloseReason::HalfClosedTimeout,
+        RelayEnd::Quiet { .. } => CloseReason::Drained,
+        RelayEnd::Broken { end, error } => match (error.kind(), end) {
+            (io::ErrorKind::TimedOut, _) => CloseReason::PeerVanished,
+            // The second is what writing says afterwards, the third what ending one's side does (shutdown(2)).
+            (io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::NotConnected, broken) => {
+                match broken {
+                    End::Client => CloseReason::ClientReset,
+                    End::Backend => CloseReason::BackendReset,
+                }
+            }
+            (other, _) => CloseReason::IoError(other),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reset_is_one_whichever_call_finds_it() {
+        for kind in [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe, io::ErrorKind::NotConnected] {
+            let broken = |end| reason(&RelayEnd::Broken { end, error: kind.into() });
+            assert_eq!(
+                (broken(End::Client), broken(End::Backend)),
+                (CloseReason::ClientReset, CloseReason::BackendReset)
+            );
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Flows that began in another process of this proxy, or that are given back to this one.
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use tokio::task::spawn_local;
+use tokio::time::Instant;
+
+use crate::config::model::Transport;
+use crate::operation::{CloseReason, Limit};
+use crate::story::Story;
+use crate::tcp::connection::allowances;
+use crate::udp::flow::handover::{FlowState, Gate, Heritage, Open, Stage};
+use crate::udp::flow::{Beginning, Flow};
+use crate::udp::sending::Joined;
+use crate::wire::udp_preface::PeerFraming;
+
+use super::{live, Here, Listener, Newcomer};
+
+impl Listener {
+    /// All flows, for another process; they have ended here.
+    pub(crate) fn hand_over(&self, number: usize) -> Vec<Heritage> {
+        let gate = Gate { endpoint: self.door.endpoint, number };
+        let now = Instant::now();
+        let flows = self.table.all();
+        let gone = flows
+            .into_iter()
+            .filter_map(|(key, flow)| flow.hand_over(gate, key, self.table.peers.get(key.peer, key.hit), now));
+        gone.collect()
+    }
+
+    /// Goes on with flows.
+    pub(crate) fn inherit(&self, flows: Vec<Heritage>) {
+        let Some(here) = self.here(&mut None) else { return };
+        let now = Instant::now();
+        for Heritage { state, upstream } in flows {
+            if state.framing != PeerFraming::Unheard {
+                self.table.peers.learn((state.key.peer, state.key.hit), state.framing, state.last_header, now);
+            }
+            match (&state.stage, upstream) {
+                (Stage::Held(datagrams), _) => {
+                    let newcomer = Newcomer {
+                        key: state.key,
+                        header_in: state.header_in,
+                        reply_prefix: state.reply_prefix.as_deref(),
+                    };
+                    let mut joined = datagrams.iter().map(|datagram| Joined::one(datagram));
+                    self.carry(&here, newcomer, &mut joined, now);
+                }
+                (Stage::Open(open), Some(upstream)) => {
+                    // A flow that cannot go on has told its story.
+                    if let Some(flow) = self.resume(&here, &state, open, upstream) {
+                        self.table.insert(&flow);
+                        spawn_local(live(flow, Rc::clone(&self.table)));
+                    }
+                }
+                (Stage::Open(_), None) => {}
+            }
+        }
+    }
+
+    fn resume(&self, here: &Here, state: &FlowState, open: &Open, upstream: OwnedFd) -> Option<Rc<Flow>> {
+        let (Here { epoch, id }, key) = (here, state.key);
+        let mut story = Story::begin(&self.worker, epoch, *id, Transport::Udp, key.peer, key.hit);
+        story.header_in = state.header_in;
+        if let Some((client, original_dst)) = key.named {
+            (story.client, story.original_dst) = (client, original_dst);
+        }
+        open.tell(&mut story);
+        let Some(permit) = self.admit(epoch, key.client()) else {
+            story.close = CloseReason::OverLimit(Limit::Flows);
+            return None;
+        };
+        let Ok(reply) = self.reply(key.hit) else {
+            story.close = CloseReason::TransparencyImpossible;
+            return None;
+        };
+        let outlet = match open.outlet(upstream, &self.worker.udp_endpoints) {
+            Ok(outlet) => outlet,
+            Err(error) => {
+                story.close = CloseReason::IoError(error.kind());
+                return None;
+            }
+        };
+        let beginning = Beginning {
+            story,
+            key,
+            table: Rc::downgrade(&self.table),
+            reply,
+            reply_prefix: state.reply_prefix.clone(),
+            outlet,
+            allowances: allowances(epoch, *id),
+            permit,
+        };
+        Some(Flow::resume(open.clone(), beginning))
+    }
+}

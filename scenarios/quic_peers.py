@@ -1,0 +1,120 @@
+"""A QUIC server and a QUIC client (aioquic) in the test's process, each on a socket of a node."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import Sequence
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+from aioquic.asyncio.protocol import QuicConnectionProtocol
+from aioquic.asyncio.server import QuicServer
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection
+
+from lab import Lab
+
+ALPN = ["hq-interop"]
+PATIENCE = 15.0  # seconds
+_SERVICE = "/run/lab/services/web"
+_TRUSTED = "/etc/ssl/certs/ca-certificates.crt"
+
+Seen = set[tuple[str, int]]
+Question = tuple[str, str, str]  # node, address of an edge, name
+
+
+def ask_by_quic(
+    lab: Lab, host: str, server_at: str, questions: Sequence[Question]
+) -> tuple[list[tuple[str, str]], Seen]:
+    """Let nodes ask a server of a home host by QUIC, all at the same time, with the name verified.
+
+    Returns:
+        For each question the client's own endpoint and the answer, which is whom the server takes its client for; and
+        the sources of all datagrams that reached the server.
+    """
+    return asyncio.run(_ask_all(lab, host, server_at, questions))
+
+
+async def _ask_all(
+    lab: Lab, host: str, server_at: str, questions: Sequence[Question]
+) -> tuple[list[tuple[str, str]], Seen]:
+    seen: Seen = set()
+    loop = asyncio.get_running_loop()
+    door = lab[host].udp(443, server_at, timeout=0)
+    _, server = await loop.create_datagram_endpoint(lambda: _Server(_of_server(lab, host), seen), sock=door)
+    try:
+        answers = await asyncio.gather(*(_ask(lab, *question) for question in questions))
+    finally:
+        server.close()
+    return answers, seen
+
+
+class _Server(QuicServer):
+    """Answers each stream with the address and port of who sent its connection's first datagram."""
+
+    def __init__(self, configuration: QuicConfiguration, seen: Seen) -> None:
+        super().__init__(configuration=configuration, create_protocol=_Answering)
+        self._seen = seen
+
+    def datagram_received(self, data: bytes | str, addr: Any) -> None:
+        self._seen.add((addr[0], addr[1]))
+        super().datagram_received(data, addr)
+
+
+class _Answering(QuicConnectionProtocol):
+    def __init__(self, quic: QuicConnection, **_: Any) -> None:
+        super().__init__(quic, self._answer)
+        self._client = ""
+
+    def datagram_received(self, data: bytes | str, addr: Any) -> None:
+        self._client = self._client or f"{addr[0]} {addr[1]}"
+        super().datagram_received(data, addr)
+
+    def _answer(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(self._client.encode())
+        writer.write_eof()
+
+
+async def _ask(lab: Lab, node: str, edge: str, name: str) -> tuple[str, str]:
+    own = lab[node].address(version=6 if ":" in edge else 4)
+    sock = lab[node].udp(0, own, timeout=0)
+    local = "{} {}".format(*sock.getsockname()[:2])
+    connection = QuicConnection(configuration=_of_client(lab, node, name))
+    loop = asyncio.get_running_loop()
+    transport, client = await loop.create_datagram_endpoint(lambda: QuicConnectionProtocol(connection), sock=sock)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            client.connect((edge, 443) if sock.family == socket.AF_INET else (edge, 443, 0, 0))
+            await client.wait_connected()
+            reader, writer = await client.create_stream()
+            writer.write(b"who am I?")
+            writer.write_eof()
+            answer = await reader.read()
+            client.close()
+            await client.wait_closed()
+    finally:
+        transport.close()
+    return local, answer.decode()
+
+
+def _of_server(lab: Lab, host: str) -> QuicConfiguration:
+    """With the certificate of the host's web server."""
+    configuration = QuicConfiguration(is_client=False, alpn_protocols=ALPN)
+    with NamedTemporaryFile() as certificate, NamedTemporaryFile() as key:
+        for file, name in ((certificate, "cert.pem"), (key, "key.pem")):
+            file.write(lab[host].read(f"{_SERVICE}/{name}"))
+            file.flush()
+        configuration.load_cert_chain(os.fspath(certificate.name), os.fspath(key.name))
+    return configuration
+
+
+def _of_client(lab: Lab, node: str, name: str) -> QuicConfiguration:
+    """Trusts the lab's authority, which is the last of those that a node trusts."""
+    configuration = QuicConfiguration(is_client=True, alpn_protocols=ALPN, server_name=name)
+    configuration.verify_mode = ssl.CERT_REQUIRED
+    _, begin, last = lab[node].read(_TRUSTED).rpartition(b"-----BEGIN CERTIFICATE-----")
+    configuration.load_verify_locations(cadata=begin + last)
+    return configuration

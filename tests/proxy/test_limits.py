@@ -1,0 +1,249 @@
+"""Bounds on what clients may take, and who is kept out; nobody who stays within them notices those who do not."""
+
+from __future__ import annotations
+
+import resource
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from lab.realise.asking import wait_until
+from tests.proxy import proxy_protocol as pp
+from tests.proxy.conftest import Start
+from tests.proxy.ends import DEADLINE, accepted, connect, endpoint, is_reset, listening, own, read, read_all, refused
+from tests.proxy.hellos import padded_hello
+from tests.proxy.running import Proxy
+
+CONFIG = """
+TOP
+[listener.in]
+tcp = ["HERE:8443"]
+LISTENER
+[listener.two]
+tcp = ["HERE:8444"]
+proxy_header = [{from = "127.0.0.2/32", policy = "require"}]
+[[rule]]
+name = "unknown"
+protocols = ["ssh", "http1", "tls"]
+to = "out"
+[backend.out]
+targets = ["HERE:9001"]
+[limits]
+LIMITS
+[timeouts]
+preface = "60s"
+"""
+BANNER = b"SSH-2.0-x\r\n"
+
+
+def config(*, top: str = "", listener: str = "", limits: str = "", preface: str = "60s") -> str:
+    text = CONFIG.replace("TOP", top).replace("LISTENER", listener).replace("LIMITS", limits)
+    return text.replace("60s", preface)
+
+
+@contextmanager
+def waiting(proxy: Proxy, count: int, source: str = "127.0.0.1", port: int = 8443) -> Iterator[list[socket.socket]]:
+    """Clients that are in and say nothing yet."""
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(proxy.here, port, source)) for _ in range(count)]
+        names = {own(client) for client in clients}
+        wait_until(lambda: names <= {line["peer"] for line in proxy.connections()}, DEADLINE, "all are in")
+        yield clients
+
+
+def is_served(proxy: Proxy, source: str = "", port: int = 8443, before: bytes = b"") -> str:
+    """Who was led to the backend and got its answer."""
+    with listening(proxy.here, 9001) as server, connect(proxy.here, port, source) as client:
+        client.sendall(before + BANNER)
+        with accepted(server) as end:
+            assert read(end, len(BANNER)) == BANNER
+            end.sendall(b"answer")
+        assert read_all(client) == b"answer"
+        return own(client)
+
+
+def test_connections_in_all_are_bounded(start: Start) -> None:
+    proxy = start(config(limits="connections = 5"))
+    with waiting(proxy, 3), waiting(proxy, 2, "127.0.0.9", 8444):
+        proxy.ended(refused(proxy.here, 8443, source="127.0.0.10"), "over_limit_connections")
+        proxy.ended(refused(proxy.here, 8444, source="127.0.0.11"), "over_limit_connections")
+    wait_until(lambda: proxy.active("in") == 0, DEADLINE, "they have gone")
+    is_served(proxy)
+
+
+def test_connections_of_a_listener_are_bounded(start: Start) -> None:
+    proxy = start(config(listener="connections = 3"))
+    with waiting(proxy, 3):
+        proxy.ended(refused(proxy.here, 8443, source="127.0.0.10"), "over_limit_listener")
+        is_served(proxy, port=8444)
+    wait_until(lambda: proxy.active("in") == 0, DEADLINE, "they have gone")
+    is_served(proxy)
+
+
+def test_connections_of_a_source_are_bounded(start: Start) -> None:
+    proxy = start(config(limits="connections_per_source = 3"))
+    with waiting(proxy, 2, "127.0.0.9"), waiting(proxy, 1, "127.0.0.9", 8444):
+        proxy.ended(refused(proxy.here, 8443, source="127.0.0.9"), "over_limit_source")
+        proxy.ended(refused(proxy.here, 8444, source="127.0.0.9"), "over_limit_source")
+        is_served(proxy, "127.0.0.8")
+    wait_until(lambda: proxy.active("in") + proxy.active("two") == 0, DEADLINE, "they have gone")
+    is_served(proxy, "127.0.0.9")
+
+
+def header(source: str) -> bytes:
+    return pp.v2(((source, 40000), ("2001:db8::1" if ":" in source else "198.51.100.1", 443)))
+
+
+def test_behind_a_header_its_client_is_the_source_and_a_prefix_of_64_bits_is_one(start: Start) -> None:
+    proxy = start(config(limits="connections_per_source = 3"))
+    own_clients = ["2001:db8::1", "2001:db8::2", "2001:db8::ffff:0:1"]
+    with waiting(proxy, 8, "127.0.0.2", 8444) as clients:
+        for client, source in zip(clients, own_clients, strict=False):
+            client.sendall(header(source))
+        wait_until(lambda: {client_of(line) for line in proxy.connections()} >= set(own_clients), DEADLINE, "headers")
+        who = refused(proxy.here, 8444, header("2001:db8::3"), "127.0.0.2")
+        assert proxy.ended(who, "over_limit_source")["client"] == "[2001:db8::3]:40000"
+        is_served(proxy, "127.0.0.2", 8444, header("2001:db8:0:1::1"))
+        is_served(proxy, "127.0.0.2", 8444, header("203.0.113.7"))
+        is_served(proxy, "127.0.0.2")
+    wait_until(lambda: proxy.active("two") == 0, DEADLINE, "they have gone")
+    is_served(proxy, "127.0.0.2", 8444, header("2001:db8::3"))
+
+
+def client_of(line: dict[str, str]) -> str:
+    return line["client"].rsplit(":", 1)[0].strip("[]")
+
+
+def test_first_bytes_of_all_together_are_bounded(start: Start) -> None:
+    proxy = start("workers = 1\n" + config(limits='preface_bytes = "1MiB"'))
+    allow_descriptors()
+    nearly = padded_hello("nas.example.net", 60_000)[:-1]
+    held = 64 * 1024 * 1024 // len(nearly)
+    with ExitStack() as stack:
+        for number in range(held + 5):
+            client = stack.enter_context(connect(proxy.here, 8443, f"127.0.{number % 200}.1"))
+            with suppress(ConnectionResetError, BrokenPipeError):
+                client.sendall(nearly)
+            if number == held - 5:
+                assert ends(proxy, "over_limit_preface_memory") == 0
+        wait_until(lambda: ends(proxy, "over_limit_preface_memory") > 0, DEADLINE, "the bound")
+        assert ends(proxy, "over_limit_preface_memory") < 20
+        assert int(proxy.status()["VmRSS"].split()[0]) < 250_000
+        assert proxy.active("in") > held - 20, "those who were in stay in"
+    wait_until(lambda: proxy.active("in") == 0, DEADLINE, "they have gone")
+    is_served(proxy)
+
+
+def ends(proxy: Proxy, reason: str) -> int:
+    return int(proxy.metrics()[f'edgeproxy_closed_total{{transport="tcp",reason="{reason}"}}'])
+
+
+def test_who_is_denied_by_the_configuration_is_reset(start: Start) -> None:
+    proxy = start(config(top='deny = ["127.0.0.8/29", "203.0.113.0/24"]'))
+    proxy.ended(refused(proxy.here, 8443, source="127.0.0.15"), "denied")
+    is_served(proxy, "127.0.0.16")
+    who = refused(proxy.here, 8444, header("203.0.113.7"), "127.0.0.2")
+    assert proxy.ended(who, "denied")["header_in"] == "v2"
+    is_served(proxy, "127.0.0.2", 8444, header("203.0.112.7"))
+
+
+def test_who_is_denied_by_command_is_reset_until_the_time_is_over(start: Start) -> None:
+    proxy = start(config())
+    is_served(proxy, "127.0.0.9")
+    with waiting(proxy, 1, "127.0.0.9") as (before,):
+        assert proxy.ask("deny", "127.0.0.8/30", "--for", "2s") == "1\n"
+        who = refused(proxy.here, 8443, source="127.0.0.9")
+        proxy.ended(who, "denied")
+        assert "127.0.0.8/30" in proxy.ask("denied")
+        is_served(proxy, "127.0.0.12")
+        assert own(before) in {line["peer"] for line in proxy.connections()}, "who is in stays in"
+    wait_until(lambda: not proxy.ask("denied"), DEADLINE, "the time is over")
+    is_served(proxy, "127.0.0.9")
+    proxy.ask("deny", "127.0.0.9", "127.0.0.10", "--for", "1h")
+    assert proxy.ask("undeny", "127.0.0.9") == "1\n"
+    is_served(proxy, "127.0.0.9")
+    proxy.ended(refused(proxy.here, 8443, source="127.0.0.10"), "denied")
+    proxy.reload(config())
+    proxy.ended(refused(proxy.here, 8443, source="127.0.0.10"), "denied")
+
+
+def test_without_descriptors_accepting_waits_and_goes_on_when_there_are_some(start: Start) -> None:
+    proxy = start(config(), before=("prlimit", "--nofile=64:64"))
+    failures = 'edgeproxy_accept_errors_total{listener="in"}'
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(proxy.here, 8443)) for _ in range(80)]
+        wait_until(lambda: is_short(proxy), DEADLINE, "descriptors run out")
+        before = cpu(proxy)
+        wait_until(lambda: len(proxy_descriptors(proxy)) <= 64, DEADLINE, "the limit holds")
+        for client in clients[:60]:
+            client.close()
+        wait_until(lambda: proxy.active("in") == 20, DEADLINE, "those who waited are in")
+        assert proxy.metrics()[failures] >= 1
+        assert cpu(proxy) - before < 2, "it rests between its tries"
+    wait_until(lambda: proxy.active("in") == 0, DEADLINE, "they have gone")
+    is_served(proxy)
+
+
+def is_short(proxy: Proxy) -> bool:
+    return len(proxy_descriptors(proxy)) >= 62
+
+
+def proxy_descriptors(proxy: Proxy) -> list[str]:
+    return [path.name for path in Path(f"/proc/{proxy.pid}/fd").iterdir()]
+
+
+def cpu(proxy: Proxy) -> float:
+    fields = Path(f"/proc/{proxy.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def allow_descriptors() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 5000:
+        pytest.skip("needs 5000 descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 5000), hard))
+
+
+def test_two_thousand_who_say_one_byte_hold_up_nobody(start: Start) -> None:
+    allow_descriptors()
+    proxy = start(config(limits="connections_per_source = 5000", preface="8s"))
+    before = int(proxy.status()["VmRSS"].split()[0])
+    with ExitStack() as stack:
+        names = []
+        for number in range(2000):
+            client = stack.enter_context(connect(proxy.here, 8443, f"127.0.{number % 200}.1"))
+            client.sendall(b"GS\x16"[number % 3 :][:1])
+            names.append(own(client))
+        wait_until(lambda: proxy.active("in") == 2000, DEADLINE, "all are in")
+        assert int(proxy.status()["VmRSS"].split()[0]) - before < 40_000, "20 KB each at most"
+        for _ in range(20):
+            is_served(proxy)
+        wait_until(lambda: ends(proxy, "preface_timeout") == 2000, 60, "all have ended")
+    wait_until(lambda: len(proxy.lines()) == 2020, DEADLINE, "all are in the log")
+    ended = {line["peer"]: line["close"] for line in proxy.lines()}
+    assert {ended[name] for name in names} == {"preface_timeout"}
+
+
+def test_who_leaves_makes_room_in_whichever_state(start: Start) -> None:
+    proxy = start(config(limits="connections = 4"))
+    for said in (b"", BANNER[:3], b"GET / HTTP/1.1\r\nA: b\r\n"):
+        with waiting(proxy, 4) as clients:
+            for client in clients:
+                client.sendall(said)
+        wait_until(lambda: proxy.active("in") == 0, DEADLINE, "they have gone")
+    for _ in range(8):
+        who = refused(proxy.here, 8443, BANNER)
+        proxy.ended(who, "backend_refused")
+    with listening(proxy.here, 9001) as server:
+        for _ in range(3):
+            with connect(proxy.here, 8443) as client:
+                client.sendall(BANNER)
+                with accepted(server) as end:
+                    assert endpoint(end.getpeername())
+                assert is_reset(client) or read_all(client) == b""
+    wait_until(lambda: proxy.active("in") == 0, DEADLINE, "they have gone")
+    with waiting(proxy, 4):
+        pass
