@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import ExitStack
 
 import pytest
 
@@ -105,6 +106,25 @@ def test_what_an_undecided_flow_may_keep_is_bounded_by_bytes_and_told(start: Sta
     found = drops(proxy)
     assert set(found) <= {"held_too_many", "refused", "no_upstream"}
     assert found["refused"] <= 3 * len(lines), "4 KiB are three datagrams of 1200 bytes"
+
+
+def test_half_hellos_of_many_do_not_keep_a_newcomer_out(start: Start) -> None:
+    text = PLAIN.replace('to = "b"', 'protocols = ["quic"]\nto = "b"')
+    limits = '[limits]\nudp_flows_per_source = 10000\n[timeouts]\npreface = "10m"\n'
+    proxy = start("workers = 1\n" + text + limits)
+    beginning = first_flight("aioquic_v1_long")[0]
+    opened = 'edgeproxy_opened_total{listener="in",transport="udp"}'
+    with ExitStack() as stack:
+        for count in range(1, 401):  # together more than the 16 MiB that a worker keeps
+            half = stack.enter_context(udp(proxy.here))
+            half.sendto(beginning + bytes(60_000), (proxy.here, 8443))
+            if count % 4 == 0:  # what the socket of a busy worker holds
+                wait_until(lambda at=count: proxy.metrics()[opened] == at, DEADLINE, "flows")  # type: ignore[misc]
+        backend, client = stack.enter_context(udp(proxy.here, 9001)), stack.enter_context(udp(proxy.here))
+        wait_until(lambda: drops(proxy).get("flow_limit", 0) > 0, DEADLINE, "the worker keeps no more")
+        client.sendto(first_flight("aioquic_v1")[0], (proxy.here, 8443))
+        assert heard(backend)[0] == first_flight("aioquic_v1")[0]
+    assert int(proxy.status()["RssAnon"].split()[0]) < 40_000, "kilobytes"
 
 
 @pytest.mark.parametrize("flight", ["aioquic_v1_long", "chromium", "quic_go_v2"])

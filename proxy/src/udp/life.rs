@@ -104,16 +104,8 @@ impl Flow {
 
     /// Ends with datagrams that nobody was sent.
     fn unsent(&self, reason: CloseReason) -> CloseReason {
-        if let Outlet::Held(held) = mem::replace(&mut *self.outlet.borrow_mut(), Outlet::Closed) {
-            let drop = if matches!(reason, CloseReason::NoRule | CloseReason::RefusedByRule) {
-                UdpDrop::Refused
-            } else if reason == CloseReason::Evicted {
-                UdpDrop::FlowLimit
-            } else {
-                UdpDrop::NoUpstream
-            };
-            self.epoch.counters.datagrams_dropped(drop, held.datagrams().count() as u64);
-        }
+        let is_refused = matches!(reason, CloseReason::NoRule | CloseReason::RefusedByRule);
+        self.discard(if is_refused { UdpDrop::Refused } else { UdpDrop::NoUpstream });
         reason
     }
 

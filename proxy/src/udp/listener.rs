@@ -216,7 +216,13 @@ impl Listener {
         }
         let permit = self.admit(epoch, key.client()).ok_or(UdpDrop::FlowLimit)?;
         let most = epoch.config().limits.preface_bytes.get();
-        let held = Held::begin(&self.worker.udp.store, first, most).ok_or(UdpDrop::HeldTooMany)?;
+        let station = &self.worker.udp;
+        // Who keeps the oldest half hello makes room for a new one; what one lets go need not be enough.
+        let mut held = Held::begin(&station.store, first, most);
+        while held.is_none() && station.queue.make_memory() {
+            held = Held::begin(&station.store, first, most);
+        }
+        let held = held.ok_or(UdpDrop::HeldTooMany)?;
         let mut story = Story::begin(&self.worker, epoch, *id, Transport::Udp, key.peer, key.hit);
         story.header_in = header_in;
         epoch.counters.header_in(header_in);
