@@ -140,9 +140,13 @@ def test_many_clients_at_once_are_not_mistaken_for_each_other(lab: Lab) -> None:
             for client, data in sent.items():
                 client.sendall(data)
                 client.shutdown(socket.SHUT_WR)
+            ports = [client.getsockname()[1] for client in clients]
             for client, data in sent.items():
                 whom, _, digest = _all_of(client).partition(b" ")
-                assert whom.decode() == endpoint(*client.getsockname())
+                address, port = client.getsockname()
+                # The kernel may give one port for connections to both edges; one of them is then seen by its address.
+                is_alone = ports.count(port) == 1
+                assert whom.decode() == endpoint(address, port) if is_alone else whom.startswith(address.encode())
                 assert digest == hashlib.sha256(data).digest()
         finally:
             for client in clients:

@@ -272,11 +272,14 @@ fn a_reload_gives_its_keepalive_to_those_who_arrive_from_then_on() {
     });
     let seconds = |socket: &Socket| {
         let user = socket.tcp_user_timeout().expect("TCP").map_or(0, |time| time.as_secs());
-        (user, socket.tcp_keepalive_time().expect("TCP").as_secs())
+        let apart = socket.tcp_keepalive_interval().expect("TCP").as_secs();
+        (user, socket.tcp_keepalive_time().expect("TCP").as_secs(), apart)
     };
-    assert_eq!(listening.iter().map(seconds).collect::<Vec<_>>(), [(10, 20)]);
+    assert_eq!(listening.iter().map(seconds).collect::<Vec<_>>(), [(10, 20, 5)]);
     running.reload(&text("user_timeout = \"30s\"\nkeepalive = \"40s\"\n"));
-    wait_for(|| listening.iter().map(seconds).collect::<Vec<_>>() == [(30, 40)]);
+    wait_for(|| listening.iter().map(seconds).collect::<Vec<_>>() == [(30, 40, 10)]);
+    running.reload(&text(""));
+    wait_for(|| listening.iter().map(seconds).collect::<Vec<_>>() == [(0, 60, 15)]);
 }
 
 #[test]

@@ -130,10 +130,10 @@ fn every_default_is_this() {
         ("drain", timeouts.drain, 30),
         ("handed_over", timeouts.handed_over, 7 * 86_400),
         ("keepalive", timeouts.keepalive, 60),
-        ("user_timeout", timeouts.user_timeout, 120),
     ] {
         assert_eq!(time, seconds(expected), "{name}");
     }
+    assert_eq!(timeouts.user_timeout, None);
 
     assert_eq!((transparent.manage_rules, transparent.mark.get(), transparent.table.get()), (false, 25_968, 25_968));
     assert_eq!((operation.admin_socket, operation.metrics, operation.access_log), (None, None, None));
@@ -218,7 +218,7 @@ fn every_key_is_heeded() {
         timeouts.udp_idle,
         timeouts.drain,
         timeouts.keepalive,
-        timeouts.user_timeout,
+        timeouts.user_timeout.unwrap(),
     ];
     assert_eq!(times, [20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30].map(seconds));
 

@@ -47,10 +47,10 @@ def config(*, top: str = "", listener: str = "", limits: str = "", preface: str 
 @contextmanager
 def waiting(proxy: Proxy, count: int, source: str = "127.0.0.1", port: int = 8443) -> Iterator[list[socket.socket]]:
     """Clients that are in and say nothing yet."""
-    before = proxy.active("in") + proxy.active("two")
     with ExitStack() as stack:
         clients = [stack.enter_context(connect(proxy.here, port, source)) for _ in range(count)]
-        wait_until(lambda: proxy.active("in") + proxy.active("two") == before + count, DEADLINE, "all are in")
+        names = {own(client) for client in clients}
+        wait_until(lambda: names <= {line["peer"] for line in proxy.connections()}, DEADLINE, "all are in")
         yield clients
 
 

@@ -318,8 +318,9 @@ pub(crate) struct TimeoutsFile {
     pub(crate) handed_over: Written<Duration>,
     /// Idle time before the first TCP keepalive probe, in whole seconds up to `32767s` (tcp(7)).
     pub(crate) keepalive: Written<Duration>,
-    /// Unacknowledged data ends a connection after so long (`TCP_USER_TIMEOUT`), up to `24d`.
-    pub(crate) user_timeout: Written<Duration>,
+    /// Data that is not acknowledged, or for which the receiver has no room, ends a connection after so long
+    /// (`TCP_USER_TIMEOUT`), up to `24d`. Without it: as long as the kernel tries, and a reader may pause up to `idle`.
+    pub(crate) user_timeout: Option<Written<Duration>>,
 }
 
 impl Default for TimeoutsFile {
@@ -335,7 +336,7 @@ impl Default for TimeoutsFile {
             drain: seconds(30),
             handed_over: seconds(7 * 86_400),
             keepalive: seconds(60),
-            user_timeout: seconds(120),
+            user_timeout: None,
         }
     }
 }

@@ -365,7 +365,7 @@ pub struct Timeouts {
     /// TCP keepalive: idle time before the first probe.
     pub keepalive: Duration,
     /// Unacknowledged data ends a connection after so long (`TCP_USER_TIMEOUT`, tcp(7)).
-    pub user_timeout: Duration,
+    pub user_timeout: Option<Duration>,
 }
 
 /// Which addresses a name may lead to.

@@ -47,7 +47,7 @@ pub(crate) fn config(rules: Vec<Rule>) -> Config {
             drain: second,
             handed_over: second,
             keepalive: second,
-            user_timeout: second,
+            user_timeout: None,
         },
         targets: TargetPolicy::default(),
         transparent: TransparentRules { manage_rules: false, mark: NonZeroU32::MIN, table: NonZeroU32::MIN },

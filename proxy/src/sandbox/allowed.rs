@@ -174,7 +174,7 @@ mod tests {
             drain: SECOND,
             handed_over: SECOND,
             keepalive: SECOND,
-            user_timeout: SECOND,
+            user_timeout: None,
         };
         Config {
             workers: one,

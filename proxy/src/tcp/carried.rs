@@ -50,7 +50,8 @@ pub(crate) fn patience(timeouts: &Timeouts, since: Option<Instant>) -> Patience 
 pub(crate) async fn carry(worker: Rc<Worker>, mut carried: Box<Carried>, since: Option<Instant>) {
     let epoch = Rc::clone(&carried.story.borrow().epoch);
     let mut patience = patience(&epoch.config().timeouts, since);
-    if epoch.config().timeouts.keepalive.min(epoch.config().timeouts.user_timeout) <= 2 * REST {
+    let Timeouts { keepalive, user_timeout, .. } = epoch.config().timeouts;
+    if user_timeout.map_or(keepalive, |limit| limit.min(keepalive)) <= 2 * REST {
         carried.watch();
     }
     let end = loop {

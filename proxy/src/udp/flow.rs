@@ -60,7 +60,7 @@ pub(crate) struct Flow {
 #[derive(Debug)]
 pub(crate) enum Outlet {
     /// Nowhere yet.
-    Held(Held),
+    Held(Box<Held>),
     /// To the backend.
     Open(Upstream),
     /// Nowhere any more.
@@ -116,6 +116,7 @@ impl Flow {
         let living = &flow.worker.udp.living;
         living.set(living.get() + 1);
         flow.worker.udp.queue.push(&flow, living.get());
+        flow.worker.udp.queue.push_holding(&flow, living.get());
         flow
     }
 
@@ -176,6 +177,15 @@ impl Flow {
             Outlet::Closed => {
                 counters.datagrams_dropped(UdpDrop::NoUpstream, joined.map(|joined| joined.count() as u64).sum());
             }
+        }
+    }
+
+    /// Lets go of datagrams that nobody was sent, and of those that come.
+    pub(super) fn discard(&self, why: UdpDrop) {
+        let mut outlet = self.outlet.borrow_mut();
+        if let Outlet::Held(held) = &*outlet {
+            self.epoch.counters.datagrams_dropped(why, held.datagrams().count() as u64);
+            *outlet = Outlet::Closed;
         }
     }
 
@@ -251,10 +261,11 @@ impl Flow {
             return;
         }
         let key = FlowKey { peer, ..before };
-        if let (Some(table), Some(me)) = (self.table.upgrade(), self.me.upgrade()) {
-            table.rekey(&before, key, &me);
+        match (self.table.upgrade(), self.me.upgrade()) {
+            (Some(table), Some(me)) => table.rekey(&me, || self.key.set(key)),
+            // About to end.
+            _ => return,
         }
-        self.key.set(key);
         if let Some(followed) = &mut *self.followed.borrow_mut() {
             let homes = &self.worker.udp.homes;
             followed.places.retain(|place| {
@@ -281,8 +292,13 @@ impl GivesWay for Flow {
         self.standing.get()
     }
 
+    fn is_holding(&self) -> bool {
+        matches!(&*self.outlet.borrow(), Outlet::Held(_))
+    }
+
     fn give_way(&self) {
         self.permit.borrow_mut().take();
+        self.discard(UdpDrop::FlowLimit);
         self.close(CloseReason::Evicted);
     }
 }

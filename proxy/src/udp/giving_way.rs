@@ -1,4 +1,4 @@
-//! Which flow gives way when there are too many: one that nobody has answered, or else one whose client was answered but has
+//! Which flow gives way when there are too many, or too many bytes wait: one that nobody has answered, or else one whose client was answered but has
 //! said nothing since (its address may be made up). Flows whose client has heard an answer stay.
 
 use std::cell::RefCell;
@@ -26,6 +26,8 @@ pub(crate) enum Standing {
 pub(crate) trait GivesWay {
     /// How far it has got.
     fn standing(&self) -> Standing;
+    /// Whether it keeps its first datagrams until more is known.
+    fn is_holding(&self) -> bool;
     /// Makes room at once.
     fn give_way(&self);
 }
@@ -35,11 +37,12 @@ pub(crate) trait GivesWay {
 pub(crate) struct Queue<F> {
     unanswered: RefCell<VecDeque<Weak<F>>>,
     answered: RefCell<VecDeque<Weak<F>>>,
+    holding: RefCell<VecDeque<Weak<F>>>,
 }
 
 impl<F> Default for Queue<F> {
     fn default() -> Self {
-        Self { unanswered: RefCell::default(), answered: RefCell::default() }
+        Self { unanswered: RefCell::default(), answered: RefCell::default(), holding: RefCell::default() }
     }
 }
 
@@ -55,6 +58,31 @@ impl<F: GivesWay> Queue<F> {
                 queue.retain(|flow| flow.upgrade().is_some_and(|flow| flow.standing() != Standing::Confirmed));
             }
         }
+    }
+
+    /// As [`Self::push`], for a flow that keeps datagrams.
+    pub(crate) fn push_holding(&self, flow: &Rc<F>, living: usize) {
+        let mut holding = self.holding.borrow_mut();
+        let is_holding = |flow: &Weak<F>| flow.upgrade().is_some_and(|flow| flow.is_holding());
+        while holding.front().is_some_and(|oldest| !is_holding(oldest)) {
+            holding.pop_front();
+        }
+        if holding.len() > 2 * living + LOOKS {
+            holding.retain(is_holding);
+        }
+        holding.push_back(Rc::downgrade(flow));
+    }
+
+    /// Lets the one give way that has kept its datagrams for longest; whether there was any.
+    pub(crate) fn make_memory(&self) -> bool {
+        let mut holding = self.holding.borrow_mut();
+        while let Some(oldest) = holding.pop_front() {
+            if let Some(flow) = oldest.upgrade().filter(|flow| flow.is_holding()) {
+                flow.give_way();
+                return true;
+            }
+        }
+        false
     }
 
     /// Lets one give way; whether there was any.
@@ -97,6 +125,10 @@ mod tests {
     impl GivesWay for Sample {
         fn standing(&self) -> Standing {
             self.standing.get()
+        }
+
+        fn is_holding(&self) -> bool {
+            self.standing.get() == Standing::Unanswered && !self.gave_way.get()
         }
 
         fn give_way(&self) {
@@ -143,11 +175,28 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_made_by_the_oldest_that_keep_any() {
+        let queue = Queue::default();
+        let samples = samples(&queue, &[Standing::Unanswered; 5]);
+        samples.iter().for_each(|sample| queue.push_holding(sample, 5));
+        samples[0].standing.set(Standing::Answered);
+        samples[2].standing.set(Standing::Confirmed);
+        for expected in [vec![1], vec![1, 3], vec![1, 3, 4]] {
+            assert!(queue.make_memory());
+            assert_eq!(gave_way(&samples), expected);
+        }
+        assert!(!queue.make_memory());
+    }
+
+    #[test]
     fn a_queue_stays_as_long_as_there_are_flows() {
         let queue = Queue::<Sample>::default();
         for _ in 0..10_000 {
-            samples(&queue, &[Standing::Unanswered]);
+            for sample in samples(&queue, &[Standing::Unanswered]) {
+                queue.push_holding(&sample, 1);
+            }
         }
         assert!(queue.unanswered.borrow().len() <= 2 + LOOKS);
+        assert!(queue.holding.borrow().len() <= 2 + LOOKS);
     }
 }

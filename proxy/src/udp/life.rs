@@ -31,14 +31,14 @@ const SHORTEST_INITIAL: usize = 1200;
 /// the first datagrams.
 struct Retry {
     search: Box<Search>,
-    first: Held,
+    first: Box<Held>,
     until: Instant,
 }
 
 /// How the answers ended.
 enum Ended {
     Wholly(CloseReason),
-    Refused(Option<Retry>),
+    Refused(Option<Box<Retry>>),
 }
 
 impl Flow {
@@ -63,7 +63,7 @@ impl Flow {
             };
             let retry = first.filter(|_| !search.is_over(&self.epoch)).map(|first| {
                 let until = Instant::now() + self.patience();
-                Retry { search, first, until }
+                Box::new(Retry { search, first, until })
             });
             match self.pass_answers(retry).await {
                 Ended::Wholly(reason) => return reason,
@@ -104,16 +104,8 @@ impl Flow {
 
     /// Ends with datagrams that nobody was sent.
     fn unsent(&self, reason: CloseReason) -> CloseReason {
-        if let Outlet::Held(held) = mem::replace(&mut *self.outlet.borrow_mut(), Outlet::Closed) {
-            let drop = if matches!(reason, CloseReason::NoRule | CloseReason::RefusedByRule) {
-                UdpDrop::Refused
-            } else if reason == CloseReason::Evicted {
-                UdpDrop::FlowLimit
-            } else {
-                UdpDrop::NoUpstream
-            };
-            self.epoch.counters.datagrams_dropped(drop, held.datagrams().count() as u64);
-        }
+        let is_refused = matches!(reason, CloseReason::NoRule | CloseReason::RefusedByRule);
+        self.discard(if is_refused { UdpDrop::Refused } else { UdpDrop::NoUpstream });
         reason
     }
 
@@ -222,7 +214,7 @@ impl Flow {
     }
 
     /// Sends what was held, and all that follows, by a new socket; gives what was held.
-    fn release(&self, mut upstream: Upstream) -> Option<Held> {
+    fn release(&self, mut upstream: Upstream) -> Option<Box<Held>> {
         let held = mem::replace(&mut *self.outlet.borrow_mut(), Outlet::Closed);
         let Outlet::Held(held) = held else { return None };
         self.is_refused.set(false);
@@ -239,12 +231,11 @@ impl Flow {
     }
 
     /// Passes on answers until the flow ends, or the backend is found not to be there before it has answered.
-    async fn pass_answers(&self, retry: Option<Retry>) -> Ended {
+    async fn pass_answers(&self, mut retry: Option<Box<Retry>>) -> Ended {
         let socket = match &*self.outlet.borrow() {
             Outlet::Open(upstream) => Rc::clone(&upstream.socket),
             Outlet::Held(_) | Outlet::Closed => return Ended::Wholly(CloseReason::BackendUnreachable),
         };
-        let mut retry = retry.map(Box::new);
         let mut heard = pin!(news(&socket));
         let mut clock = pin!(sleep_until(self.idle_at()));
         let mut was_answered = false;
@@ -272,7 +263,7 @@ impl Flow {
                 }
                 // A backend that has answered may come back.
                 if self.is_refused.take() && !self.is_answered() {
-                    return Poll::Ready(Ended::Refused(retry.take().map(|retry| *retry)));
+                    return Poll::Ready(Ended::Refused(retry.take()));
                 }
                 if self.is_answered() && !was_answered {
                     (was_answered, retry) = (true, None);

@@ -165,7 +165,7 @@ impl Listener {
         let mut rest = datagrams.map(Joined::one).chain(joined);
         match self.begin(here, newcomer, datagram) {
             Ok(flow) => {
-                self.table.insert(key, &flow);
+                self.table.insert(&flow);
                 flow.carry(rest, now);
                 spawn_local(live(flow, Rc::clone(&self.table)));
             }
@@ -216,7 +216,13 @@ impl Listener {
         }
         let permit = self.admit(epoch, key.client()).ok_or(UdpDrop::FlowLimit)?;
         let most = epoch.config().limits.preface_bytes.get();
-        let held = Held::begin(&self.worker.udp.store, first, most).ok_or(UdpDrop::HeldTooMany)?;
+        let station = &self.worker.udp;
+        // Who keeps the oldest half hello makes room for a new one; what one lets go need not be enough.
+        let mut held = Held::begin(&station.store, first, most);
+        while held.is_none() && station.queue.make_memory() {
+            held = Held::begin(&station.store, first, most);
+        }
+        let held = held.ok_or(UdpDrop::HeldTooMany)?;
         let mut story = Story::begin(&self.worker, epoch, *id, Transport::Udp, key.peer, key.hit);
         story.header_in = header_in;
         epoch.counters.header_in(header_in);
@@ -229,7 +235,7 @@ impl Listener {
         };
         let table = Rc::downgrade(&self.table);
         let reply_prefix = reply_prefix.map(Box::from);
-        let (outlet, allowances) = (Outlet::Held(held), allowances(epoch, *id));
+        let (outlet, allowances) = (Outlet::Held(Box::new(held)), allowances(epoch, *id));
         Ok(Flow::begin(Beginning { story, key, table, reply, reply_prefix, outlet, allowances, permit }))
     }
 
@@ -259,5 +265,5 @@ impl Listener {
 async fn live(flow: Rc<Flow>, table: Rc<Table>) {
     let reason = flow.live().await;
     flow.story.borrow_mut().close = reason;
-    table.remove(&flow.key(), &flow);
+    table.remove(&flow);
 }

@@ -1,7 +1,9 @@
 //! The flows at one socket, and the sockets by which the answers of some of them leave.
 
+use std::borrow::Borrow;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 
@@ -28,10 +30,67 @@ impl FlowKey {
     }
 }
 
+/// A flow, found by its key, which stands in the flow and nowhere else: a table of many flows is mostly keys otherwise.
+/// Invariant: while it is in a table its key stays; [`Table::rekey`] takes it out for a change.
+#[derive(Debug)]
+struct Keyed(Rc<Flow>);
+
+/// What has a key; the way by which a set of flows can be asked with a key alone.
+trait HasKey {
+    fn key(&self) -> FlowKey;
+}
+
+impl HasKey for FlowKey {
+    fn key(&self) -> FlowKey {
+        *self
+    }
+}
+
+impl HasKey for Keyed {
+    fn key(&self) -> FlowKey {
+        self.0.key()
+    }
+}
+
+impl<'a> Borrow<dyn HasKey + 'a> for Keyed {
+    fn borrow(&self) -> &(dyn HasKey + 'a) {
+        self
+    }
+}
+
+impl Hash for dyn HasKey + '_ {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
+}
+
+impl PartialEq for dyn HasKey + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for dyn HasKey + '_ {}
+
+// The same as above, as `Borrow` demands.
+impl Hash for Keyed {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
+}
+
+impl PartialEq for Keyed {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Keyed {}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    flows: RefCell<HashMap<FlowKey, Rc<Flow>>>,
+    flows: RefCell<HashSet<Keyed>>,
     pub(crate) peers: Peers,
     replies: RefCell<HashMap<SocketAddr, Weak<ReplySocket>>>,
     /// How many of these may be there before those that nobody uses are taken out.
@@ -40,39 +99,46 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn find(&self, key: &FlowKey) -> Option<Rc<Flow>> {
-        self.flows.borrow().get(key).map(Rc::clone)
+        self.flows.borrow().get(key as &dyn HasKey).map(|found| Rc::clone(&found.0))
     }
 
-    pub(crate) fn insert(&self, key: FlowKey, flow: &Rc<Flow>) {
-        self.flows.borrow_mut().insert(key, Rc::clone(flow));
+    pub(crate) fn insert(&self, flow: &Rc<Flow>) {
+        let key = flow.key();
+        self.flows.borrow_mut().replace(Keyed(Rc::clone(flow)));
         self.peers.begun(key.peer, key.hit);
     }
 
     /// Forgets a flow; another one that has its key by now stays.
-    pub(crate) fn remove(&self, key: &FlowKey, flow: &Rc<Flow>) {
-        let mut flows = self.flows.borrow_mut();
-        if flows.get(key).is_some_and(|found| Rc::ptr_eq(found, flow)) {
-            flows.remove(key);
-        }
+    pub(crate) fn remove(&self, flow: &Rc<Flow>) {
+        self.take_out(flow);
+        let key = flow.key();
         self.peers.ended(key.peer, key.hit);
     }
 
-    /// Gives a flow another key. A flow that has that key already is not found any more, and ends by its clock.
-    pub(crate) fn rekey(&self, before: &FlowKey, key: FlowKey, flow: &Rc<Flow>) {
-        let mut flows = self.flows.borrow_mut();
-        flows.remove(before);
-        flows.insert(key, Rc::clone(flow));
+    /// Gives a flow another key, by `change`. A flow that has that key already is not found any more, and ends by its clock.
+    pub(crate) fn rekey(&self, flow: &Rc<Flow>, change: impl FnOnce()) {
+        self.take_out(flow);
+        change();
+        self.flows.borrow_mut().replace(Keyed(Rc::clone(flow)));
+    }
+
+    fn take_out(&self, flow: &Rc<Flow>) {
+        let (mut flows, key) = (self.flows.borrow_mut(), flow.key());
+        let key: &dyn HasKey = &key;
+        if flows.get(key).is_some_and(|found| Rc::ptr_eq(&found.0, flow)) {
+            flows.remove(key);
+        }
     }
 
     /// All flows.
     pub(crate) fn all(&self) -> Vec<(FlowKey, Rc<Flow>)> {
-        self.flows.borrow().iter().map(|(key, flow)| (*key, Rc::clone(flow))).collect()
+        self.flows.borrow().iter().map(|found| (found.0.key(), Rc::clone(&found.0))).collect()
     }
 
     /// Ends all flows.
     pub(crate) fn close_all(&self, reason: CloseReason) {
-        for flow in self.flows.borrow().values() {
-            flow.close(reason);
+        for flow in &*self.flows.borrow() {
+            flow.0.close(reason);
         }
     }
 

@@ -32,7 +32,7 @@ pub(crate) struct Upstream {
     header: Header,
     pub(crate) source: SourceUsed,
     /// Keeps the client's endpoint towards this backend for this flow alone.
-    _claim: Option<Claim>,
+    _claim: Option<Box<Claim>>,
     /// How the candidate fares; none: nothing can be said of it by one flow.
     pub(crate) condition: Option<Arc<Condition>>,
     /// Counts as a flow of the candidate.
@@ -94,7 +94,7 @@ impl Upstream {
         // A name with captures is many hosts: that one of them fails says nothing of the others.
         let condition = candidate.filter(|candidate| !candidate.is_many_hosts);
         let condition = condition.map(|candidate| Arc::clone(&candidate.condition));
-        Ok(Self { socket, header, source, _claim: claim, condition, _in_use: in_use })
+        Ok(Self { socket, header, source, _claim: claim.map(Box::new), condition, _in_use: in_use })
     }
 
     /// Takes over the socket of a flow that began in another process. Of its candidate nothing is known.
@@ -109,7 +109,7 @@ impl Upstream {
         claim: Option<Claim>,
     ) -> io::Result<Self> {
         let socket = Rc::new(UdpSocket::from_std(socket.into())?);
-        Ok(Self { socket, header, source, _claim: claim, condition: None, _in_use: None })
+        Ok(Self { socket, header, source, _claim: claim.map(Box::new), condition: None, _in_use: None })
     }
 
     /// The socket and the header, for another process.

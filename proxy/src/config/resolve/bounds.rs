@@ -53,7 +53,7 @@ pub(super) fn timeouts(file: &TimeoutsFile, findings: &mut Findings<'_>) -> Time
         drain: time("drain", file.drain, Duration::ZERO, YEAR),
         handed_over: time("handed_over", file.handed_over, Duration::ZERO, YEAR),
         keepalive: time("keepalive", file.keepalive, Duration::from_secs(1), LONGEST_KEEPALIVE),
-        user_timeout: time("user_timeout", file.user_timeout, MOMENT, LONGEST_USER_TIMEOUT),
+        user_timeout: file.user_timeout.map(|written| time("user_timeout", written, MOMENT, LONGEST_USER_TIMEOUT)),
     };
     if timeouts.keepalive.subsec_nanos() != 0 && findings.is_sound("timeouts.keepalive") {
         let found = format!("{:?} is not a whole number of seconds", timeouts.keepalive.show());

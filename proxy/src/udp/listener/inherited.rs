@@ -50,7 +50,7 @@ impl Listener {
                 (Stage::Open(open), Some(upstream)) => {
                     // A flow that cannot go on has told its story.
                     if let Some(flow) = self.resume(&here, &state, open, upstream) {
-                        self.table.insert(state.key, &flow);
+                        self.table.insert(&flow);
                         spawn_local(live(flow, Rc::clone(&self.table)));
                     }
                 }
