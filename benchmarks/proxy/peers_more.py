@@ -58,6 +58,7 @@ def mmproxy() -> Peer:
 
 
 def envoy() -> Peer:
+    """Its buffers of 1 MiB, usual with it, are what others are tuned to: it stands among the tuned."""
     program = str(FOLDER / "venv" / "bin" / "envoy")
 
     def programs(folder: Path) -> list[Program]:
@@ -65,7 +66,7 @@ def envoy() -> Peer:
         argv += ["--disable-hot-restart"]
         return [Program(argv, "envoy.json", json.dumps(_envoy(), indent=1))]
 
-    return Peer("envoy", program, programs, doors=(*PLAIN, PREREAD, *UDP))
+    return Peer("envoy", program, programs, doors=(*PLAIN, PREREAD, *UDP), is_tuned=True)
 
 
 def _envoy() -> dict[str, Any]:
