@@ -81,8 +81,9 @@ class Proxy:
         return (self.folder / "stderr").read_text()
 
     def lines(self) -> list[Line]:
-        """The access log so far."""
-        return [json.loads(line) for line in (self.folder / "log").read_text().splitlines()]
+        """The access log so far; of a line that is being written not the beginning."""
+        whole = (self.folder / "log").read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines()]
 
     def lines_of(self, peer: str) -> list[Line]:
         return [line for line in self.lines() if line["peer"] == peer]
