@@ -72,7 +72,8 @@ def test_no_client_of_twenty_upgrades_is_refused_or_reset(proxy: Proxy, upgrades
     until_ended(first)
     for process in upgrades.later[:-1]:
         assert process.wait(DEADLINE) == 0
-    proxy.connections()  # whoever is not here any more is in the log by then
+    proxy.connections()  # makes the last process write what it has to say
+    wait_until(lambda: len(proxy.lines()) >= load.served, DEADLINE, "a line of each who was served")
     assert len(proxy.lines()) == load.served
     assert {line["close"] for line in proxy.lines()} <= {"client_closed", "backend_closed"}
 
