@@ -70,7 +70,7 @@ def test_a_service_ended_by_a_realtime_signal_later_does_not_end_the_lab(up: Cal
     for service in ("x", "y"):
         lab["a"].run(["/bin/kill", "-35", str(state(lab, service)["pid"])], check=True)
     wait_until(lambda: state(lab, "x")["restarts"] == 1, 10, "it was started again")
-    assert state(lab, "y")["exit_code"] == -35
+    wait_until(lambda: state(lab, "y")["exit_code"] == -35, 10, "the other's end was seen")
 
 
 def test_a_service_started_again_finds_the_port_free_that_a_child_of_its_first_life_held(
