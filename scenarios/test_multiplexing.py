@@ -143,7 +143,8 @@ def test_who_names_nothing_is_led_to_the_default(lab: Lab) -> None:
         ("ghost", "name_not_resolved"),
         ("localhost", "name_refused"),
         ("metadata", "target_forbidden"),
-        ("loop", "target_forbidden"),
+        ("loop", "self_loop"),  # its own 4443
+        ("vps-a", "self_loop"),
         ("link", "target_forbidden"),
         ("stranger", "name_not_resolved"),
     ],
