@@ -60,7 +60,6 @@ def test_a_crowd_is_drawn_well_and_at_a_usable_shape(count: int) -> None:
         assert_no_line_runs_through_a_box(reading)
 
 
-@pytest.mark.alone  # it measures time
 def test_a_thousand_different_hosts_take_less_than_a_second() -> None:
     topology = samples.crowd(1000)
     started = time.process_time()

@@ -113,7 +113,7 @@ def test_an_endpoint_has_another_random_port_for_every_peer(lab: Lab) -> None:
     with lab["one"].udp(40002) as client:
         seen = mapped(lab, client, EVERYWHERE)
     assert {address for address, _ in seen} == {RANDOM}
-    assert len({port for _, port in seen}) == 4
+    assert len({port for _, port in seen}) >= 3  # two alike by chance: 1 in 1600
     assert all(20000 <= port <= 29999 for _, port in seen)
 
 

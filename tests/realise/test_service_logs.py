@@ -63,7 +63,7 @@ def test_a_flood_leaves_the_lab_answering(up: Callable[..., Lab]) -> None:
         began = time.monotonic()
         lab.services()
         slowest, longest = max(slowest, time.monotonic() - began), max(longest, size(lab, "flood"))
-    assert slowest < 1
+    assert slowest < 5
     assert {s["service"]: s["state"] for s in lab.services()} == {"flood": "ready", "other": "ready"}
     before = lab["a"].log("other").count("alive")
     wait_until(lambda: lab["a"].log("other").count("alive") > before, 30, "the other service writes on")
