@@ -77,7 +77,7 @@ def test_the_package_is_imported_fast() -> None:
     times = [
         float(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout) for _ in range(5)
     ]
-    assert min(times) < 30
+    assert min(times) < 60  # any of the heavy packages takes more
 
 
 @pytest.mark.essential
