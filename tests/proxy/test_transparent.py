@@ -251,7 +251,7 @@ to = "out"
 [backend.out]
 targets = ["127.0.0.1:9001"]
 source = "client"
-connect_timeout = "300ms"
+connect_timeout = "2s"
 """
 
 
