@@ -56,7 +56,7 @@ def test_http2_without_tls_is_known_by_its_preface(lab: Lab) -> None:
 @pytest.mark.parametrize(("first", "port"), [(ETERNAL_TERMINAL, TERMINAL), (POSTGRES, OTHERS), (REDIS, OTHERS)])
 def test_other_protocols_reach_their_servers(lab: Lab, first: bytes, port: int) -> None:
     edge = lab["vps-a"].address()
-    with lab["nas"].listen(port, "127.0.0.1") as server, lab["phone"].connect((edge, 2022)) as client:
+    with lab["nas"].listen(port, "127.0.0.1") as server, lab["phone"].connect((edge, 2022), PATIENCE) as client:
         server.settimeout(PATIENCE)
         client.sendall(first)
         connection, _ = server.accept()

@@ -130,12 +130,11 @@ def test_many_clients_at_once_are_not_mistaken_for_each_other(lab: Lab) -> None:
     with lab["nas"].listen(OTHERS, "127.0.0.1") as server:
         serving = threading.Thread(target=_say_who_and_what, args=(server, 2 * each))
         serving.start()
-        clients = [
-            lab[node].connect((lab[edge].address("internet"), 443)) for edge in EDGES for node in ("stranger",) * each
-        ]
+        clients: list[socket.socket] = []
         try:
-            for client in clients:
-                client.sendall(b"\xff" + os.urandom(16))  # nothing that a name could be in
+            for edge in EDGES * each:
+                clients.append(lab["stranger"].connect((lab[edge].address("internet"), 443), PATIENCE))
+                clients[-1].sendall(b"\xff" + os.urandom(16))  # nothing that a name could be in
             sent = {client: os.urandom(100_000) for client in clients}
             for client, data in sent.items():
                 client.sendall(data)
@@ -212,7 +211,7 @@ def test_a_server_that_asks_for_its_own_public_name_is_served(lab: Lab) -> None:
 def test_who_is_not_trusted_cannot_say_who_it_is(lab: Lab, header: bytes) -> None:
     """Neither beside the proxy, nor through an edge, whose own header comes first: what a client writes is payload."""
     for node, to in (("laptop", (lab["nas"].address("home"), 4443)), ("stranger", (lab["vps-a"].address(), 443))):
-        with lab["nas"].listen(OTHERS, "127.0.0.1") as server, lab[node].connect(to) as client:
+        with lab["nas"].listen(OTHERS, "127.0.0.1") as server, lab[node].connect(to, PATIENCE) as client:
             server.settimeout(PATIENCE)
             client.sendall(header + b"GET / HTTP/1.1\r\n\r\n")
             connection, peer = server.accept()
