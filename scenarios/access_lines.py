@@ -23,9 +23,10 @@ class Joined:
 
 
 def lines(lab: Lab, node: str, **wanted: object) -> list[Line]:
-    """Of a node's edgeproxy, those that hold all that is wanted."""
+    """Of a node's edgeproxy, those that hold all that is wanted; of one that is being written not the beginning."""
     service = "edge" if node in EDGES else "home"
-    written = (json.loads(line) for line in lab[node].log(service).splitlines() if line.startswith("{"))
+    whole = lab[node].log(service).rpartition("\n")[0]
+    written = (json.loads(line) for line in whole.splitlines() if line.startswith("{"))
     return [line for line in written if all(line.get(key) == value for key, value in wanted.items())]
 
 
