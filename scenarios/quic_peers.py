@@ -18,7 +18,7 @@ from aioquic.quic.connection import QuicConnection
 from lab import Lab
 
 ALPN = ["hq-interop"]
-PATIENCE = 15.0  # seconds
+PATIENCE = 60.0  # seconds
 _SERVICE = "/run/lab/services/web"
 _TRUSTED = "/etc/ssl/certs/ca-certificates.crt"
 

@@ -25,7 +25,7 @@ from typing import Any
 from lab.realise.asking import wait_until
 from lab.realise.node import Node
 
-DEADLINE = 20.0  # seconds, for what takes milliseconds on a machine with nothing else to do
+DEADLINE = 60.0  # seconds, for what takes milliseconds on a machine with nothing else to do
 METRICS_PORT = 9464
 OPERATION = """
 [operation]
@@ -173,6 +173,7 @@ class Proxy:
             wait_until(lambda: self._reloads() > before, DEADLINE, "the reload")
         except TimeoutError as error:
             raise AssertionError(self.said) from error
+        self.connections()  # each worker answers once it has taken the configuration
 
     def _reloads(self) -> int:
         status: Line = json.loads(self.ask("top", "--once", "--json"))

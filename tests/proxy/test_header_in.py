@@ -33,9 +33,11 @@ targets = ["HERE:9001"]
 [backend.plain]
 targets = ["HERE:9002"]
 [timeouts]
-header = "3s"
-silence = "200ms"
+header = "HEADER"
+silence = "SILENCE"
 """
+# Longer than a busy machine lets a client pause.
+PATIENT = CONFIG.replace("HEADER", "60s").replace("SILENCE", "50s")
 MUST, MAY, NOT, OTHER = "127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.9"
 HEADERS = {
     "v1": pp.v1(),
@@ -71,7 +73,7 @@ BROKEN = {
 
 @pytest.fixture(scope="module")
 def proxy(module_start: Start) -> Proxy:
-    return module_start(CONFIG)
+    return module_start(PATIENT)
 
 
 @pytest.fixture(scope="module")
@@ -203,19 +205,21 @@ def test_who_may_send_a_header_and_sends_something_else_is_led_on(
     assert (line["client"], line["header_in"]) == (who, "absent")
 
 
-def test_who_may_send_a_header_and_says_nothing_is_led_on_after_the_silence(proxy: Proxy, plain: socket.socket) -> None:
-    with connect(proxy.here, 8443, MAY) as client:
+def test_who_may_send_a_header_and_says_nothing_is_led_on_after_the_silence(start: Start) -> None:
+    proxy = start(CONFIG.replace("HEADER", "10m").replace("SILENCE", "200ms"))
+    with listening(proxy.here, 9002) as plain, connect(proxy.here, 8443, MAY) as client:
         who = own(client)
         with accepted(plain) as end:
             end.sendall(b"SSH-2.0-server\r\n")
             assert read(client, 16) == b"SSH-2.0-server\r\n"
     line = proxy.line(who)
     assert line["header_in"] == "absent"
-    assert 150_000 < line["total_us"] < 2_900_000
+    assert line["total_us"] > 150_000
 
 
-def test_a_header_that_does_not_come_or_is_not_whole_in_time_is_refused(proxy: Proxy) -> None:
+def test_a_header_that_does_not_come_or_is_not_whole_in_time_is_refused(start: Start) -> None:
     """Of whom may send one, too, once it has begun; one byte before the end of the time gives no more time."""
+    proxy = start(CONFIG.replace("HEADER", "3s").replace("SILENCE", "3s"))
     begun = {(source, part): connect(proxy.here, 8443, source) for source, part in LATE}
     for (_, part), client in begun.items():
         client.sendall(part)
@@ -226,7 +230,7 @@ def test_a_header_that_does_not_come_or_is_not_whole_in_time_is_refused(proxy: P
     for name in names.values():
         line = proxy.ended(name, "header_timeout")
         assert line["header_in"] == "timed_out"
-        assert 2_900_000 < line["total_us"] < 8_000_000
+        assert line["total_us"] > 2_900_000
 
 
 LATE = [(MUST, b""), (MUST, pp.v2()[:-1]), (MUST, pp.v1()[:-1]), (MUST, b"\r"), (MAY, pp.v2()[:20]), (MAY, b"PROXY ")]
@@ -241,7 +245,7 @@ def test_who_leaves_before_its_header_left_early(proxy: Proxy) -> None:
 
 
 def test_headers_are_counted_by_what_became_of_them(start: Start) -> None:
-    proxy = start(CONFIG)
+    proxy = start(PATIENT)
     with listening(proxy.here, 9001) as server, listening(proxy.here, 9002) as other:
         _, who = through(proxy, server, MUST, pp.v1() + b"x")
         proxy.line(who)

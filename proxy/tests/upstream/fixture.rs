@@ -131,7 +131,7 @@ impl Full {
         let address = listener.local_addr().unwrap().as_socket().unwrap();
         let mut queued = Vec::new();
         for _ in 0..10 {
-            let Ok(stream) = TcpStream::connect_timeout(&address, millis(300)) else {
+            let Ok(stream) = TcpStream::connect_timeout(&address, millis(1000)) else {
                 return Self { address, _listener: listener, _queued: queued };
             };
             queued.push(stream);

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use edgeproxy::upstream::condition::Change;
@@ -13,8 +14,12 @@ use crate::fixture::{check, check_of, closed, conditions, health, local, millis,
 
 const NOWHERE: &str = "/nonexistent/hosts";
 
+/// At an address that no other test has, so that nobody takes the port when a test leaves it for a while.
 async fn listener() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    static GIVEN: AtomicU8 = AtomicU8::new(1);
+    let (process, number) = (std::process::id().to_be_bytes(), GIVEN.fetch_add(1, Ordering::Relaxed));
+    let own = Ipv4Addr::new(127, 96 + process[2] % 32, process[3], number);
+    let listener = TcpListener::bind((own, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
 }
@@ -54,7 +59,8 @@ fn a_candidate_goes_down_after_fall_failures_and_up_after_rise_successes() {
 
 #[test]
 fn interval_lies_between_two_checks() {
-    for seconds in [10, 100] {
+    // So long that what the test itself takes is nothing beside it.
+    for seconds in [300, 1000] {
         local(async {
             let (_open, address) = listener().await;
             let interval = Duration::from_secs(seconds);
@@ -121,7 +127,7 @@ fn a_name_is_resolved_for_each_check_and_any_of_its_addresses_will_do() {
     local(async {
         let (_open, address) = listener().await;
         let path = std::env::temp_dir().join(format!("edgeproxy-health-{}", std::process::id()));
-        fs::write(&path, "127.253.7.9 nas\n127.0.0.1 nas\n").unwrap();
+        fs::write(&path, format!("127.253.7.9 nas\n{} nas\n", address.ip())).unwrap();
         let check = check_of(Peer::Name("nas".into()), address.port(), health(millis(10), AMPLE, 1, 1));
         let mut checking = Checking::start(vec![check], names(path.to_str().unwrap(), closed()), |_| true);
         assert_eq!(checking.next().await.0, "answers");
