@@ -34,7 +34,6 @@ use crate::succession::heir::{HeirError, Inheritance};
 use crate::transparent::keeper::{Report, Want};
 use crate::transparent::keeper_channel::RuleKeeper;
 use crate::transparent::local_addresses::{LocalAddresses, Watch};
-use crate::transparent::needs::Needs;
 use crate::transparent::udp_endpoints::UdpEndpoints;
 use crate::udp::station::Membership;
 use crate::worker::{work, Beginning};
@@ -287,21 +286,21 @@ fn listen(generation: &Generation, workers: usize, from: Option<&mut Inheritance
     Ok(bound)
 }
 
-/// The process that keeps the kernel's rules, if the configuration wants them kept and needs any.
+/// The process that keeps the kernel's rules, if the configuration wants them kept: also where it needs none yet, for a reload
+/// may need some, and no keeper can be started then. A running one that is not wanted takes its rules away.
 fn keeper(
     config: &Config,
     locals: &LocalAddresses,
     running: Option<RuleKeeper>,
 ) -> Result<Option<RuleKeeper>, RunError> {
-    let rules = config.transparent;
-    let needs = Needs::of(config, |address| locals.is_local(address));
-    if !rules.manage_rules || needs.is_empty() {
+    if !config.transparent.manage_rules && running.is_none() {
         return Ok(None);
     }
     let mut command = Command::new("/proc/self/exe");
     command.arg(crate::commands::rules::KEEP);
     let mut keeper = running.map_or_else(|| RuleKeeper::start(command), Ok).map_err(host("the rule keeper"))?;
-    match keeper.want(Want { needs, mark: rules.mark, table: rules.table }).map_err(host("the rule keeper"))? {
+    let want = Want::of(config, |address| locals.is_local(address));
+    match keeper.want(want).map_err(host("the rule keeper"))? {
         Report::Installed | Report::Restored(_) => Ok(Some(keeper)),
         Report::Failed(why) => Err(RunError::Rules(why)),
     }
