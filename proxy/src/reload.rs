@@ -86,6 +86,7 @@ impl Proxy {
             state.deny.replace_fixed(&generation.config.deny);
             state.ledger.begin(ledger::Names::of(&generation.config), count)
         };
+        generation.set_rates(Instant::now());
         // Before the new configuration, which knows nothing of those who wait at an endpoint that it has not got.
         self.leave(|endpoint| !wanted.contains(&endpoint));
         for (hand, counters) in self.workers.iter().zip(counters) {

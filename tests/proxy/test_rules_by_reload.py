@@ -1,4 +1,4 @@
-"""Who keeps the kernel's rules may change while the proxy runs: by a reload where the process can, else by an upgrade."""
+"""Who keeps the kernel's rules may change while it runs: by a reload where the process can, else by an upgrade."""
 
 from __future__ import annotations
 
