@@ -28,7 +28,7 @@ use crate::operation::socket_file::{self, Predecessor};
 use crate::operation::state::State;
 use crate::operation::unique_id::fresh_seed;
 use crate::sandbox::{self, Allowed, SandboxError};
-use crate::signals::Signals;
+use crate::signals::{self, Signals};
 use crate::steering::{Hand, Proxy};
 use crate::succession::heir::{HeirError, Inheritance};
 use crate::transparent::keeper::{Report, Want};
@@ -101,6 +101,9 @@ fn named(key: &'static str, what: impl ToString) -> impl Fn(io::Error) -> RunErr
 
 /// `edgeproxy run`.
 pub(crate) fn command(path: &Path, start: &Start) -> ExitCode {
+    if let Err(cause) = signals::hold() {
+        return fail(HOST_NOT_ABLE, &host("signals")(cause).to_string());
+    }
     let config = match crate::config::load(path) {
         Ok(config) => config,
         Err(faults) => return fail(WRONG_INPUT, &faults.to_string()),
@@ -134,7 +137,11 @@ fn run(path: &Path, config: Config, start: &Start) -> Result<(), RunError> {
 
 /// Listens, with what an earlier process leaves to this one, and serves until the end.
 async fn serve(mut proxy: Proxy, inheritance: Option<Inheritance>) -> Result<(), RunError> {
-    let signals = Signals::hear().map_err(host("signals"))?;
+    let mut signals = Signals::hear().map_err(host("signals"))?;
+    if signals.stops.has_come().await {
+        proxy.end_unbegun(inheritance);
+        return Ok(());
+    }
     proxy.begin(inheritance).await.map_err(taking)?;
     proxy.steer(signals).await.map_err(host("event queue"))
 }

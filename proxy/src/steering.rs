@@ -295,6 +295,15 @@ impl Proxy {
         }
     }
 
+    /// Ends before it has taken anything over: what is the running process's stays so.
+    pub(crate) fn end_unbegun(mut self, inheritance: Option<Inheritance>) {
+        if inheritance.is_some_and(|from| from.has_given_admin_socket()) {
+            self.admin = None; // or its name would be removed
+        }
+        say("edgeproxy: told to end before it was ready");
+        self.end();
+    }
+
     fn end(self) {
         if let Some((socket, _)) = &self.admin {
             // Somebody else may have taken it away.
