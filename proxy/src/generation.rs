@@ -13,7 +13,7 @@ use crate::config::model::{
     NamePart, Target, Transport,
 };
 use crate::listening::Endpoint;
-use crate::names::{Names, SystemFiles};
+use crate::names::Names;
 use crate::operation::counters::WorkerCounters;
 use crate::operation::state::{self, TargetCondition};
 use crate::route::forbidden::Own;
@@ -212,7 +212,7 @@ impl Epoch {
     pub(crate) fn followed_by(&self, generation: Arc<Generation>, counters: Arc<WorkerCounters>) -> Self {
         let settings = &generation.config.resolver;
         let is_same = *settings == self.config().resolver;
-        let names = if is_same { self.names.clone() } else { Names::new(settings, SystemFiles::default()) };
+        let names = if is_same { self.names.clone() } else { self.names.anew(settings) };
         Self { generation, counters, names }
     }
 

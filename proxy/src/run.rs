@@ -19,6 +19,8 @@ use crate::commands::{fail, say, HOST_NOT_ABLE, RAN_AND_FAILED, WRONG_INPUT};
 use crate::config::model::Config;
 use crate::generation::Generation;
 use crate::listening::{bind_all, widen, Bound, ListenError};
+use crate::names::reader::Reader;
+use crate::names::SystemFiles;
 use crate::operation::access_log::{AccessLog, OpenedLog};
 use crate::operation::deny::DenyList;
 use crate::operation::ledger::Names;
@@ -128,7 +130,10 @@ fn run(path: &Path, config: Config, start: &Start) -> Result<(), RunError> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(host("event queue"))?;
     let mut inheritance =
         start.predecessor(&config)?.map(|socket| Inheritance::ask(&socket)).transpose().map_err(taking)?;
-    let opened = Opened::all(config, inheritance.as_mut())?;
+    let mut reading = Command::new("/proc/self/exe");
+    reading.arg(crate::commands::names::READ);
+    let (reader, files) = Reader::start(reading).map_err(host("the reader of /etc/hosts"))?;
+    let opened = Opened { files, reader: Some(reader), ..Opened::all(config, inheritance.as_mut())? };
     let report = sandbox::enter(&Allowed::of(&opened.generation.config, path))?;
     say(&format!("edgeproxy: {report}"));
     let proxy = opened.start(path)?;
@@ -191,6 +196,8 @@ struct Opened {
     notifier: Notifier,
     keeper: Option<RuleKeeper>,
     seeds: Vec<[u8; 16]>,
+    files: SystemFiles,
+    reader: Option<Reader>,
 }
 
 impl Opened {
@@ -219,12 +226,14 @@ impl Opened {
         let keeper = keeper(&config, &locals, from.as_mut().and_then(|from| from.keeper()))?;
         let generation = Arc::new(Generation::after(None, config, &locals, Instant::now()));
         let bound = listen(&generation, count, from)?;
-        Ok(Self { generation, bound, log, admin, metrics, locals, watch, notifier, keeper, seeds })
+        let (files, reader) = (SystemFiles::default(), None);
+        Ok(Self { generation, bound, log, admin, metrics, locals, watch, notifier, keeper, seeds, files, reader })
     }
 
     /// Starts all threads.
     fn start(self, path: &Path) -> Result<Proxy, RunError> {
-        let Self { generation, bound, log, admin, metrics, locals, watch, notifier, keeper, seeds } = self;
+        let Self { generation, bound, log, admin, metrics, locals, watch, notifier, keeper, seeds, files, reader } =
+            self;
         let log = log.map(OpenedLog::start).transpose().map_err(host("a thread"))?;
         spawn("addresses", move || {
             say(&format!("edgeproxy: this host's addresses are as they were until a restart: {}", watch.run()));
@@ -249,6 +258,7 @@ impl Opened {
                 udp_endpoints: udp_endpoints.clone(),
                 udp,
                 deny: state.deny.reader(),
+                files: files.clone(),
             };
             let (orders, inbox) = unbounded_channel();
             let runtime = Builder::new_current_thread().enable_all().build().map_err(host("event queue"))?;
@@ -269,6 +279,8 @@ impl Opened {
             notifier,
             keeper,
             locals,
+            files,
+            reader,
             checks: None,
             services: Vec::new(),
             giving: None,
