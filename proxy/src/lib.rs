@@ -52,6 +52,7 @@ pub fn run() -> ExitCode {
         Ok(Request::Rules(asked)) => rules::run(&asked),
         Ok(Request::Ask(command)) => ask::run(&command),
         Ok(Request::KeepRules) => rules::keep(),
+        Ok(Request::ReadNames) => commands::names::read(),
         Ok(Request::Help(text)) => print(&text),
         Ok(Request::Version) => print(concat!("edgeproxy ", env!("CARGO_PKG_VERSION"), "\n")),
         Err(fault) => fail(WRONG_INPUT, fault.trim_end()),

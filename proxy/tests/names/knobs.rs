@@ -70,7 +70,7 @@ fn without_servers_those_of_resolv_conf_are_asked() {
         let resolv_conf = folder.path().join("resolv.conf");
         // Port 53 of an address of this machine that nobody listens at: the answer tells that it was asked.
         fs::write(&resolv_conf, "nameserver 127.253.7.9\n").unwrap();
-        let names = Names::new(&settings(&[]), SystemFiles { resolv_conf, ..no_files() });
+        let names = Names::new(&settings(&[]), SystemFiles { resolv_conf: (&resolv_conf).into(), ..no_files() });
         assert_eq!(ask(&names, "nas.test").await, Err(NameError::Unanswered(Fault::Unreachable)));
     });
 }

@@ -47,7 +47,7 @@ pub(crate) fn names(hosts: &str, server: SocketAddr) -> Names {
         max_ttl: Duration::ZERO,
         cache_entries: NonZeroUsize::MIN,
     };
-    Names::new(&settings, SystemFiles { hosts: hosts.into(), resolv_conf: "/nonexistent/resolv.conf".into() })
+    Names::new(&settings, SystemFiles { hosts: (&hosts).into(), resolv_conf: "/nonexistent/resolv.conf".into() })
 }
 
 /// Nothing on this machine listens there.
