@@ -232,14 +232,6 @@ def test_a_header_that_does_not_come_or_is_not_whole_in_time_is_refused(proxy: P
 LATE = [(MUST, b""), (MUST, pp.v2()[:-1]), (MUST, pp.v1()[:-1]), (MUST, b"\r"), (MAY, pp.v2()[:20]), (MAY, b"PROXY ")]
 
 
-def test_who_leaves_before_its_header_left_early(proxy: Proxy) -> None:
-    with connect(proxy.here, 8443, MUST) as client:
-        who = own(client)
-        client.shutdown(socket.SHUT_WR)
-        assert is_reset(client)
-    proxy.ended(who, "client_left_early")
-
-
 def test_headers_are_counted_by_what_became_of_them(start: Start) -> None:
     proxy = start(CONFIG)
     with listening(proxy.here, 9001) as server, listening(proxy.here, 9002) as other:

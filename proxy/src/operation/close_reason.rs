@@ -33,6 +33,8 @@ pub enum CloseReason {
     PrefaceTooLong,
     /// The client ended or reset before it was known what it speaks.
     ClientLeftEarly,
+    /// A peer that spoke for nobody said nothing: a check. Counted only, as each is like the one before.
+    HealthCheck,
     /// No rule matched.
     NoRule,
     /// The rule that matched refuses.
@@ -89,7 +91,7 @@ pub enum Limit {
 }
 
 /// Every label, in the order of [`CloseReason::index`]. Labels are an interface: dashboards and log readers hold them.
-pub const ALL_LABELS: [&str; 37] = [
+pub const ALL_LABELS: [&str; 38] = [
     "client_closed",
     "backend_closed",
     "client_reset",
@@ -104,6 +106,7 @@ pub const ALL_LABELS: [&str; 37] = [
     "preface_timeout",
     "preface_too_long",
     "client_left_early",
+    "health_check",
     "no_rule",
     "refused_by_rule",
     "denied",
@@ -165,29 +168,30 @@ impl CloseReason {
             Self::PrefaceTimeout => 11,
             Self::PrefaceTooLong => 12,
             Self::ClientLeftEarly => 13,
-            Self::NoRule => 14,
-            Self::RefusedByRule => 15,
-            Self::Denied => 16,
-            Self::OverLimit(Limit::Connections) => 17,
-            Self::OverLimit(Limit::ListenerConnections) => 18,
-            Self::OverLimit(Limit::SourceConnections) => 19,
-            Self::OverLimit(Limit::Flows) => 20,
-            Self::OverLimit(Limit::SourceFlows) => 21,
-            Self::OverLimit(Limit::PrefaceMemory) => 22,
-            Self::OverLimit(Limit::Descriptors) => 23,
-            Self::Evicted => 24,
-            Self::NameRefused(_) => 25,
-            Self::NameNotResolved => 26,
-            Self::TargetForbidden => 27,
-            Self::SelfLoop => 28,
-            Self::BackendRefused => 29,
-            Self::BackendUnreachable => 30,
-            Self::BackendTimeout => 31,
-            Self::NoBackendInUse => 32,
-            Self::TransparencyImpossible => 33,
-            Self::Drained => 34,
-            Self::HandedOver => 35,
-            Self::IoError(_) => 36,
+            Self::HealthCheck => 14,
+            Self::NoRule => 15,
+            Self::RefusedByRule => 16,
+            Self::Denied => 17,
+            Self::OverLimit(Limit::Connections) => 18,
+            Self::OverLimit(Limit::ListenerConnections) => 19,
+            Self::OverLimit(Limit::SourceConnections) => 20,
+            Self::OverLimit(Limit::Flows) => 21,
+            Self::OverLimit(Limit::SourceFlows) => 22,
+            Self::OverLimit(Limit::PrefaceMemory) => 23,
+            Self::OverLimit(Limit::Descriptors) => 24,
+            Self::Evicted => 25,
+            Self::NameRefused(_) => 26,
+            Self::NameNotResolved => 27,
+            Self::TargetForbidden => 28,
+            Self::SelfLoop => 29,
+            Self::BackendRefused => 30,
+            Self::BackendUnreachable => 31,
+            Self::BackendTimeout => 32,
+            Self::NoBackendInUse => 33,
+            Self::TransparencyImpossible => 34,
+            Self::Drained => 35,
+            Self::HandedOver => 36,
+            Self::IoError(_) => 37,
         }
     }
 
@@ -240,6 +244,7 @@ mod tests {
             PrefaceTimeout,
             PrefaceTooLong,
             ClientLeftEarly,
+            HealthCheck,
             NoRule,
             RefusedByRule,
             Denied,

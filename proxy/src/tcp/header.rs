@@ -23,10 +23,18 @@ pub(crate) struct Introduced {
     pub(crate) addresses: Option<(SocketAddr, SocketAddr)>,
     /// The identifier that the peer gave the connection.
     pub(crate) unique_id: Option<Box<[u8]>>,
+    /// The peer speaks for nobody.
+    pub(crate) is_peers_own: bool,
     /// What was read beyond the header.
     pub(crate) leftover: Vec<u8>,
     /// The client has ended its side.
     pub(crate) has_ended: bool,
+}
+
+/// Who says nothing at all to a listener where it may speak for others speaks for nobody.
+fn left(bytes: &[u8]) -> (CloseReason, HeaderIn) {
+    let reason = if bytes.is_empty() { CloseReason::HealthCheck } else { CloseReason::ClientLeftEarly };
+    (reason, HeaderIn::Absent)
 }
 
 /// Waiting for the header has ended.
@@ -64,12 +72,12 @@ pub(crate) async fn read(
             Parse::NeedMore => {}
         }
         match more(stream, &mut bytes, policy, &deadlines, scratch).await {
-            Ok(0) if bytes.is_empty() => return Err((CloseReason::ClientLeftEarly, HeaderIn::Absent)),
+            Ok(0) if bytes.is_empty() => return Err(left(&bytes)),
             Ok(0) => return without(policy, bytes, true),
             Ok(_) => {}
             Err(Waited::Silent) => return without(policy, bytes, false),
             Err(Waited::TooLong) => return Err((CloseReason::HeaderTimeout, HeaderIn::TimedOut)),
-            Err(Waited::Failed) => return Err((CloseReason::ClientLeftEarly, HeaderIn::Absent)),
+            Err(Waited::Failed) => return Err(left(&bytes)),
         }
     }
 }
@@ -106,7 +114,8 @@ fn without(policy: HeaderPolicy, leftover: Vec<u8>, has_ended: bool) -> Result<I
     match policy {
         HeaderPolicy::Require => Err((CloseReason::HeaderMissing, HeaderIn::Missing)),
         HeaderPolicy::Optional | HeaderPolicy::Never => {
-            Ok(Introduced { outcome: HeaderIn::Absent, addresses: None, unique_id: None, leftover, has_ended })
+            let outcome = HeaderIn::Absent;
+            Ok(Introduced { outcome, addresses: None, unique_id: None, is_peers_own: false, leftover, has_ended })
         }
     }
 }
@@ -120,7 +129,9 @@ fn introduced(header: &ProxyHeader, is_v1: bool, leftover: Vec<u8>) -> Introduce
         (Some(_), false) => HeaderIn::V2,
     };
     let unique_id = header.tlvs.unique_id().map(Into::into);
-    Introduced { outcome, addresses, unique_id, leftover, has_ended: false }
+    // Of version 1 UNKNOWN: it was once meant for checks.
+    let is_peers_own = header.command == Command::Local || is_v1 && addresses.is_none();
+    Introduced { outcome, addresses, unique_id, is_peers_own, leftover, has_ended: false }
 }
 
 #[cfg(test)]
