@@ -59,8 +59,6 @@ pub enum CloseReason {
     BackendUnreachable,
     /// No candidate answered in time.
     BackendTimeout,
-    /// No candidate is in use: all are ejected or have failed their checks.
-    NoBackendInUse,
     /// The backend must see the client's address, and that is not possible here.
     TransparencyImpossible,
     /// Ended by the proxy: it was told to stop and the time for draining was over, or its listener is no more.
@@ -91,7 +89,7 @@ pub enum Limit {
 }
 
 /// Every label, in the order of [`CloseReason::index`]. Labels are an interface: dashboards and log readers hold them.
-pub const ALL_LABELS: [&str; 38] = [
+pub const ALL_LABELS: [&str; 37] = [
     "client_closed",
     "backend_closed",
     "client_reset",
@@ -125,7 +123,6 @@ pub const ALL_LABELS: [&str; 38] = [
     "backend_refused",
     "backend_unreachable",
     "backend_timeout",
-    "no_backend_in_use",
     "transparency_impossible",
     "drained",
     "handed_over",
@@ -187,11 +184,10 @@ impl CloseReason {
             Self::BackendRefused => 30,
             Self::BackendUnreachable => 31,
             Self::BackendTimeout => 32,
-            Self::NoBackendInUse => 33,
-            Self::TransparencyImpossible => 34,
-            Self::Drained => 35,
-            Self::HandedOver => 36,
-            Self::IoError(_) => 37,
+            Self::TransparencyImpossible => 33,
+            Self::Drained => 34,
+            Self::HandedOver => 35,
+            Self::IoError(_) => 36,
         }
     }
 
@@ -256,7 +252,6 @@ mod tests {
             BackendRefused,
             BackendUnreachable,
             BackendTimeout,
-            NoBackendInUse,
             TransparencyImpossible,
             Drained,
             HandedOver,
