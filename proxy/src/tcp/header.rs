@@ -8,7 +8,7 @@ use tokio::time::{timeout_at, Instant};
 use crate::config::model::HeaderPolicy;
 use crate::operation::outcomes::HeaderIn;
 use crate::operation::CloseReason;
-use crate::wire::header::{Command, HeaderTransport, ProxyHeader};
+use crate::wire::header::{Command, ProxyHeader};
 use crate::wire::proxy_header::{detect_and_parse, StreamRefusal};
 use crate::wire::{proxy_v1, proxy_v2, Parse};
 
@@ -121,8 +121,7 @@ fn without(policy: HeaderPolicy, leftover: Vec<u8>, has_ended: bool) -> Result<I
 }
 
 fn introduced(header: &ProxyHeader, is_v1: bool, leftover: Vec<u8>) -> Introduced {
-    let speaks_of_stream = header.transport != HeaderTransport::Datagram;
-    let addresses = header.addresses.filter(|_| header.command == Command::Proxy && speaks_of_stream);
+    let addresses = header.addresses;
     let outcome = match (addresses, is_v1) {
         (None, _) => HeaderIn::Local,
         (Some(_), true) => HeaderIn::V1,
