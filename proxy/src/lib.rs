@@ -8,6 +8,7 @@
 
 mod admission;
 mod arguments;
+mod chain;
 mod commands;
 pub mod config;
 mod generation;

@@ -55,6 +55,8 @@ AS_IT_IS = {
     "v2-unspec": pp.v2(None),
     "v2-unspec-with-bytes": pp.v2(None, tlvs=pp.tlv(pp.NOOP, b"")),
     "v2-unix": pp.v2(None, tlvs=bytes(216), family=pp.UNIX),
+    "v2-unix-datagram": pp.v2(None, tlvs=bytes(216), family=pp.UNIX + 1),
+    "v2-local-of-a-datagram": pp.v2(command=pp.LOCAL, family=pp.UDP4),
 }
 BROKEN = {
     "v1-lf": b"PROXY TCP4 203.0.113.7 198.51.100.1 1 2\n\r\n",
@@ -65,6 +67,8 @@ BROKEN = {
     "v2-version": pp.v2(command=0x31),
     "v2-command": pp.v2(command=0x22),
     "v2-family": pp.v2(family=0x41),
+    "v2-of-a-datagram": pp.v2(family=pp.UDP4),
+    "v2-of-a-datagram-ipv6": pp.v2(pp.ENDS6, family=pp.UDP6),
     "v2-short": pp.SIGNATURE + b"\x21\x11\0\0",
     "v2-tlv": pp.v2(tlvs=b"\x01\0\x09h2"),
     "v2-sum": pp.with_sum(wrong_by=1),
@@ -234,14 +238,6 @@ def test_a_header_that_does_not_come_or_is_not_whole_in_time_is_refused(start: S
 
 
 LATE = [(MUST, b""), (MUST, pp.v2()[:-1]), (MUST, pp.v1()[:-1]), (MUST, b"\r"), (MAY, pp.v2()[:20]), (MAY, b"PROXY ")]
-
-
-def test_who_leaves_before_its_header_left_early(proxy: Proxy) -> None:
-    with connect(proxy.here, 8443, MUST) as client:
-        who = own(client)
-        client.shutdown(socket.SHUT_WR)
-        assert is_reset(client)
-    proxy.ended(who, "client_left_early")
 
 
 def test_headers_are_counted_by_what_became_of_them(start: Start) -> None:

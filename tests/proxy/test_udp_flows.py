@@ -204,6 +204,20 @@ def test_a_candidate_where_nobody_is_hands_the_first_flight_to_the_next(start: S
     wait_until(lambda: active(proxy, "b") == active(proxy, "c") == 0, DEADLINE, "no backend has any")
 
 
+def test_a_candidate_that_rests_comes_after_the_fallback(start: Start) -> None:
+    rest = 'eject = {failures = 1, duration = "10m"}\nfallback = "c"'
+    proxy = start(PLAIN + rest + '\n[backend.c]\ntargets = ["HERE:9002"]\n')
+    with udp(proxy.here, 9002) as spare, udp(proxy.here) as client:
+        client.sendto(b"nobody is there", (proxy.here, 8443))
+        assert heard(spare)[0] == b"nobody is there"
+        with udp(proxy.here, 9001), udp(proxy.here) as other:
+            other.sendto(b"to the spare", (proxy.here, 8443))
+            assert heard(spare)[0] == b"to the spare"
+    with udp(proxy.here, 9001) as resting, udp(proxy.here) as client:
+        client.sendto(b"nobody else", (proxy.here, 8443))
+        assert heard(resting)[0] == b"nobody else"
+
+
 def test_where_nobody_is_at_all_the_flow_ends_and_the_next_datagram_tries_anew(start: Start) -> None:
     proxy = start(PLAIN)
     with udp(proxy.here) as client:

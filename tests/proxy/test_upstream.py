@@ -52,7 +52,8 @@ def led_to(proxy: Proxy, who: str) -> int:
 
 def standing(proxy: Proxy, port: int) -> str:
     status = json.loads(proxy.ask("top", "--once", "--json"))
-    (found,) = [one for one in status["backends"][0]["targets"] if one["target"].endswith(f":{port}")]
+    targets = [target for backend in status["backends"] for target in backend["targets"]]
+    (found,) = [one for one in targets if one["target"].endswith(f":{port}")]
     return str(found["condition"])
 
 
@@ -230,6 +231,25 @@ def test_when_checks_fail_for_all_clients_are_led_nevertheless(start: Start) -> 
     with candidates(proxy, 9001):
         assert target(proxy) == 9001
         assert standing(proxy, 9001) == "down"
+
+
+def test_the_fallback_comes_before_a_candidate_that_is_down(start: Start) -> None:
+    """Nobody waits for a host that checks speak against, but it is tried when nobody else answers."""
+    health = 'health = {interval = "200ms", timeout = "200ms", rise = 1000, fall = 1}'
+    others = '[backend.spare]\ntargets = ["HERE:9005"]\nfallback = "last"\n[backend.last]\ntargets = ["HERE:9006"]\n'
+    proxy = start(config(f'{health}\nfallback = "spare"', (9001, 9002), others))
+    wait_until(lambda: {standing(proxy, port) for port in (9001, 9002)} == {"down"}, DEADLINE, "both are down")
+    with candidates(proxy, 9001, 9002):
+        with candidates(proxy, 9005, 9006):
+            assert target(proxy) == 9005
+        with candidates(proxy, 9006):
+            assert target(proxy) == 9006
+        assert target(proxy) == 9001
+        failures = 'edgeproxy_backend_failures_total{{backend="{}"}}'
+        found = {name: proxy.metrics()[failures.format(name)] for name in ("out", "spare", "last")}
+        assert found == {"out": 2, "spare": 2, "last": 1}, "clients that a backend did not serve"
+    with candidates(proxy, 9002):
+        assert target(proxy) == 9002
 
 
 def test_a_reload_keeps_what_is_known_of_candidates(start: Start) -> None:

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use edgeproxy::config::model::SendProxy;
 use edgeproxy::upstream::condition::Change;
 use edgeproxy::upstream::health::{Peer, CHECKS_AT_ONCE};
+use edgeproxy::wire::{proxy_v1, proxy_v2};
 use tokio::net::TcpListener;
 
 use crate::fixture::{check, check_of, closed, conditions, health, local, millis, names, pass, Checking, Full, AMPLE};
@@ -187,4 +190,29 @@ fn checks_end_when_they_are_dropped() {
         let open = open.into_std().unwrap();
         assert_eq!(open.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     });
+}
+
+#[test]
+fn who_is_spoken_to_with_a_header_is_checked_with_one_of_the_checks_own() {
+    let v2 = SendProxy::V2 { hello: true, unique_id: true, crc32c: true };
+    for send_proxy in [None, Some(SendProxy::V1), Some(v2)] {
+        local(async {
+            let (open, address) = listener().await;
+            let mut checked = check(address, health(millis(10), AMPLE, 1, 1));
+            checked.send_proxy = send_proxy;
+            let mut checking = Checking::of(vec![checked]);
+            assert_eq!(checking.next().await.0, "answers");
+            let (stream, peer) = open.accept().await.unwrap();
+            let mut stream = stream.into_std().unwrap();
+            stream.set_nonblocking(false).unwrap();
+            let mut said = Vec::new();
+            stream.read_to_end(&mut said).unwrap();
+            let meant = match send_proxy {
+                None => Vec::new(),
+                Some(SendProxy::V1) => proxy_v1::build(peer, address),
+                Some(SendProxy::V2 { .. }) => proxy_v2::LOCAL.to_vec(),
+            };
+            assert_eq!(said, meant);
+        });
+    }
 }
