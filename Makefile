@@ -48,7 +48,6 @@ bench: setup ## measurements against peers, as a table with ratios
 	$(BIN)/python -m benchmarks
 
 bench-proxy: setup $(LOAD) $(PEERS)/venv/.ready $(PEERS)/.mmproxy ## (root) edgeproxy beside nginx, HAProxy, Envoy, sslh and mmproxy
-	@setup/system.sh setup/bench.apt
 	$(BIN)/python -m benchmarks.proxy $(ARGS)
 
 # The load, and the peers that are not in Debian. A peer that cannot be had is left out of the table, which says so.

@@ -1,12 +1,11 @@
 #!/bin/bash
-# What `make setup` needs from the system: the packages of packages.apt (or of the file that is named), and a cargo new
-# enough for Cargo.toml.
+# What `make setup` needs from the system: the packages of packages.apt, and a cargo new enough for Cargo.toml.
 # As root it installs what is missing; as anybody else it prints the line that root would run, and goes on.
 # No daemon of these packages is started, at once or at the next boot: the labs start their own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=${1:-setup/packages.apt}
+packages=setup/packages.apt
 msrv=$(sed -n 's/^rust-version = "\([0-9.]*\)".*/\1/p' Cargo.toml)
 rustup_line="curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal"
 

@@ -6,18 +6,23 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-use edgeproxy::{config, names, sniff, wire};
+use edgeproxy::{config, names, operation, sniff, wire};
 
 type Body = fn(&[u8]);
 
 /// Every target and its body.
 const TARGETS: &[(&str, Body)] = &[
+    ("admin_request", operation::fuzz::admin_request),
     ("client_hello", |bytes| drop(sniff::fuzz::client_hello(bytes))),
     ("config", config::fuzz::config),
     ("dns_answer", names::fuzz::answer),
+    ("handed_over", operation::fuzz::handed_over),
+    ("header_block", sniff::fuzz::header_block),
+    ("metrics_request", operation::fuzz::metrics_request),
     ("proxy_header", wire::fuzz::proxy_header),
     ("quic_initial", |bytes| drop(sniff::fuzz::quic_initial(bytes))),
     ("sniff", sniff::fuzz::sniff),
+    ("system_files", names::fuzz::system_files),
 ];
 
 fn fuzz() -> PathBuf {

@@ -1,7 +1,8 @@
-//! What must hold for any bytes that a server may send; the fuzzer's body, and a test's.
+//! What must hold for any bytes that a server may send or a file of the system may hold; the fuzzer's bodies, and a test's.
 
 use super::message::{Answer, Family, Query, Reading};
 use super::name::HostName;
+use super::system::{parse_hosts, parse_servers, DNS_PORT, MOST_SERVERS};
 
 /// Reads `bytes` as the answer to a question of theirs, if they hold one, for both kinds of addresses.
 ///
@@ -33,4 +34,21 @@ fn check(query: &Query, bytes: &[u8]) {
         assert!((1..=16).contains(&found.len()), "{} addresses", found.len());
         assert!(ttl.as_secs() <= u64::from(u32::MAX / 2), "{ttl:?}");
     }
+}
+
+/// Reads `bytes` as a hosts file and as the resolver's configuration of the system.
+///
+/// # Panics
+/// When addresses are told twice or for a name in another form than its own, or servers are none, or too many.
+pub fn system_files(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    for (host, addresses) in parse_hosts(&text) {
+        assert_eq!(HostName::parse(&host.to_string()), Some(host));
+        assert!(!addresses.is_empty());
+        assert!(addresses.iter().all(|address| addresses.iter().filter(|other| *other == address).count() == 1));
+        assert!(addresses.iter().all(|address| address.to_canonical() == *address), "{addresses:?}");
+    }
+    let servers = parse_servers(&text, |name| u32::try_from(name.len()).ok());
+    assert!((1..=MOST_SERVERS).contains(&servers.len()), "{servers:?}");
+    assert!(servers.iter().all(|server| server.port() == DNS_PORT), "{servers:?}");
 }

@@ -24,8 +24,8 @@ pub(super) const HOSTS: &str = "/etc/hosts";
 /// resolv.conf(5).
 pub(super) const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Servers of `/etc/resolv.conf` that are asked (`MAXNS` of resolv.conf(5)).
-const MOST_SERVERS: usize = 3;
-const DNS_PORT: u16 = 53;
+pub(super) const MOST_SERVERS: usize = 3;
+pub(super) const DNS_PORT: u16 = 53;
 
 /// Where the files are.
 #[derive(Debug, Clone)]
@@ -163,7 +163,7 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
 
 /// hosts(5). Lines and names that cannot be read are passed over, as the C library does, and so are addresses that hold on
 /// one interface only.
-fn parse_hosts(text: &str) -> Hosts {
+pub(super) fn parse_hosts(text: &str) -> Hosts {
     let mut hosts = Hosts::new();
     for line in text.lines() {
         let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
@@ -180,7 +180,7 @@ fn parse_hosts(text: &str) -> Hosts {
 
 /// The `nameserver` lines of resolv.conf(5); without any, this machine, as there. Options are not ours: the time for a
 /// server and the number of tries are the proxy's settings.
-fn parse_servers(text: &str, index_of: impl Fn(&str) -> Option<u32>) -> Vec<SocketAddr> {
+pub(super) fn parse_servers(text: &str, index_of: impl Fn(&str) -> Option<u32>) -> Vec<SocketAddr> {
     let server = |line: &str| {
         let mut words = line.split_whitespace();
         (words.next() == Some("nameserver")).then(|| words.next()).flatten().and_then(|word| endpoint(word, &index_of))

@@ -13,6 +13,9 @@ use super::bounded_io::{read_some, write_all};
 use super::metrics;
 use super::state::State;
 
+/// Bytes of a request's head, if nobody says otherwise.
+pub(super) const MOST_HEAD: usize = 8 * 1024;
+
 /// What those who ask may take.
 #[derive(Debug, Clone, Copy)]
 pub struct MetricsBounds {
@@ -26,7 +29,7 @@ pub struct MetricsBounds {
 
 impl Default for MetricsBounds {
     fn default() -> Self {
-        Self { head: 8 * 1024, clients: 16, patience: Duration::from_secs(5) }
+        Self { head: MOST_HEAD, clients: 16, patience: Duration::from_secs(5) }
     }
 }
 
@@ -77,7 +80,7 @@ async fn answer(mut stream: TcpStream, state: &Mutex<State>, bounds: MetricsBoun
 
 /// What a request's head asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
+pub(super) enum Asked {
     Metrics,
     OtherPath,
     OtherMethod,
@@ -99,7 +102,7 @@ async fn ask(stream: &mut TcpStream, most: usize) -> io::Result<Asked> {
 }
 
 /// `None`: the head is not whole.
-fn parse(head: &[u8], most: usize) -> Option<Asked> {
+pub(super) fn parse(head: &[u8], most: usize) -> Option<Asked> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(head) {

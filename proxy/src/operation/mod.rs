@@ -12,6 +12,7 @@ pub mod close_reason;
 pub mod command;
 pub mod counters;
 pub mod deny;
+pub mod fuzz;
 pub mod histogram;
 pub mod ledger;
 pub mod metrics;

@@ -3,7 +3,7 @@
 
 use super::quic_header::{connection_ids, short_header_dcid};
 use super::quic_seal::SampleInitial;
-use super::{dispatch, dtls, quic, tls, Sniffed};
+use super::{authority, dispatch, dtls, hpack, http2, quic, tls, Found, Sniffed};
 use crate::config::model::Protocol;
 
 /// All protocols that are recognised by their bytes.
@@ -37,6 +37,8 @@ pub(crate) const ALL: [Protocol; 24] = [
 /// Cuts of a long input that are tried: all near its begin, where parsers decide, and some of the rest.
 const EACH_UP_TO: usize = 256;
 const STEP: usize = 97;
+/// Of a header block, with what stands before it below what is looked at.
+const LONGEST_BLOCK: usize = 4096;
 
 /// A stream of TLS: its answer does not depend on its cuts, and what was answered stays.
 pub fn client_hello(data: &[u8]) -> Sniffed {
@@ -92,6 +94,20 @@ pub fn sniff(data: &[u8]) {
         check_found(&answer);
         check_found(&dispatch::of_datagrams(protocol, &[data.to_vec()]));
     }
+}
+
+/// A header block of HTTP/2: the name of a connection that begins with it is the block's authority.
+pub fn header_block(block: &[u8]) {
+    let block = block.get(..LONGEST_BLOCK).unwrap_or(block);
+    let found = hpack::authority(block);
+    assert!(found.as_ref().map_or(0, Vec::len) <= block.len() * 8 / 5, "a code has five bits at least");
+    let length = u16::try_from(block.len()).unwrap_or_default().to_be_bytes();
+    let connection = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0", &length[..], &[1, 4, 0, 0, 0, 1], block].concat();
+    assert_eq!(http2::sniff(connection.get(..connection.len() - 1).unwrap_or_default()), Sniffed::NeedMore);
+    let whole = http2::sniff(&connection);
+    let name = found.and_then(|authority| authority::of_authority(&authority));
+    assert_eq!(whole, Sniffed::Yes(Found { name, ..Found::default() }));
+    check_found(&whole);
 }
 
 fn sealed_initial(choice: u8, number: u32, frames: &[u8]) -> Option<Vec<u8>> {

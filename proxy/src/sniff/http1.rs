@@ -105,12 +105,14 @@ fn host_field(mut rest: &[u8]) -> Host<'_> {
     }
 }
 
-/// Name and value. `None` for what is no field, such as white space before the colon or a folded line (RFC 9112, 5.1, 5.2).
+/// Name and value. `None` for what is no field, such as white space before the colon or a folded line (RFC 9112, 5.1, 5.2), and
+/// for a carriage return or a zero within a value, where the line ends for some readers (RFC 9112, 2.2; RFC 9110, 5.5).
 fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = line.iter().position(|byte| *byte == b':')?;
     let (name, value) = (line.get(..colon)?, line.get(colon + 1..)?);
     let token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    (!name.is_empty() && name.iter().all(token)).then(|| (name, trimmed(value)))
+    let is_field = !name.is_empty() && name.iter().all(token) && !value.iter().any(|byte| matches!(byte, b'\r' | 0));
+    is_field.then(|| (name, trimmed(value)))
 }
 
 #[cfg(test)]
@@ -159,6 +161,8 @@ mod tests {
             "GET / HTTP/1.1\r\nHost : a.example\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a.example\r\n .b\r\n\r\n",
             "GET / HTTP/1.1\r\nno field\r\nHost: a.example\r\n\r\n",
+            "GET / HTTP/1.1\r\nA: b\rHost: b.example\r\nHost: a.example\r\n\r\n",
+            "GET / HTTP/1.1\r\nA: b\0c\r\nHost: a.example\r\n\r\n",
         ] {
             assert_eq!(name_of(request), None, "{request}");
         }
