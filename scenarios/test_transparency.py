@@ -11,12 +11,14 @@ import hashlib
 import os
 import signal
 import socket
+import subprocess
 import threading
 
 import pytest
 
 from lab import Lab, wait_until
 from scenarios.access_lines import EDGES, PATIENCE, endpoint, joined, lines, the_line
+from scenarios.database import answer_like_postgres
 from scenarios.quic_peers import ask_by_quic
 
 pytestmark = [pytest.mark.topology("homelab", scope="module"), pytest.mark.essential]
@@ -39,10 +41,11 @@ V2 = (
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_web_server_sees_the_clients_address_and_port(lab: Lab, scheme: str, version: int) -> None:
     name = f"{scheme}{version}.nas.example.net"
-    own = ["-w", "%{local_ip} %{local_port}"]
+    own = ["--http2", "-w", "%{local_ip} %{local_port} %{http_version}"]
     answer = lab["stranger"].run(["curl", "-sS", f"-{version}", *own, f"{scheme}://{name}/"], check=True)
     page, _, local = answer.stdout.partition("\n")
-    address, port = local.split()
+    address, port, spoken = local.split()
+    assert spoken == {"http": "1.1", "https": "2"}[scheme]  # nginx knows HTTP/2 under TLS only
     assert address == lab["stranger"].address(version=version)
     assert page == f"nas served {name} to {address}"
     lab["nas"].wait_log("web", f'{address} "{name}" "GET / ')
@@ -75,27 +78,57 @@ def test_sshd_sees_the_nat_of_a_client_behind_one(lab: Lab) -> None:
     the_line(lab, "vps-b", client=f"{address}:{port}")
 
 
-def test_a_tls_client_of_openssl_is_seen(lab: Lab) -> None:
-    own, edge = lab["stranger"].address(), lab["vps-a"].address("internet")
-    bound = ["-bind", f"{own}:41443", "-connect", f"{edge}:443", "-servername", "ossl.pi.example.net"]
+def test_sshd_sees_the_port_of_a_client_by_ipv4(lab: Lab) -> None:
+    """It has no key there, so what sshd writes of it is all."""
+    by_port = ["-o", "ProxyCommand=nc -4 -p 40023 vps-a.example.net 2222", "-o", "BatchMode=yes"]
+    assert lab["stranger"].run(["ssh", *by_port, "vps-a.example.net", "hostname"]).returncode == 255
+    lab["nas"].wait_log("ssh", f"{lab['stranger'].address()} port 40023")
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_tls_client_of_openssl_is_seen(lab: Lab, version: int) -> None:
+    own, edge = lab["stranger"].address(version=version), lab["vps-a"].address("internet", version)
+    name = f"ossl{version}.pi.example.net"
+    bound = ["-bind", endpoint(own, 41443), "-connect", endpoint(edge, 443), "-servername", name]
     verified = ["-verify_return_error", "-quiet", "-ign_eof"]
-    request = HTTP.format(name="ossl.pi.example.net")
+    request = HTTP.format(name=name)
     answer = lab["stranger"].run(["openssl", "s_client", *bound, *verified], input=request, check=True)
-    assert f"pi served ossl.pi.example.net to {own}\n" in answer.stdout
-    assert joined(lab, "pi", server_name="ossl.pi.example.net").home["client"] == f"{own}:41443"
+    assert f"pi served {name} to {own}\n" in answer.stdout
+    assert joined(lab, "pi", server_name=name).home["client"] == endpoint(own, 41443)
 
 
-def test_a_dns_server_sees_who_asks_by_tcp(lab: Lab) -> None:
-    own, edge = lab["stranger"].address(), lab["vps-a"].address("internet")
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_dns_server_sees_who_asks_by_tcp(lab: Lab, version: int) -> None:
+    own, edge = lab["stranger"].address(version=version), lab["vps-a"].address("internet", version)
+    at, log = LOOPBACK[version], f"/tmp/dns{version}.log"
     serve = ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root"]
-    at = [f"--port={OTHERS}", "--listen-address=127.0.0.1", "--bind-interfaces", "--pid-file="]
-    told = ["--log-queries=extra", "--log-facility=/tmp/dns.log", "--address=/who.example/192.0.2.7"]
-    with lab["nas"].start([*serve, *at, *told]):
-        lab["nas"].wait_bound(OTHERS, "tcp", "127.0.0.1")
+    there = [f"--port={OTHERS}", f"--listen-address={at}", "--bind-interfaces", "--pid-file="]
+    told = ["--log-queries=extra", f"--log-facility={log}", "--address=/who.example/192.0.2.7"]
+    with lab["nas"].start([*serve, *there, *told]):
+        lab["nas"].wait_bound(OTHERS, "tcp", at)
         ask = ["dig", "+tcp", "+short", "-b", f"{own}#40053", f"@{edge}", "-p", "443", "who.example"]
         assert lab["stranger"].run(ask, check=True).stdout == "192.0.2.7\n"
-        said = lab["nas"].read("/tmp/dns.log").decode()
+        said = lab["nas"].read(log).decode()
     assert f"{own}/40053 query[A] who.example from {own}" in said
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_database_sees_who_connects_by_psql(lab: Lab, version: int) -> None:
+    """psql itself; behind it no more of a server than it needs to believe that it is one."""
+    edge = lab["vps-b"].address("internet", version)
+    words = ["psql", f"host={edge} port=2022 user=me dbname=it", "-Atc", "select who()"]
+    with lab["nas"].listen(OTHERS, LOOPBACK[version]) as server:
+        server.settimeout(20)
+        with lab["stranger"].start(words, stdout=subprocess.PIPE) as client:
+            connection, peer = server.accept()
+            with connection:
+                connection.settimeout(20)
+                own = lab["stranger"].run(["ss", "-Htn", "dst", endpoint(edge, 2022)], check=True).stdout.split()[3]
+                answer_like_postgres(connection, endpoint(*peer[:2]))
+            assert client.stdout is not None
+            assert client.stdout.read().strip() == own == endpoint(*peer[:2])
+    assert own.startswith(endpoint(lab["stranger"].address(version=version), ""))
+    the_line(lab, "nas", client=own, rule="others")
 
 
 @pytest.mark.parametrize("version", [4, 6])

@@ -87,8 +87,18 @@ fn read(folder: &Path, line: &str) -> Sample {
 }
 
 fn tls_samples() -> Vec<Sample> {
-    let clients =
-        ["curl_openssl", "openssl_s_client", "gnutls_cli", "go_crypto_tls", "python_ssl", "chromium", "firefox_like"];
+    let clients = [
+        "curl_openssl",
+        "openssl_s_client",
+        "gnutls_cli",
+        "go_crypto_tls",
+        "python_ssl",
+        "chromium",
+        "firefox_like",
+        "java_jsse",
+        "node_",
+        "rustls",
+    ];
     samples("client_hello", &clients)
 }
 

@@ -39,13 +39,13 @@ def in_records(whole: bytes, size: int) -> bytes:
 
 
 def padded_hello(name: str, padding: int) -> bytes:
-    """One with so many bytes of padding (RFC 7685), in records of 1 KiB."""
+    """One with so many bytes in an extension that nobody knows (RFC 8701), in records of 1 KiB."""
     whole = hello(name)
     body = whole[_HEADER + 4 :]
     at = 34 + 1 + body[34]  # version, random, session
     at += 2 + struct.unpack("!H", body[at : at + 2])[0]  # ciphers
     at += 1 + body[at]  # compression
-    extensions = body[at + 2 :] + struct.pack("!HH", 21, padding) + bytes(padding)
+    extensions = body[at + 2 :] + struct.pack("!HH", 0x3A3A, padding) + bytes(padding)
     body = body[:at] + struct.pack("!H", len(extensions)) + extensions
     message = b"\x01" + len(body).to_bytes(3) + body
     return in_records(whole[:_HEADER] + message, 1024)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -13,7 +14,19 @@ import pytest
 from lab.realise.asking import wait_until
 from tests.proxy import proxy_protocol as pp
 from tests.proxy.conftest import Start
-from tests.proxy.ends import DEADLINE, accepted, connect, endpoint, is_reset, listening, own, read, read_all, refused
+from tests.proxy.ends import (
+    DEADLINE,
+    accepted,
+    connect,
+    endpoint,
+    is_reset,
+    listening,
+    own,
+    read,
+    read_all,
+    refused,
+    reset,
+)
 from tests.proxy.hellos import padded_hello
 from tests.proxy.running import Proxy
 
@@ -201,11 +214,11 @@ def cpu(proxy: Proxy) -> float:
     return (int(fields[11]) + int(fields[12])) / 100
 
 
-def allow_descriptors() -> None:
+def allow_descriptors(count: int = 5000) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard < 5000:
-        pytest.skip("needs 5000 descriptors")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 5000), hard))
+    if hard < count:
+        pytest.skip(f"needs {count} descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), hard))
 
 
 def test_two_thousand_who_say_one_byte_hold_up_nobody(start: Start) -> None:
@@ -226,6 +239,28 @@ def test_two_thousand_who_say_one_byte_hold_up_nobody(start: Start) -> None:
     wait_until(lambda: len(proxy.lines()) == 2020, DEADLINE, "all are in the log")
     ended = {line["peer"]: line["close"] for line in proxy.lines()}
     assert {ended[name] for name in names} == {"preface_timeout"}
+
+
+def test_ten_thousand_who_say_one_byte_take_what_is_stated_and_hold_up_nobody(start: Start) -> None:
+    """docs/edgeproxy.md: 6 KiB of each, beside what the kernel keeps."""
+    allow_descriptors(10_300)
+    proxy = start(config(limits="connections = 12000\nconnections_per_source = 12000", preface="10m"))
+    before = int(proxy.status()["VmRSS"].split()[0])
+    with ExitStack() as stack:
+        clients = []
+        for number in range(10_000):
+            client = stack.enter_context(connect(proxy.here, 8443, f"127.0.{number % 200}.1"))
+            client.sendall(b"GS\x16"[number % 3 :][:1])
+            clients.append(client)
+        wait_until(lambda: proxy.active("in") == 10_000, 3 * DEADLINE, "all are in")
+        assert int(proxy.status()["VmHWM"].split()[0]) - before < 10_000 * 6, "KiB"
+        for _ in range(20):
+            is_served(proxy)
+        for client in clients[::2]:
+            reset(client)
+    wait_until(lambda: ends(proxy, "client_left_early") == 10_000, 3 * DEADLINE, "all have ended")
+    wait_until(lambda: len(proxy.lines()) == 10_020, 3 * DEADLINE, "all are in the log")
+    assert Counter(line["close"] for line in proxy.lines())["client_left_early"] == 10_000
 
 
 def test_who_leaves_makes_room_in_whichever_state(start: Start) -> None:

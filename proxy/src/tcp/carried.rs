@@ -136,7 +136,8 @@ impl Carried {
     }
 }
 
-fn reason(end: &RelayEnd) -> CloseReason {
+/// Why a connection ended, by how its relay did.
+pub(crate) fn reason(end: &RelayEnd) -> CloseReason {
     match end {
         RelayEnd::Closed { first: End::Client } => CloseReason::ClientClosed,
         RelayEnd::Closed { first: End::Backend } => CloseReason::BackendClosed,

@@ -1,12 +1,14 @@
 //! One connection's beginning: header, first bytes, decision, dial.
 
 use std::cell::RefCell;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
 use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::select;
 use tokio::time::Instant;
 
 use crate::admission::Permit;
@@ -22,12 +24,13 @@ use crate::wire::{proxy_v1, proxy_v2};
 use crate::worker::Worker;
 
 use super::allowance::Allowance;
-use super::carried::{carry, note, Carried};
+use super::carried::{carry, note, reason, Carried};
 use super::dial::{dial, Caller};
 use super::direction::Direction;
 use super::header::{self, Deadlines};
 use super::listener::over_limit;
 use super::preface::{decide_by_first_bytes, Effort};
+use super::relay::{End, RelayEnd};
 use super::scratch::Scratch;
 use super::unfinished::Unfinished;
 
@@ -159,7 +162,11 @@ async fn prepare(
         let speaks_at_once = sends_header || !preface.bytes().is_empty();
         Caller { client, original_dst, arrival: listener.arrival, captures: &captures, speaks_at_once }
     };
-    let dialled = dial(epoch, &worker.locals, backend, caller).await?;
+    let dialled = select! {
+        biased;
+        dialled = dial(epoch, &worker.locals, backend, caller) => dialled?,
+        reason = broken(client) => return Err(reason),
+    };
     let mut story = story.borrow_mut();
     story.backend = Some(dialled.backend);
     story.target = Some((dialled.target, dialled.source));
@@ -169,6 +176,21 @@ async fn prepare(
     let header_length = first_bytes.len() as u64;
     first_bytes.append(&mut preface.into_bytes());
     Ok(Prepared { backend: Unfinished::new(dialled.stream), first_bytes, header_length, in_use: dialled.in_use })
+}
+
+/// Waits until the client's connection breaks. That it says no more is no reason to go: it may wait for the answer.
+async fn broken(client: &TcpStream) -> CloseReason {
+    loop {
+        let error = match client.ready(Interest::ERROR).await {
+            Ok(_) => client.take_error(),
+            Err(error) => Ok(Some(error)),
+        };
+        if let Ok(Some(error)) | Err(error) = error {
+            return reason(&RelayEnd::Broken { end: End::Client, error });
+        }
+        // It was about something else: the next one is waited for.
+        let _ = client.try_io(Interest::ERROR, || Err::<(), _>(ErrorKind::WouldBlock.into()));
+    }
 }
 
 /// Most clients speak first, and their first bytes are often here when they are accepted. Asked for at once, they cost no

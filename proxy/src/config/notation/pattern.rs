@@ -65,6 +65,16 @@ mod tests {
     }
 
     #[test]
+    fn patterns_over_which_others_never_end_are_matched() {
+        for text in
+            [r"^(?:(?:a+)+)+b$", r"^(?:a|a|aa)*b$", r"^(?:a*)*(?:a*)*(?P<host>(?:a*)*)b$", "^(?:a?){250}a{250}$"]
+        {
+            let pattern = <Regex as Notation>::read(text).unwrap();
+            assert!(pattern.captures(&"a".repeat(249)).is_none(), "{text}");
+        }
+    }
+
+    #[test]
     fn wrong_patterns_are_refused_in_one_line() {
         for (text, said) in [
             ("", "an empty pattern"),
