@@ -42,8 +42,14 @@ pub(crate) fn unwrapped<'a>(
         return Ok(plain(HeaderIn::NotExpected));
     }
     let known = peers.get(peer, hit);
-    let read = udp_preface::read(rule(framing), known.framing, datagram);
-    let (framing, preface) = read.map_err(|_| HeaderIn::Broken)?;
+    let rule = rule(framing);
+    let Ok((framing, preface)) = udp_preface::read(rule, known.framing, datagram) else {
+        let framing = udp_preface::after_a_broken_one(rule, known.framing);
+        if framing != known.framing {
+            peers.learn((peer, hit), framing, known.last, now);
+        }
+        return Err(HeaderIn::Broken);
+    };
     match preface {
         DatagramPreface::Header { header, payload_at } => {
             let named = header.addresses;
@@ -64,12 +70,14 @@ pub(crate) fn unwrapped<'a>(
             peers.learn((peer, hit), framing, known.last, now);
             Ok(Unwrapped { key: FlowKey { peer, hit, named: known.last }, ..plain(HeaderIn::Remembered) })
         }
-        DatagramPreface::Missing if policy == HeaderPolicy::Require => Err(HeaderIn::Missing),
         DatagramPreface::Missing => {
             if framing != known.framing {
                 peers.learn((peer, hit), framing, known.last, now);
             }
-            Ok(plain(HeaderIn::Absent))
+            match policy {
+                HeaderPolicy::Require => Err(HeaderIn::Missing),
+                HeaderPolicy::Optional | HeaderPolicy::Never => Ok(plain(HeaderIn::Absent)),
+            }
         }
     }
 }
@@ -131,8 +139,8 @@ mod tests {
             (P::Require, F::Every, vec![&one, &two, &bare], vec![ok(ONE, b"1"), ok(TWO, b"2"), missing()]),
             (P::Optional, F::Every, vec![&one, &bare], vec![ok(ONE, b"1"), ok(PLAIN, &bare)]),
             (P::Require, F::First, vec![&one, &bare, &two], vec![ok(ONE, b"1"), ok(ONE, &bare), ok(ONE, &two)]),
-            (P::Require, F::First, vec![&bare, &one], vec![missing(), ok(ONE, b"1")]),
-            (P::Optional, F::First, vec![&bare, &one, &bare], vec![ok(PLAIN, &bare), ok(ONE, b"1"), ok(ONE, &bare)]),
+            (P::Require, F::First, vec![&bare, &one], vec![missing(), missing()]),
+            (P::Optional, F::First, vec![&bare, &one], vec![ok(PLAIN, &bare), ok(PLAIN, &one)]),
             (P::Require, F::Spp, vec![&spp, &one, &bare], vec![ok(ONE, b"s"), missing(), missing()]),
             (P::Optional, F::Spp, vec![&spp, &bare], vec![ok(ONE, b"s"), ok(PLAIN, &bare)]),
             (P::Require, F::Auto, vec![&one, &two, &bare], vec![ok(ONE, b"1"), ok(TWO, b"2"), ok(TWO, &bare)]),
@@ -146,11 +154,23 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_header_is_told_and_teaches_nothing() {
-        let mut broken = v2("203.0.113.1:1", b"");
-        broken.truncate(20);
-        let read = read(HeaderPolicy::Optional, HeaderFraming::First, &[broken, v2("203.0.113.2:2", b"2")]);
-        assert_eq!(read, [Err(HeaderIn::Broken), Ok(("203.0.113.2:2".to_owned(), b"2".to_vec()))]);
+    fn after_a_broken_header_the_next_is_believed_but_where_only_the_first_may_be_one() {
+        let mut short = v2("203.0.113.1:1", b"");
+        short.truncate(20);
+        let tcp = Fields::bare(Announced::Stream, at("203.0.113.1:1"), at("198.51.100.1:443")).build();
+        let next = v2("203.0.113.2:2", b"2");
+        for broken in [short, tcp] {
+            for framing in [HeaderFraming::Every, HeaderFraming::Auto] {
+                let read = read(HeaderPolicy::Optional, framing, &[broken.clone(), next.clone()]);
+                assert_eq!(read, [Err(HeaderIn::Broken), Ok(("203.0.113.2:2".to_owned(), b"2".to_vec()))]);
+            }
+            let heard = [broken, next.clone(), next.clone()];
+            let plain = || Ok((PLAIN.to_owned(), next.clone()));
+            let optional = read(HeaderPolicy::Optional, HeaderFraming::First, &heard);
+            assert_eq!(optional, [Err(HeaderIn::Broken), plain(), plain()]);
+            let required = read(HeaderPolicy::Require, HeaderFraming::First, &heard);
+            assert_eq!(required, [Err(HeaderIn::Broken), Err(HeaderIn::Missing), Err(HeaderIn::Missing)]);
+        }
     }
 
     #[test]

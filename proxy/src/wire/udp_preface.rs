@@ -3,8 +3,8 @@
 //!
 //! Only [`DatagramRule::Every`] and [`DatagramRule::Spp`] keep clients from speaking for others: there the peer's header stands
 //! before all that a client says. Behind a peer that sends the first only, a client's second datagram may begin with a header
-//! that the client wrote. [`DatagramRule::First`] takes it for payload; [`DatagramRule::Auto`] cannot tell it from the header of
-//! another client on the same socket, and believes it.
+//! that the client wrote. [`DatagramRule::First`] takes it for payload, also where the first datagram had no header, or a broken
+//! one; [`DatagramRule::Auto`] cannot tell it from the header of another client on the same socket, and believes it.
 
 use serde::{Deserialize, Serialize};
 
@@ -61,7 +61,7 @@ pub enum DatagramPreface {
 /// Reads the beginning of a datagram of a trusted peer; gives what is known of the peer's socket from then on.
 ///
 /// # Errors
-/// A header that is broken. What was learned stays as it was.
+/// A header that is broken. What was learned stays as it was, but for [`after_a_broken_one`].
 pub fn read(
     rule: DatagramRule,
     learned: PeerFraming,
@@ -70,11 +70,21 @@ pub fn read(
     let is_v2 = datagram.starts_with(proxy_v2::SIGNATURE);
     match (rule, learned) {
         (DatagramRule::First, PeerFraming::First) => Ok((learned, DatagramPreface::Continued)),
-        (DatagramRule::First, _) if is_v2 => Ok((PeerFraming::First, v2(datagram)?)),
+        (DatagramRule::First, PeerFraming::Unheard) if is_v2 => Ok((PeerFraming::First, v2(datagram)?)),
+        (DatagramRule::First, _) => Ok((PeerFraming::Bare, DatagramPreface::Missing)),
         (DatagramRule::Every, _) if is_v2 => Ok((PeerFraming::Every, v2(datagram)?)),
         (DatagramRule::Spp, _) if datagram.starts_with(&spp::MAGIC) => Ok((PeerFraming::Spp, simple(datagram)?)),
-        (DatagramRule::First | DatagramRule::Every | DatagramRule::Spp, _) => Ok((learned, DatagramPreface::Missing)),
+        (DatagramRule::Every | DatagramRule::Spp, _) => Ok((learned, DatagramPreface::Missing)),
         (DatagramRule::Auto, _) => auto(learned, datagram, is_v2),
+    }
+}
+
+/// What is known of a peer's socket after a broken header: where only the first datagram has one, no later one is believed.
+#[must_use]
+pub const fn after_a_broken_one(rule: DatagramRule, learned: PeerFraming) -> PeerFraming {
+    match (rule, learned) {
+        (DatagramRule::First, PeerFraming::Unheard) => PeerFraming::Bare,
+        _ => learned,
     }
 }
 
