@@ -91,11 +91,11 @@ impl Story {
         shared
     }
 
-    /// Why it ended. Whoever spoke for nobody and left without a byte only wanted to know whether somebody is here.
+    /// Why it ended. Whoever spoke for nobody and left without a byte either way only wanted to know whether somebody is here.
     fn close(&self) -> CloseReason {
         use CloseReason::{ClientClosed, ClientLeftEarly, ClientReset, HealthCheck};
         let has_left = matches!(self.close, ClientClosed | ClientReset | ClientLeftEarly);
-        let is_check = has_left && self.is_peers_own && self.bytes_in == 0;
+        let is_check = has_left && self.is_peers_own && self.bytes_in == 0 && self.bytes_out == 0;
         if is_check {
             HealthCheck
         } else {

@@ -72,8 +72,10 @@ def own_line(client: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize("config", [HOME, AT_ONCE], ids=["by-first-bytes", "at-once"])
-@pytest.mark.parametrize("source", [MUST, MAY])
-@pytest.mark.parametrize("form", ["bare", "v1-own", "v1-unknown", "v2-local"])
+@pytest.mark.parametrize(
+    ("source", "form"),
+    [(MUST, "bare"), *((source, form) for source in (MUST, MAY) for form in ("v1-own", "v1-unknown", "v2-local"))],
+)
 @pytest.mark.parametrize("end", ["fin", "reset"])
 def test_who_speaks_for_nobody_and_says_nothing_is_a_check(
     start: Start, config: str, source: str, form: str, end: str
@@ -92,6 +94,33 @@ def test_who_speaks_for_nobody_and_says_nothing_is_a_check(
         checked(proxy, 1)
     assert proxy.lines() == []
     assert ends(proxy, "client_left_early") == 0
+
+
+@pytest.mark.parametrize("end", ["fin", "reset"])
+def test_who_may_come_without_a_header_and_says_nothing_is_a_client_that_left(start: Start, end: str) -> None:
+    proxy = start(HOME)
+    client = connect(proxy.here, 8443, MAY)
+    who = own(client)
+    if end == "reset":
+        reset(client)
+    else:
+        client.close()
+    proxy.ended(who, "client_left_early")
+    assert ends(proxy, "health_check") == 0
+
+
+def test_who_speaks_for_nobody_and_is_told_something_is_a_client(start: Start) -> None:
+    proxy = start(AT_ONCE)
+    with listening(proxy.here, 9001) as server, connect(proxy.here, 8443, MUST) as client:
+        client.sendall(pp.v2(None, command=pp.LOCAL))
+        with accepted(server) as end:
+            end.sendall(b"a secret")
+            assert read(client, 8) == b"a secret"
+            who = own(client)
+            client.close()
+            assert read_all(end) == b""
+    assert proxy.ended(who, "client_closed")["bytes_out"] == 8
+    assert ends(proxy, "health_check") == 0
 
 
 @pytest.mark.parametrize("form", ["v1-own", "v1-unknown", "v2-local"])

@@ -31,9 +31,11 @@ pub(crate) struct Introduced {
     pub(crate) has_ended: bool,
 }
 
-/// Who says nothing at all to a listener where it may speak for others speaks for nobody.
-fn left(bytes: &[u8]) -> (CloseReason, HeaderIn) {
-    let reason = if bytes.is_empty() { CloseReason::HealthCheck } else { CloseReason::ClientLeftEarly };
+/// Who must speak for others and says nothing at all wanted to know whether somebody is here; who may come for itself is a
+/// client that left.
+fn left(policy: HeaderPolicy, bytes: &[u8]) -> (CloseReason, HeaderIn) {
+    let is_check = policy == HeaderPolicy::Require && bytes.is_empty();
+    let reason = if is_check { CloseReason::HealthCheck } else { CloseReason::ClientLeftEarly };
     (reason, HeaderIn::Absent)
 }
 
@@ -72,12 +74,12 @@ pub(crate) async fn read(
             Parse::NeedMore => {}
         }
         match more(stream, &mut bytes, policy, &deadlines, scratch).await {
-            Ok(0) if bytes.is_empty() => return Err(left(&bytes)),
+            Ok(0) if bytes.is_empty() && policy == HeaderPolicy::Require => return Err(left(policy, &bytes)),
             Ok(0) => return without(policy, bytes, true),
             Ok(_) => {}
             Err(Waited::Silent) => return without(policy, bytes, false),
             Err(Waited::TooLong) => return Err((CloseReason::HeaderTimeout, HeaderIn::TimedOut)),
-            Err(Waited::Failed) => return Err(left(&bytes)),
+            Err(Waited::Failed) => return Err(left(policy, &bytes)),
         }
     }
 }
