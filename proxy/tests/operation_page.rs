@@ -14,7 +14,7 @@ use edgeproxy::operation::close_reason::{CloseReason, ALL_LABELS};
 use edgeproxy::operation::deny::DenyList;
 use edgeproxy::operation::ledger::Names;
 use edgeproxy::operation::metrics::render;
-use edgeproxy::operation::outcomes::{HeaderIn, HeaderOut, SourceUsed};
+use edgeproxy::operation::outcomes::{HeaderIn, HeaderOut, SourceUsed, UdpDrop};
 use edgeproxy::operation::state::State;
 use edgeproxy::operation::unique_id::UniqueId;
 
@@ -67,9 +67,12 @@ fn each_key_of_a_log_line_has_its_row() {
 }
 
 #[test]
-fn words_of_a_log_line_are_told_where_their_key_is() {
+fn words_of_lines_and_metrics_are_told_where_their_key_is() {
     let page = page();
     let row = |key: &str| page.lines().find(|line| line.starts_with(&format!("| `{key}`"))).unwrap();
+    for word in UdpDrop::ALL.map(UdpDrop::label) {
+        assert!(row("edgeproxy_dropped_datagrams_total").contains(&format!("`{word}`")), "{word}");
+    }
     for word in HeaderIn::ALL.map(HeaderIn::label) {
         assert!(row("header_in").contains(&format!("`{word}`")), "{word}");
     }

@@ -11,7 +11,7 @@ pub enum CloseReason {
     BackendClosed,
     /// The client reset the connection.
     ClientReset,
-    /// The backend reset the connection (or answered a flow with ICMP "port unreachable").
+    /// The backend reset the connection.
     BackendReset,
     /// No byte in either direction for [`crate::config::model::Timeouts::idle`] (`udp_idle` for a flow).
     IdleTimeout,
@@ -80,8 +80,6 @@ pub enum Limit {
     SourceConnections,
     /// UDP flows in all.
     Flows,
-    /// UDP flows of the source.
-    SourceFlows,
     /// First bytes kept for all connections together.
     PrefaceMemory,
     /// Descriptors of the process.
@@ -89,7 +87,7 @@ pub enum Limit {
 }
 
 /// Every label, in the order of [`CloseReason::index`]. Labels are an interface: dashboards and log readers hold them.
-pub const ALL_LABELS: [&str; 37] = [
+pub const ALL_LABELS: [&str; 36] = [
     "client_closed",
     "backend_closed",
     "client_reset",
@@ -112,7 +110,6 @@ pub const ALL_LABELS: [&str; 37] = [
     "over_limit_listener",
     "over_limit_source",
     "over_limit_flows",
-    "over_limit_source_flows",
     "over_limit_preface_memory",
     "over_limit_descriptors",
     "evicted",
@@ -173,21 +170,20 @@ impl CloseReason {
             Self::OverLimit(Limit::ListenerConnections) => 19,
             Self::OverLimit(Limit::SourceConnections) => 20,
             Self::OverLimit(Limit::Flows) => 21,
-            Self::OverLimit(Limit::SourceFlows) => 22,
-            Self::OverLimit(Limit::PrefaceMemory) => 23,
-            Self::OverLimit(Limit::Descriptors) => 24,
-            Self::Evicted => 25,
-            Self::NameRefused(_) => 26,
-            Self::NameNotResolved => 27,
-            Self::TargetForbidden => 28,
-            Self::SelfLoop => 29,
-            Self::BackendRefused => 30,
-            Self::BackendUnreachable => 31,
-            Self::BackendTimeout => 32,
-            Self::TransparencyImpossible => 33,
-            Self::Drained => 34,
-            Self::HandedOver => 35,
-            Self::IoError(_) => 36,
+            Self::OverLimit(Limit::PrefaceMemory) => 22,
+            Self::OverLimit(Limit::Descriptors) => 23,
+            Self::Evicted => 24,
+            Self::NameRefused(_) => 25,
+            Self::NameNotResolved => 26,
+            Self::TargetForbidden => 27,
+            Self::SelfLoop => 28,
+            Self::BackendRefused => 29,
+            Self::BackendUnreachable => 30,
+            Self::BackendTimeout => 31,
+            Self::TransparencyImpossible => 32,
+            Self::Drained => 33,
+            Self::HandedOver => 34,
+            Self::IoError(_) => 35,
         }
     }
 
@@ -213,12 +209,11 @@ impl CloseReason {
 mod tests {
     use super::*;
 
-    const LIMITS: [Limit; 7] = [
+    const LIMITS: [Limit; 6] = [
         Limit::Connections,
         Limit::ListenerConnections,
         Limit::SourceConnections,
         Limit::Flows,
-        Limit::SourceFlows,
         Limit::PrefaceMemory,
         Limit::Descriptors,
     ];
