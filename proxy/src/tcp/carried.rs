@@ -19,6 +19,7 @@ use crate::upstream::condition::Active;
 use crate::worker::Worker;
 
 use super::direction::Direction;
+use super::last_words::last_words;
 use super::relay::{relay, End, Patience, RelayEnd};
 use super::resting::Rested;
 use super::unfinished::Unfinished;
@@ -72,6 +73,10 @@ pub(crate) async fn carry(worker: Rc<Worker>, mut carried: Box<Carried>, since: 
             }
         }
     };
+    if let RelayEnd::Broken { end: broken, .. } = &end {
+        carried.story.borrow_mut().close = reason(&end);
+        Box::pin(carried.pass_last_words(&worker, *broken)).await;
+    }
     carried.end(&worker, &end);
 }
 
@@ -120,6 +125,24 @@ impl Carried {
         let rested = Rested { story, client, backend, up, down, header_length, permit, in_use, since };
         if let Err(rested) = worker.resting.add(rested) {
             resume(worker, *rested);
+        }
+    }
+
+    async fn pass_last_words(&mut self, worker: &Worker, broken: End) {
+        let patience = self.story.borrow().epoch.config().timeouts.half_closed;
+        let Self { story, client, backend, up, down, header_length, .. } = self;
+        let (Some(client), Some(backend)) = (client.get(), backend.get()) else { return };
+        match broken {
+            End::Client => {
+                let down = down.bytes();
+                let tell = |up: &Direction| note(story, up.bytes().saturating_sub(*header_length), down);
+                last_words(client, backend, up, &worker.scratch, patience, tell).await;
+            }
+            End::Backend => {
+                let up = up.bytes().saturating_sub(*header_length);
+                let tell = |down: &Direction| note(story, up, down.bytes());
+                last_words(backend, client, down, &worker.scratch, patience, tell).await;
+            }
         }
     }
 
