@@ -167,7 +167,7 @@ fn reason(end: &RelayEnd) -> CloseReason {
         RelayEnd::HalfClosed => CloseReason::HalfClosedTimeout,
         RelayEnd::Quiet { .. } => CloseReason::Drained,
         RelayEnd::Broken { end, error } => match (error.kind(), end) {
-            (io::ErrorKind::TimedOut, _) => CloseReason::PeerVanished,
+            _ if is_given_up(error) => CloseReason::PeerVanished,
             // The second is what writing says afterwards, the third what ending one's side does (shutdown(2)).
             (io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::NotConnected, broken) => {
                 match broken {
@@ -180,9 +180,40 @@ fn reason(end: &RelayEnd) -> CloseReason {
     }
 }
 
+/// The kernel has given up an end that acknowledges nothing. What ICMP said meanwhile then stands in place of a timeout
+/// (tcp(7), "Error handling"); what it says makes no other error of an open connection (RFC 1122, 4.2.3.9).
+fn is_given_up(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ETIMEDOUT
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::ENONET
+                | libc::EACCES
+                | libc::ECONNREFUSED
+                | libc::ENOPROTOOPT
+                | libc::EPROTO
+                | libc::EOPNOTSUPP
+        )
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_no_reset_and_no_silence_explains_keeps_its_kind() {
+        let of = |code| reason(&RelayEnd::Broken { end: End::Backend, error: io::Error::from_raw_os_error(code) });
+        assert_eq!(of(libc::ENOBUFS), CloseReason::IoError(io::Error::from_raw_os_error(libc::ENOBUFS).kind()));
+        assert_eq!(of(libc::ENOMEM), CloseReason::IoError(io::ErrorKind::OutOfMemory));
+        assert_eq!(
+            (of(libc::ETIMEDOUT), of(libc::EHOSTUNREACH)),
+            (CloseReason::PeerVanished, CloseReason::PeerVanished)
+        );
+    }
 
     #[test]
     fn a_reset_is_one_whichever_call_finds_it() {
