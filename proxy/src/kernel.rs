@@ -6,6 +6,7 @@
 pub(crate) mod descriptors;
 mod memory;
 mod queue;
+mod unsent;
 
 use std::io::{self, IoSlice};
 use std::mem::{self, size_of, MaybeUninit};
@@ -15,6 +16,7 @@ use std::ptr;
 
 pub(crate) use memory::give_back;
 pub(crate) use queue::await_readable;
+pub(crate) use unsent::unsent;
 
 /// Messages that one call may bring.
 pub(crate) const BATCH: usize = 32;

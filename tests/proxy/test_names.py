@@ -213,7 +213,7 @@ def test_a_name_does_not_lead_back_to_the_proxy(start: Start, tmp_path: Path) ->
         assert reason(proxy, "own.example.net") == "self_loop"
 
 
-@pytest.mark.parametrize("host", ["evil.example.com", "127.0.0.1", "notlan", "[::1]", "nas.lan.example.com"])
+@pytest.mark.parametrize("host", ["evil.example.com", "127.0.0.1", "notlan", "lan", "[::1]", "nas.lan.example.com"])
 def test_a_name_that_does_not_end_as_it_must_is_refused_and_not_asked_for(
     proxy: Proxy, names: NameServer, host: str
 ) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import random
 import socket
+import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -189,9 +192,57 @@ def fill(end: socket.socket) -> None:
     end.settimeout(DEADLINE)
 
 
+def unacknowledged(end: socket.socket) -> int:
+    """Bytes of it that the kernel at the other end does not have (SIOCOUTQ, tcp(7))."""
+    return int.from_bytes(fcntl.ioctl(end, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+
+def send_what_is_taken(end: socket.socket, most: int) -> bytes:
+    """Send until it is enough or nothing more is taken; what of it is surely with the other end."""
+    data, sent = random.Random(most).randbytes(most), 0
+    end.settimeout(0.5)
+    with suppress(TimeoutError):
+        while sent < most:
+            sent += end.send(data[sent : sent + 100_000])
+        wait_until(lambda: unacknowledged(end) == 0, 2.0, "all is acknowledged")
+    return data[: sent - unacknowledged(end)]
+
+
+def before_the_reset(end: socket.socket) -> bytes:
+    """Everything up to a reset; a FIN must not come."""
+    got = b""
+    while True:
+        try:
+            some = end.recv(100_000)
+        except ConnectionResetError:
+            return got
+        assert some, "a FIN"
+        got += some
+
+
 @pytest.mark.parametrize("first", ["client", "backend"])
-def test_a_reset_reaches_an_end_that_does_not_read(proxy: Proxy, first: str) -> None:
+@pytest.mark.parametrize("most", [MEGABYTE, 50 * MEGABYTE], ids=["little", "more-than-is-taken"])
+def test_what_an_end_said_before_its_reset_reaches_a_reader_that_comes_late(
+    proxy: Proxy, first: str, most: int
+) -> None:
+    with relayed(proxy) as (client, backend):
+        who = own(client)
+        breaking, other = (client, backend) if first == "client" else (backend, client)
+        said = send_what_is_taken(breaking, most)
+        reset(breaking)
+        with pytest.raises(TimeoutError):  # nothing is cut while it waits
+            wait_until(lambda: proxy.lines_of(who), 2.5, "the end")
+        got = before_the_reset(other)
+        assert len(got) >= len(said)
+        assert hashlib.sha256(got[: len(said)]).digest() == hashlib.sha256(said).digest()
+    line = proxy.ended(who, f"{first}_reset")
+    assert line["bytes_in" if first == "client" else "bytes_out"] == len(got) + 1
+
+
+@pytest.mark.parametrize("first", ["client", "backend"])
+def test_a_reset_reaches_an_end_that_does_not_read(start: Start, first: str) -> None:
     """While its bytes wait for the other end, nothing is read of the one that breaks; it is noticed nevertheless."""
+    proxy = start(CONFIG + '[timeouts]\nhalf_closed = "300ms"\n')
     with relayed(proxy) as (client, backend):
         who = own(client)
         breaking, other = (client, backend) if first == "client" else (backend, client)

@@ -144,6 +144,15 @@ def test_the_fallback_is_tried_when_no_candidate_answers(start: Start) -> None:
     proxy.ended(refused(proxy.here, 8443), "backend_refused")
 
 
+def test_fallbacks_are_followed_to_the_last(start: Start) -> None:
+    """However many; a circle of them is a fault of the file."""
+    chain = [f'[backend.b{number}]\ntargets = ["HERE:{9100 + number}"]\n' for number in range(40)]
+    others = "".join(f'{backend}fallback = "b{number + 1}"\n' for number, backend in enumerate(chain[:-1])) + chain[-1]
+    proxy = start(config('fallback = "b0"', others=others))
+    with candidates(proxy, 9139):
+        assert target(proxy) == 9139
+
+
 def test_a_candidate_has_its_time_to_connect(start: Start) -> None:
     for limit, least in (("200ms", 0.2), ("700ms", 0.7)):
         proxy = start(config(f'connect_timeout = "{limit}"', (9001, 9002)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,15 +22,15 @@ from tests.proxy.running import Proxy, running_in
 TOPOLOGY = """
 networks:
   internet: {prefixes: [198.51.100.0/24]}
-  lan: {prefixes: [192.168.1.0/24]}
+  lan: {prefixes: [192.168.1.0/24, "fd00:1::/64"]}
 nodes:
   client: {links: {internet: 198.51.100.66}}
-  home: {role: router, links: {internet: 198.51.100.1, lan: 192.168.1.1}}
-  nas: {links: {lan: 192.168.1.10}}
+  home: {role: router, links: {internet: 198.51.100.1, lan: [192.168.1.1, "fd00:1::1"]}}
+  nas: {links: {lan: [192.168.1.10, "fd00:1::10"]}}
 """
 CONFIG = """
 [listener.in]
-tcp = ["0.0.0.0:8443-8445"]
+tcp = ["0.0.0.0:8443-8447"]
 [[rule]]
 ports = [8443]
 to = "nas"
@@ -40,6 +40,17 @@ to = "nowhere"
 [[rule]]
 ports = [8445]
 to = "silent"
+[[rule]]
+ports = [8446]
+to = "nas6"
+[backend.nas6]
+targets = ["[fd00:1::10]:9001"]
+[[rule]]
+ports = [8447]
+to = "ejected"
+[backend.ejected]
+targets = ["192.168.1.10:9001"]
+eject = {failures = 1, duration = "10m"}
 [backend.nas]
 targets = ["192.168.1.10:9001"]
 [backend.nowhere]
@@ -55,6 +66,14 @@ SILENCE = """
 table inet silence {
     chain output { type filter hook output priority filter; policy accept; oifname { "internet", "lan" } drop; }
     chain input { type filter hook input priority filter; policy accept; iifname { "internet", "lan" } drop; }
+}
+"""
+REJECTION = """
+table inet rejection {
+    chain input {
+        type filter hook input priority filter; policy accept;
+        tcp dport 9001 reject with icmpx admin-prohibited;
+    }
 }
 """
 
@@ -104,6 +123,41 @@ def test_an_end_that_acknowledges_nothing_has_vanished_and_the_other_is_reset(la
                 proxy.ended(name, "peer_vanished")
 
 
+@contextmanager
+def no_way_to_nas(node: Node) -> Iterator[None]:
+    """The node that is asked has no route to the NAS any more."""
+    node.run(["ip", "route", "add", "unreachable", "192.168.1.10"], check=True)
+    try:
+        yield
+    finally:
+        node.run(["ip", "route", "del", "unreachable", "192.168.1.10"], check=True)
+
+
+@contextmanager
+def rejecting(node: Node) -> Iterator[None]:
+    """The node's firewall answers each packet by "administratively prohibited"."""
+    node.run(["nft", "-f", "-"], input=REJECTION, check=True)
+    try:
+        yield
+    finally:
+        node.run(["nft", "delete", "table", "inet", "rejection"], check=True)
+
+
+@pytest.mark.parametrize("how", ["no-route", "firewall", "firewall-ipv6"])
+def test_a_backend_that_the_network_cuts_off_has_vanished_whatever_icmp_says(lab: Lab, proxy: Proxy, how: str) -> None:
+    port = 8446 if how == "firewall-ipv6" else 8443
+    with lab["nas"].listen(9001) as server, lab["client"].connect(("home", port), DEADLINE) as client:
+        server.settimeout(DEADLINE)
+        with accepted(server) as backend:
+            client.sendall(b"there")
+            assert read(backend, 5) == b"there"
+            name = own(client)
+            with no_way_to_nas(lab["home"]) if how == "no-route" else rejecting(lab["nas"]):
+                client.sendall(b"is anybody there?")
+                assert is_reset(client)
+                proxy.ended(name, "peer_vanished")
+
+
 def refused_at(lab: Lab, port: int) -> str:
     with lab["client"].socket(bind=("198.51.100.66", 0)) as client:
         client.settimeout(DEADLINE)
@@ -118,6 +172,34 @@ def refused_at(lab: Lab, port: int) -> str:
 
 def test_a_backend_to_which_no_way_leads_is_unreachable(lab: Lab, proxy: Proxy) -> None:
     proxy.ended(refused_at(lab, 8444), "backend_unreachable")
+
+
+@contextmanager
+def two_ports(node: Node) -> Iterator[None]:
+    """The node has two ports for all of its connections to one endpoint (ip_local_port_range, ip(7))."""
+    path = "/proc/sys/net/ipv4/ip_local_port_range"
+    before = node.read(path).decode().strip()
+    node.run(["sh", "-c", f"echo 40000 40001 > {path}"], check=True)
+    try:
+        yield
+    finally:
+        node.run(["sh", "-c", f"echo {before} > {path}"], check=True)
+
+
+def test_who_finds_no_port_of_this_host_left_meets_an_error_that_is_not_the_backends(lab: Lab, proxy: Proxy) -> None:
+    with lab["nas"].listen(9001) as server, ExitStack() as stack:
+        server.settimeout(DEADLINE)
+        with two_ports(lab["home"]):
+            for _ in range(2):
+                client = stack.enter_context(lab["client"].connect(("home", 8447), DEADLINE))
+                client.sendall(b"here")
+                assert read(stack.enter_context(accepted(server)), 4) == b"here"
+            who = refused_at(lab, 8447)
+        line = proxy.ended(who, "io_error")
+        assert (line["close_detail"], line["backend"]) == ("address_not_available", "ejected")
+        with lab["client"].connect(("home", 8447), DEADLINE), accepted(server):
+            ejected = 'edgeproxy_backend_up{backend="ejected",target="192.168.1.10:9001"}'
+            assert proxy.metrics()[ejected] == 1, "it is not to blame"
 
 
 def test_a_backend_that_answers_no_packet_has_its_time(lab: Lab, proxy: Proxy) -> None:

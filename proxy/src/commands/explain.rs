@@ -309,6 +309,16 @@ mod tests {
     }
 
     #[test]
+    fn a_suffix_with_its_dot_allows_what_is_below_it_only() {
+        let text = "[listener.a]\ntcp = [\"0.0.0.0:1\"]\n[[rule]]\nserver_name = '^(?P<host>.+)$'\nto = \"x\"\n\
+                    [backend.x]\ntargets = [\"$host:443\"]\nallow_suffixes = [\".lan\"]\n";
+        assert!(ask(text, &named("nas.lan")).0.ends_with("-> x (nas.lan:443)\n"));
+        let (shown, json) = ask(text, &named("lan"));
+        assert!(shown.contains("ends in none of allow_suffixes"), "{shown}");
+        assert!(json["ends"][0]["backends"][0]["candidates"][0]["refused"].is_string(), "{json}");
+    }
+
+    #[test]
     fn what_is_not_said_leaves_several_ends() {
         let (text, json) = ask(EDGE, &Explain::default());
         assert!(text.contains("one of these decides:"), "{text}");

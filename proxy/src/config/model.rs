@@ -225,8 +225,8 @@ pub struct Backend {
     pub connect_timeout: Duration,
     /// The backend that is tried when no candidate of this one answers; never a circle.
     pub fallback: Option<BackendId>,
-    /// Names that captures or clients chose must end in one of these (`.tailnet`), or be one of them without its dot.
-    /// Empty: names of the file are free, names that hold captures are not allowed.
+    /// Names that captures or clients chose must end in one of these (`.tailnet`), which `tailnet` itself does not. Empty:
+    /// names of the file are free, names that hold captures are not allowed.
     pub allow_suffixes: Vec<String>,
 }
 

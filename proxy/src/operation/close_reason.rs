@@ -19,7 +19,8 @@ pub enum CloseReason {
     OneWayTimeout,
     /// One direction had ended, and the other was silent for [`crate::config::model::Timeouts::half_closed`].
     HalfClosedTimeout,
-    /// Sent data was not acknowledged for so long that the kernel gave up (`TCP_USER_TIMEOUT`, keepalive).
+    /// Sent data was not acknowledged for so long that the kernel gave up (`TCP_USER_TIMEOUT`, keepalive), whether or not
+    /// ICMP said why.
     PeerVanished,
     /// The PROXY header was not whole in time.
     HeaderTimeout,

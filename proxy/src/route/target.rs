@@ -1,7 +1,7 @@
 //! From a target of the file, captures and the original port to the endpoint or name that is dialled. What a client chose of
 //! a name is never trusted: it must be a host name and end as the backend allows.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use thiserror::Error;
 
@@ -85,7 +85,7 @@ impl TargetError {
     }
 }
 
-/// Fills a target. `allow_suffixes` are those of its backend; an IPv4 address that one of them spells out may be chosen too.
+/// Fills a target. `allow_suffixes` are those of its backend, in lower case.
 ///
 /// # Errors
 ///
@@ -155,9 +155,7 @@ fn chosen(name: String, allow_suffixes: &[String], port: u16) -> Result<Destinat
         return Err(TargetError::NoSuffixes);
     }
     if read_as_address(&name) {
-        let spelt_out = allow_suffixes.contains(&name).then(|| name.parse::<Ipv4Addr>());
-        let Some(Ok(address)) = spelt_out else { return Err(TargetError::AddressLiteral) };
-        return Ok(Destination::Address(SocketAddr::new(IpAddr::V4(address), port), Origin::Name));
+        return Err(TargetError::AddressLiteral);
     }
     if name == "localhost" || name.ends_with(".localhost") || name.starts_with("localhost.") {
         return Err(TargetError::Localhost);
@@ -169,13 +167,10 @@ fn chosen(name: String, allow_suffixes: &[String], port: u16) -> Result<Destinat
     }
 }
 
-/// Whether `name` is the domain or lies below it: `nottailnet` does not end in `.tailnet`, nor in `tailnet`.
+/// Whether `name` lies below the domain that `suffix` names with its dot: `nottailnet` does not end in `.tailnet`, and
+/// `tailnet` itself is not below it.
 fn ends_in(name: &str, suffix: &str) -> bool {
-    let domain = suffix.strip_prefix('.').unwrap_or(suffix).to_ascii_lowercase();
-    match name.strip_suffix(domain.as_str()) {
-        Some(above) => !domain.is_empty() && (above.is_empty() || above.ends_with('.')),
-        None => false,
-    }
+    suffix.starts_with('.') && name.len() > suffix.len() && name.ends_with(suffix)
 }
 
 /// `inet_aton` and what follows it (getaddrinfo(3)) take any name whose last label is a number for an address.

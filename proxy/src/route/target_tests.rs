@@ -46,16 +46,13 @@ fn ports_are_fixed_or_the_original_one() {
 
 #[test]
 fn a_choice_must_end_as_the_backend_allows() {
-    for good in ["box.tailnet", "BOX.tailnet.", "tailnet", "a.b.tailnet"] {
+    for good in ["box.tailnet", "BOX.tailnet.", "a.b.tailnet"] {
         assert!(chosen_by(good, &[".home", ".tailnet"]).is_ok(), "{good}");
-        assert!(chosen_by(good, &["tailnet"]).is_ok(), "{good}");
     }
-    for bad in ["box.example", "nottailnet", "box.nottailnet", "tailnet.example"] {
+    for bad in ["box.example", "nottailnet", "box.nottailnet", "tailnet.example", "tailnet", "Tailnet.", "home"] {
         assert_eq!(chosen_by(bad, &[".home", ".tailnet"]), Err(TargetError::Suffix), "{bad}");
-        assert_eq!(chosen_by(bad, &["tailnet"]), Err(TargetError::Suffix), "{bad}");
     }
     assert_eq!(chosen_by("box.tailnet", &[]), Err(TargetError::NoSuffixes));
-    assert_eq!(chosen_by("box", &["."]), Err(TargetError::Suffix));
 }
 
 #[test]
@@ -94,18 +91,14 @@ fn each_fault_has_its_error() {
 
 #[test]
 fn a_choice_is_neither_an_address_nor_this_host() {
-    let any_suffix =
-        |value: &str| chosen_by(value, &["1", "254", "0x1", "local", "localhost", "localdomain", "10.0.0.9"]);
-    for address in
-        ["127.0.0.1", "10.1", "2130706433", "0x7f.0x1", "0x7f000001", "169.254.169.254", "a.0x1", "127.0.0.1."]
-    {
+    let any_suffix = |value: &str| chosen_by(value, &[".1", ".254", ".0x1", ".localhost", ".localdomain", ".0.0.9"]);
+    let addresses = ["127.0.0.1", "10.1", "2130706433", "0x7f.0x1", "0x7f000001", "169.254.169.254", "a.0x1"];
+    for address in addresses.into_iter().chain(["127.0.0.1.", "10.0.0.9"]) {
         assert_eq!(any_suffix(address), Err(TargetError::AddressLiteral), "{address}");
     }
     for here in ["localhost", "LOCALHOST.", "a.localhost", "localhost.localdomain"] {
         assert_eq!(any_suffix(here), Err(TargetError::Localhost), "{here}");
     }
-    assert_eq!(any_suffix("10.0.0.9"), Ok(Destination::Address("10.0.0.9:80".parse().unwrap(), Origin::Name)));
-    assert_eq!(any_suffix("10.0.0.8"), Err(TargetError::AddressLiteral));
 }
 
 #[test]

@@ -19,6 +19,7 @@ use crate::upstream::condition::Active;
 use crate::worker::Worker;
 
 use super::direction::Direction;
+use super::last_words::last_words;
 use super::relay::{relay, End, Patience, RelayEnd};
 use super::resting::Rested;
 use super::unfinished::Unfinished;
@@ -72,6 +73,10 @@ pub(crate) async fn carry(worker: Rc<Worker>, mut carried: Box<Carried>, since: 
             }
         }
     };
+    if let RelayEnd::Broken { end: broken, .. } = &end {
+        carried.story.borrow_mut().close = reason(&end);
+        Box::pin(carried.pass_last_words(&worker, *broken)).await;
+    }
     carried.end(&worker, &end);
 }
 
@@ -123,6 +128,24 @@ impl Carried {
         }
     }
 
+    async fn pass_last_words(&mut self, worker: &Worker, broken: End) {
+        let patience = self.story.borrow().epoch.config().timeouts.half_closed;
+        let Self { story, client, backend, up, down, header_length, .. } = self;
+        let (Some(client), Some(backend)) = (client.get(), backend.get()) else { return };
+        match broken {
+            End::Client => {
+                let down = down.bytes();
+                let tell = |up: &Direction| note(story, up.bytes().saturating_sub(*header_length), down);
+                last_words(client, backend, up, &worker.scratch, patience, tell).await;
+            }
+            End::Backend => {
+                let up = up.bytes().saturating_sub(*header_length);
+                let tell = |down: &Direction| note(story, up, down.bytes());
+                last_words(backend, client, down, &worker.scratch, patience, tell).await;
+            }
+        }
+    }
+
     fn end(self: Box<Self>, worker: &Worker, end: &RelayEnd) {
         let Self { story, client, backend, mut up, mut down, permit, in_use, .. } = *self;
         story.borrow_mut().close = reason(end);
@@ -145,7 +168,7 @@ pub(crate) fn reason(end: &RelayEnd) -> CloseReason {
         RelayEnd::HalfClosed => CloseReason::HalfClosedTimeout,
         RelayEnd::Quiet { .. } => CloseReason::Drained,
         RelayEnd::Broken { end, error } => match (error.kind(), end) {
-            (io::ErrorKind::TimedOut, _) => CloseReason::PeerVanished,
+            _ if is_given_up(error) => CloseReason::PeerVanished,
             // The second is what writing says afterwards, the third what ending one's side does (shutdown(2)).
             (io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::NotConnected, broken) => {
                 match broken {
@@ -158,9 +181,40 @@ pub(crate) fn reason(end: &RelayEnd) -> CloseReason {
     }
 }
 
+/// The kernel has given up an end that acknowledges nothing. What ICMP said meanwhile then stands in place of a timeout
+/// (tcp(7), "Error handling"); what it says makes no other error of an open connection (RFC 1122, 4.2.3.9).
+fn is_given_up(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ETIMEDOUT
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::ENONET
+                | libc::EACCES
+                | libc::ECONNREFUSED
+                | libc::ENOPROTOOPT
+                | libc::EPROTO
+                | libc::EOPNOTSUPP
+        )
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_no_reset_and_no_silence_explains_keeps_its_kind() {
+        let of = |code| reason(&RelayEnd::Broken { end: End::Backend, error: io::Error::from_raw_os_error(code) });
+        assert_eq!(of(libc::ENOBUFS), CloseReason::IoError(io::Error::from_raw_os_error(libc::ENOBUFS).kind()));
+        assert_eq!(of(libc::ENOMEM), CloseReason::IoError(io::ErrorKind::OutOfMemory));
+        assert_eq!(
+            (of(libc::ETIMEDOUT), of(libc::EHOSTUNREACH)),
+            (CloseReason::PeerVanished, CloseReason::PeerVanished)
+        );
+    }
 
     #[test]
     fn a_reset_is_one_whichever_call_finds_it() {

@@ -18,6 +18,7 @@ use crate::transparent::local_addresses::LocalAddresses;
 use crate::transparent::socket::{connect_tcp, DialError, Rung};
 use crate::upstream::condition::Active;
 use crate::upstream::eyeballs;
+use crate::upstream::health::is_this_hosts;
 
 /// Who wants to get where.
 #[derive(Debug, Clone, Copy)]
@@ -198,6 +199,7 @@ pub(crate) fn failure(error: &DialError) -> Failure {
             Some(libc::EMFILE | libc::ENFILE) => (CloseReason::OverLimit(Limit::Descriptors), false),
             _ => (CloseReason::IoError(error.kind()), false),
         },
+        DialError::Connect(error) if is_this_hosts(error) => (CloseReason::IoError(error.kind()), false),
         DialError::Connect(error) => match error.raw_os_error() {
             Some(libc::ECONNREFUSED | libc::ECONNRESET) => (CloseReason::BackendRefused, true),
             Some(libc::ETIMEDOUT) => (CloseReason::BackendTimeout, true),

@@ -119,25 +119,28 @@ impl Direction {
         Poll::Pending
     }
 
-    /// Carries what a sender that has broken left in the kernel, as far as it is taken at once. Its end is not passed on: the
-    /// connection ends by a reset.
-    pub(crate) fn carry_last_words(
+    /// Carries what a sender that has broken left in the kernel. Its end is not passed on: the connection ends by a reset.
+    /// Ready when nothing is left, or, with `false`, when the receiver takes no more.
+    pub(crate) fn poll_last_words(
         &mut self,
         context: &mut Context<'_>,
-        sender: &mut TcpStream,
-        receiver: &mut TcpStream,
+        (sender, receiver): (&mut TcpStream, &mut TcpStream),
         scratch: &Scratch,
         moved: &mut bool,
-    ) {
+    ) -> Poll<bool> {
         for _ in 0..READS_A_TURN {
-            let is_written = matches!(self.poll_write_kept(context, receiver, scratch, moved), Poll::Ready(Ok(())));
-            if !is_written || self.progress != Progress::Open {
-                return;
+            if ready!(self.poll_write_kept(context, receiver, scratch, moved)).is_err() {
+                return Poll::Ready(false);
             }
-            if !matches!(self.poll_pass(context, sender, receiver, scratch, moved), Poll::Ready(Ok(()))) {
-                return;
+            if self.progress != Progress::Open {
+                return Poll::Ready(true);
+            }
+            if let Err(broken) = ready!(self.poll_pass(context, sender, receiver, scratch, moved)) {
+                return Poll::Ready(matches!(broken, Broken::Sender(_)));
             }
         }
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn poll_write_kept(

@@ -6,6 +6,7 @@ pub(crate) mod connection;
 pub(crate) mod dial;
 mod direction;
 mod header;
+mod last_words;
 pub(crate) mod listener;
 mod places;
 mod preface;

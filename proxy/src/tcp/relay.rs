@@ -40,7 +40,7 @@ pub(crate) enum End {
 pub(crate) enum RelayEnd {
     /// Both directions ended in order; the end that was first to say so.
     Closed { first: End },
-    /// An end was reset or vanished; the other one gets a reset.
+    /// An end was reset or vanished. What it said before ([`super::last_words`]) is still the other one's, then a reset.
     Broken { end: End, error: io::Error },
     /// Nothing moved while both directions were open.
     Idle,
@@ -73,8 +73,6 @@ pub(crate) async fn relay(
         let is_last = down.progress() == Progress::Ended;
         let upward = up.poll_carry(context, (client, backend), scratch, &mut moved, is_last);
         if let Poll::Ready(Err(broken)) = upward {
-            // What the backend said before it took no more (why it does not) is still to be read.
-            down.carry_last_words(context, backend, client, scratch, &mut moved);
             tell(up, down);
             return Poll::Ready(broken_relay(broken, End::Client, End::Backend));
         }

@@ -150,7 +150,7 @@ impl<D: Fn(SocketAddr) -> bool, R: Fn(&Check, &Observation, Option<Change>)> Rou
         let Ok(_permit) = self.permits.acquire().await else { return Observation::NotAsked };
         match race(&dialled, check.health.timeout, |address| knock(address, check.send_proxy)).await {
             Ok(_) => Observation::Answers,
-            Err(lost) if lost.failures.iter().any(|(_, error)| is_ours(error)) => Observation::NotAsked,
+            Err(lost) if lost.failures.iter().any(|(_, error)| is_this_hosts(error)) => Observation::NotAsked,
             Err(mut lost) => Observation::Fails(lost.failures.pop().map(|(_, error)| error)),
         }
     }
@@ -171,10 +171,10 @@ async fn knock(address: SocketAddr, send_proxy: Option<SendProxy>) -> io::Result
     stream.try_write(&header).map(drop)
 }
 
-/// Whether this machine's lack is to blame, and not the candidate.
-fn is_ours(error: &io::Error) -> bool {
-    let lacks =
-        [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL, libc::EPERM, libc::EACCES];
+/// Whether this machine's lack is to blame, and not the candidate. EACCES is not such a lack: firewalls of IPv6 say it by
+/// ICMP (RFC 4443, 3.1, "administratively prohibited").
+pub(crate) fn is_this_hosts(error: &io::Error) -> bool {
+    let lacks = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL, libc::EPERM];
     error.raw_os_error().is_some_and(|code| lacks.contains(&code))
 }
 
@@ -258,8 +258,8 @@ mod tests {
 
     #[test]
     fn lacks_of_this_machine_are_told_from_failures_of_the_candidate() {
-        let is_ours = |code| is_ours(&io::Error::from_raw_os_error(code));
-        assert!(is_ours(libc::EMFILE) && is_ours(libc::EADDRNOTAVAIL));
-        assert!(!is_ours(libc::ECONNREFUSED) && !is_ours(libc::EHOSTUNREACH) && !is_ours(libc::ETIMEDOUT));
+        let is_ours = |code: &i32| is_this_hosts(&io::Error::from_raw_os_error(*code));
+        assert!([libc::EMFILE, libc::EADDRNOTAVAIL].iter().all(is_ours));
+        assert!(![libc::ECONNREFUSED, libc::EHOSTUNREACH, libc::ETIMEDOUT, libc::EACCES].iter().any(is_ours));
     }
 }

@@ -1,0 +1,60 @@
+//! What an end said before it broke still goes to the other one: a reset in its place would have the kernel drop it.
+
+use std::future::poll_fn;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout, Instant};
+
+use crate::kernel::unsent;
+
+use super::direction::Direction;
+use super::scratch::Scratch;
+
+/// How soon, and then how often, it is looked whether all has arrived: of that the kernel tells nobody.
+const FIRST_LOOK: Duration = Duration::from_millis(5);
+const LATER_LOOK: Duration = Duration::from_millis(250);
+
+/// Carries what the broken sender has left in `way` and in the kernel, and waits until the receiver has acknowledged it, has
+/// taken nothing for as long as `patience`, or is gone too. `tell` is called when bytes were carried.
+pub(crate) async fn last_words(
+    sender: &mut TcpStream,
+    receiver: &mut TcpStream,
+    way: &mut Direction,
+    scratch: &Scratch,
+    patience: Duration,
+    mut tell: impl FnMut(&Direction),
+) {
+    let (mut is_carried, mut waiting) = (false, usize::MAX);
+    let (mut last_move, mut pause) = (Instant::now(), FIRST_LOOK);
+    loop {
+        let mut moved = false;
+        if is_carried {
+            sleep(pause).await;
+        } else {
+            let carrying = poll_fn(|context| way.poll_last_words(context, (sender, receiver), scratch, &mut moved));
+            match timeout(pause, carrying).await {
+                Ok(true) => is_carried = true,
+                Ok(false) => return,
+                Err(_) => {}
+            }
+        }
+        if moved {
+            tell(way);
+        }
+        let is_gone = !matches!(receiver.take_error(), Ok(None));
+        let Ok(left) = unsent(receiver.as_fd()) else { return };
+        if is_gone || is_carried && left == 0 {
+            return;
+        }
+        if moved || left < waiting {
+            last_move = Instant::now();
+        }
+        if last_move.elapsed() >= patience {
+            return;
+        }
+        waiting = left;
+        pause = (pause * 2).min(LATER_LOOK).min(patience);
+    }
+}
