@@ -57,6 +57,6 @@ class LiveLine:
             line = f"{self._text}  {elapsed:.1f} s".lstrip()[: self._style.width - 1]
             sys.stderr.write(f"\r{self._style.paint(line, 'cyan')}\033[K")
             sys.stderr.flush()
-        elif self._text != self._drawn:
+        elif self._text not in ("", self._drawn):  # at first there is nothing to tell
             print(f"{elapsed:5.1f} s  {self._text}", file=sys.stderr, flush=True)
         self._drawn = self._text or " "

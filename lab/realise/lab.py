@@ -178,6 +178,8 @@ class Lab:
         try:
             supervisor = os.pidfd_open(registry.supervisor_of(self._channel))
         except ProcessLookupError:
+            self._channel.close()
+            self._ended = True
             return
         try:
             # An answer is not needed, the end is; a broken connection may hide a lab that lives.

@@ -64,6 +64,9 @@ def knock(name: str, patience: float = _PATIENCE) -> socket.socket:
         raise UsageError(
             f"no lab named {name!r} is up{hint} running: {', '.join(running) or 'none'}. `lab up TOPOLOGY` starts one"
         ) from error
+    except BaseException:
+        channel.close()
+        raise
     channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 0))
     # Anyone may bind an abstract name; only this user (or root) may be believed to be its lab.
     if _credentials(channel)[1] not in (os.geteuid(), 0):

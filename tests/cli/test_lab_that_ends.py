@@ -19,7 +19,7 @@ nodes:
 """
 
 
-@pytest.mark.parametrize("words", [("reach", "--timeout", "60"), ("nat", "--patience", "60s")], ids=["reach", "nat"])
+@pytest.mark.parametrize("words", [("reach", "--timeout", "15"), ("nat", "--patience", "60s")], ids=["reach", "nat"])
 def test_what_measures_says_that_the_lab_has_ended(lab: Any, up: Callable[..., str], words: tuple[str, ...]) -> None:
     name = up(TOPOLOGY)
     with lab.start(*words, "--lab", name) as process:

@@ -199,4 +199,5 @@ def test_down_of_a_lab_that_ended_does_not_end_its_successor(up: Callable[..., L
     options: dict[str, Any] = {"name": first.name}
     second = up(TOPOLOGY, **options)
     first.down()
+    assert first._channel.fileno() == -1, "an open socket would be a warning in some other test"
     assert second.services()[0]["state"] == "ready"

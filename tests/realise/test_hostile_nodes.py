@@ -52,7 +52,7 @@ def state(lab: Lab, service: str) -> dict[str, Any]:
 
 
 def shell(lab: Lab, script: str, node: str = "a") -> None:
-    lab[node].run(["sh", "-euc", script], check=True)
+    lab[node].run(["sh", "-euc", script], check=True, timeout=300)
 
 
 def let_it_crash(lab: Lab) -> None:
@@ -152,6 +152,7 @@ def nothing_fits(lab: Lab) -> bool:
     return lab["a"].run(["sh", "-c", "head -c 100000 /dev/zero > /tmp/more"]).returncode != 0
 
 
+@pytest.mark.alone  # it takes the memory of all
 def test_a_full_memory_file_system_does_not_end_the_lab(full: Lab) -> None:
     shell(full, "touch /run/lab/services/flooding/go", "b")
     with full["b"].start(["sh", "-c", GREED]):

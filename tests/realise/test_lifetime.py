@@ -104,6 +104,7 @@ def test_a_killed_supervisor_leaves_nothing(up: Callable[..., Lab], mark: str) -
     with pytest.raises((OSError, RealiseError)):
         lab.services()
     lab.down()  # ending one that has ended is no error
+    assert lab._channel.fileno() == -1, "an open socket would be a warning in some other test"
 
 
 @pytest.mark.essential
