@@ -243,7 +243,7 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) -> io:
             }
             Some(Order::Leave(endpoint)) => {
                 for (_, door) in take(&mut doors, |own| own == endpoint) {
-                    door.close(&worker);
+                    door.close(&worker).await;
                 }
             }
             Some(Order::List(page, answer)) => {
@@ -314,14 +314,17 @@ impl Door {
         }
     }
 
-    fn close(self, worker: &Rc<Worker>) {
+    /// The socket is closed when this is done: whoever comes afterwards is refused, and not taken by the kernel in vain.
+    async fn close(self, worker: &Rc<Worker>) {
         match self {
             Self::Tcp { endpoint, socket, task } => {
-                task.abort();
+                gone(task).await;
                 tcp::listener::accept_waiting(worker, &socket, endpoint);
             }
             Self::Udp { listener, task } => {
-                stop(task);
+                if let Some(task) = task {
+                    gone(task).await;
+                }
                 listener.table.close_all(CloseReason::Drained);
             }
         }
@@ -340,6 +343,13 @@ impl Door {
             }
         }
     }
+}
+
+/// A task that is aborted keeps what it has, a socket too, until it is looked at next.
+async fn gone(task: JoinHandle<()>) {
+    task.abort();
+    // Cancelled, or it had ended.
+    let _ = task.await;
 }
 
 fn stop(task: Option<JoinHandle<()>>) {

@@ -11,12 +11,10 @@ DEADLINE = 60.0  # seconds
 
 def connect(address: str, port: int, source: str = "", buffer: int = 0) -> socket.socket:
     """A client that sends each write at once; `buffer` is how much it takes unread (SO_RCVBUF)."""
-    client = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    client = _client_of(source, socket.AF_INET6 if ":" in address else socket.AF_INET)
     client.settimeout(DEADLINE)
     if buffer:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-    if source:
-        client.bind((source, 0))
     try:
         client.connect((address, port))
     except BaseException:
@@ -24,6 +22,22 @@ def connect(address: str, port: int, source: str = "", buffer: int = 0) -> socke
         raise
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return client
+
+
+def _client_of(source: str, family: int = socket.AF_INET) -> socket.socket:
+    """A socket at an endpoint that no client of this process has had: by it a connection is found in the log."""
+    while True:
+        client = socket.socket(family)
+        if source:
+            client.bind((source, 0))
+            if (endpoint := client.getsockname()) in _had:
+                client.close()  # the kernel gives a port again at once after a reset
+                continue
+            _had.add(endpoint)
+        return client
+
+
+_had: set[tuple[str, int]] = set()
 
 
 def listening(address: str, port: int, backlog: int = 4096, buffer: int = 0) -> socket.socket:
@@ -83,9 +97,8 @@ def is_reset(end: socket.socket) -> bool:
 
 def refused(address: str, port: int, said: bytes = b"", source: str = "127.0.0.1") -> str:
     """Who is reset, be it while it connects, says this, or listens; it must not get a byte nor a FIN."""
-    with socket.socket() as client:
+    with _client_of(source) as client:
         client.settimeout(DEADLINE)
-        client.bind((source, 0))
         who = own(client)
         try:
             client.connect((address, port))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -85,11 +86,19 @@ def test_endpoints_come_and_go_with_an_upgrade(start: Start) -> None:
                 client.sendall(b"x")
                 assert read(client, 1) == b"x"
         with pytest.raises(ConnectionRefusedError):
-            connect(proxy.here, 8010)
+            connect(proxy.here, 8010).close()
         staying.sendall(b"2")
         assert read(staying, 1) == b"2"
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
-            own.bind((proxy.here, 8001))
+        wait_until(lambda: _is_free(proxy.here, 8001), DEADLINE, "the UDP port is free")
+
+
+def _is_free(address: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
+        try:
+            own.bind((address, port))
+        except OSError as error:
+            return error.errno != errno.EADDRINUSE
+    return True
 
 
 def test_the_service_manager_hears_who_the_service_is(
