@@ -6,6 +6,7 @@
 pub(crate) mod descriptors;
 mod memory;
 mod queue;
+pub(crate) mod terminal;
 
 use std::io::{self, IoSlice};
 use std::mem::{self, size_of, MaybeUninit};
