@@ -6,6 +6,7 @@
 pub(crate) mod descriptors;
 mod memory;
 mod queue;
+pub(crate) mod terminal;
 mod unsent;
 
 use std::io::{self, IoSlice};

@@ -204,7 +204,7 @@ mod tests {
     fn the_small_commands_find_their_answers() {
         let output = beside(AdminBounds::default(), nothing, |path| {
             let mut out = Vec::new();
-            let mut run = |wanted| command::run(&Command { socket: path.clone(), wanted }, &mut out, false).unwrap();
+            let mut run = |wanted| command::run(&Command { socket: path.clone(), wanted }, &mut out, None).unwrap();
             let source = "203.0.113.7".parse().unwrap();
             run(Wanted::Deny { prefixes: vec![source], seconds: 60 });
             run(Wanted::Denied);
@@ -261,7 +261,7 @@ mod tests {
             let Response::Connections(entries) = asker.ask(&Request::Connections(page)).unwrap() else { panic!() };
             assert_eq!(entries.len(), 1);
             let mut out = Vec::new();
-            command::run(&Command { socket: path.clone(), wanted: Wanted::Connections }, &mut out, true).unwrap();
+            command::run(&Command { socket: path.clone(), wanted: Wanted::Connections }, &mut out, None).unwrap();
             assert_eq!(out.lines().count(), 1_500);
             assert_eq!(exchange(&path, b"{\"do\":\"hand_over\",\"version\":1}\n"), "take it");
         });

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::admin::{Page, Prefix, Request, Response};
 use super::ask::{AskError, Asker};
-use super::top;
+use super::top::{self, Screen};
 
 /// Where the socket is when no other is named.
 const SOCKET: &str = "/run/edgeproxy/admin.sock";
@@ -94,11 +94,14 @@ fn lasting(text: &str) -> Result<u64, String> {
     seconds.filter(|seconds| *seconds > 0).ok_or_else(|| format!("{text:?} is no time such as 90s, 10m, 1h or 7d"))
 }
 
-/// Does it. `terminal`: whether `out` is one, and so `top` looks again and again.
-pub fn run(command: &Command, out: &mut impl Write, terminal: bool) -> Result<(), AskError> {
+/// How large the screen is now.
+pub type Size<'a> = &'a dyn Fn() -> Screen;
+
+/// Does it. `screen`: that of `out`, if it is a terminal, on which `top` looks again and again.
+pub fn run(command: &Command, out: &mut impl Write, screen: Option<Size<'_>>) -> Result<(), AskError> {
     let mut asker = Asker::connect(&command.socket)?;
     match &command.wanted {
-        Wanted::Top { once, json } => look(&mut asker, out, *json, terminal && !once),
+        Wanted::Top { once, json } => look(&mut asker, out, *json, screen.filter(|_| !once && !json)),
         Wanted::Connections => connections(&mut asker, out),
         Wanted::Deny { prefixes, seconds } => {
             changed(&mut asker, out, &Request::Deny { prefixes: prefixes.clone(), seconds: *seconds })
@@ -108,21 +111,19 @@ pub fn run(command: &Command, out: &mut impl Write, terminal: bool) -> Result<()
     }
 }
 
-fn look(asker: &mut Asker, out: &mut impl Write, json: bool, again: bool) -> Result<(), AskError> {
+fn look(asker: &mut Asker, out: &mut impl Write, json: bool, screen: Option<Size<'_>>) -> Result<(), AskError> {
     let mut before = None;
     loop {
         let Response::Status(now) = asker.ask(&Request::Status {})? else { return Err(AskError::Unexpected) };
-        let text = if json { serde_json::to_string(&now)? + "\n" } else { top::render(before.as_deref(), &now) };
-        if again && !json {
-            // Home, the table with the rest of each line cleared, the rest of the screen cleared (ECMA-48: CUP, EL, ED).
-            write!(out, "\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))?;
-        } else {
+        let Some(screen) = screen else {
+            let text = if json { serde_json::to_string(&now)? + "\n" } else { top::render(None, &now, None) };
             out.write_all(text.as_bytes())?;
-        }
+            return Ok(out.flush()?);
+        };
+        let text = top::render(before.as_deref(), &now, Some(screen()));
+        // Home, the table with the rest of each line cleared, the rest of the screen cleared (ECMA-48: CUP, EL, ED).
+        write!(out, "\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))?;
         out.flush()?;
-        if !again {
-            return Ok(());
-        }
         before = Some(now);
         sleep(LOOK);
     }

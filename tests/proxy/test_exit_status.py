@@ -1,0 +1,82 @@
+"""Exit status: 0 done, 1 it failed while running, 2 the words or the file are wrong, 3 the host is not able."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.proxy.ends import listening
+from tests.proxy.running import DEADLINE, edgeproxy, own_address
+
+CONFIG = """
+[listener.in]
+tcp = ["HERE:8000"]
+[[rule]]
+to = "out"
+[backend.out]
+targets = ["127.0.0.1:9000"]
+"""
+MANAGED = CONFIG + 'source = "client"\n[transparent]\nmanage_rules = true\n'
+COMMANDS = ("run", "check", "schema", "explain", "doctor", "rules", "top", "connections", "deny", "undeny", "denied")
+
+
+def ask(*words: str, before: tuple[str, ...] = ()) -> tuple[int, str]:
+    """Its status and its stderr; what failed says why."""
+    command = [*before, edgeproxy(), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    assert (done.returncode == 0) == (done.stderr == "") or "note:" in done.stderr, done.stderr
+    return done.returncode, done.stderr
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "c.toml"
+    path.write_text(CONFIG.replace("HERE", own_address()))
+    return path
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_0_and_has_an_example_and_unknown_words_are_2(name: str) -> None:
+    shown = subprocess.run([edgeproxy(), name, "--help"], capture_output=True, text=True, timeout=DEADLINE, check=True)
+    assert f"example: edgeproxy {name}" in shown.stdout
+    status, said = ask(name, "--no-such-word")
+    assert status == 2
+    assert said
+
+
+def test_what_needs_no_running_proxy_is_0(config: Path) -> None:
+    for words in (["check"], ["explain", "--port", "8000"], ["rules"], ["doctor"]):
+        assert ask(*words, "-c", str(config))[0] == 0
+    assert ask("schema")[0] == 0
+
+
+@pytest.mark.parametrize("name", ["run", "check", "explain", "rules", "doctor"])
+def test_a_file_that_is_wrong_or_not_there_is_2(config: Path, name: str) -> None:
+    config.write_text("nonsense")
+    for path in (config, config.with_name("none.toml")):
+        status, said = ask(name, "-c", str(path), *(["--port", "1"] if name == "explain" else []))
+        assert (status, str(path) in said) == (2, True), said
+
+
+@pytest.mark.parametrize("name", ["top", "connections", "denied", "undeny", "deny"])
+def test_nobody_at_the_admin_socket_is_1(tmp_path: Path, name: str) -> None:
+    words = {"undeny": ["192.0.2.1"], "deny": ["192.0.2.1", "--for", "1h"]}.get(name, [])
+    status, said = ask(name, *words, "--socket", str(tmp_path / "none"))
+    assert (status, "is edgeproxy running" in said) == (1, True), said
+
+
+def test_an_endpoint_that_is_taken_is_1(config: Path) -> None:
+    here = config.read_text().split('"')[1].removesuffix(":8000")
+    with listening(here, 8000):
+        status, said = ask("run", "-c", str(config))
+    assert (status, "another program listens there" in said) == (1, True), said
+
+
+def test_rules_that_cannot_be_installed_are_3(config: Path) -> None:
+    config.write_text(MANAGED.replace("HERE", own_address()))
+    without = ("setpriv", "--bounding-set=-net_admin") if os.geteuid() == 0 else ()
+    status, said = ask("run", "-c", str(config), before=without)
+    assert (status, "transparent.manage_rules" in said) == (3, True), said
