@@ -24,7 +24,7 @@ demo: setup ## the homelab comes up, shows that it works, and goes
 	@$(BIN)/python -m lab.demo
 
 test: setup ## all tests: as you, and, when you are root, the essential ones again as ordinary users
-	cargo test --workspace --locked --quiet
+	PROPTEST_RNG_SEED=1 cargo test --workspace --locked --quiet
 	$(BIN)/pytest -n 4 -m "not alone" tests scenarios
 	$(BIN)/pytest -m alone tests scenarios
 	@if [ "$$(id -u)" -eq 0 ]; then $(MAKE) --no-print-directory test-user; fi

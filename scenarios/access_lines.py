@@ -23,9 +23,10 @@ class Joined:
 
 
 def lines(lab: Lab, node: str, **wanted: object) -> list[Line]:
-    """Of a node's edgeproxy, those that hold all that is wanted."""
+    """Of a node's edgeproxy, those that hold all that is wanted; the last may be on its way into the log."""
     service = "edge" if node in EDGES else "home"
-    written = (json.loads(line) for line in lab[node].log(service).splitlines() if line.startswith("{"))
+    logged = lab[node].log(service).splitlines(keepends=True)
+    written = (json.loads(line) for line in logged if line.startswith("{") and line.endswith("\n"))
     return [line for line in written if all(line.get(key) == value for key, value in wanted.items())]
 
 

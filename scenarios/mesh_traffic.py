@@ -5,7 +5,9 @@ from __future__ import annotations
 from lab import Lab, Pair, Way, mesh_paths, wait_until
 
 ENOUGH = 1100  # packets: after a thousand nebula tries a direct way again
-PATIENCE = 30.0  # seconds
+PATIENCE = 90.0  # seconds
+LONGEST_TALK = 60  # seconds
+SILENCE = 5  # seconds after which a way without answers is left
 
 
 def talk(lab: Lab, first: str, second: str, packets: int = ENOUGH) -> None:
@@ -13,14 +15,14 @@ def talk(lab: Lab, first: str, second: str, packets: int = ENOUGH) -> None:
 
     A few, for a way may change while they are sent.
     """
-    arrived = answered(lab, first, second, packets)
+    arrived = answered(lab, first, second, packets, LONGEST_TALK)
     assert arrived > 0.95 * packets, f"{arrived} of {packets} from {first} to {second} and back"
 
 
-def answered(lab: Lab, first: str, second: str, packets: int) -> int:
-    """How many of so many packets the other member answers, within some seconds."""
-    words = ["ping", "-q", "-f", "-c", str(packets), "-w", "5", f"{second}.tailnet"]
-    said = lab[first].run(words).stdout
+def answered(lab: Lab, first: str, second: str, packets: int, seconds: int) -> int:
+    """How many of so many packets the other member answers, within so many seconds."""
+    words = ["ping", "-q", "-f", "-c", str(packets), "-w", str(seconds), f"{second}.tailnet"]
+    said = lab[first].run(words, timeout=2 * LONGEST_TALK).stdout
     return int(said.partition(" packets transmitted, ")[2].split()[0])
 
 
@@ -28,7 +30,7 @@ def talk_until(lab: Lab, first: str, second: str, way: Way) -> Pair:
     """Let two members talk until both ends name that way."""
 
     def is_taken() -> bool:
-        answered(lab, first, second, ENOUGH)  # a way that has gone is found out by its silence
+        answered(lab, first, second, ENOUGH, SILENCE)  # a way that has gone is found out by its silence
         return mesh_paths(lab).between(first, second).way is way
 
     wait_until(is_taken, PATIENCE, f"the way of {first} and {second} is {way}")

@@ -20,7 +20,7 @@ from aioquic.quic.events import ProtocolNegotiated, QuicEvent
 
 from lab import Lab
 
-PATIENCE = 15.0  # seconds
+PATIENCE = 60.0  # seconds
 _SERVICE = "/run/lab/services/web"
 _TRUSTED = "/etc/ssl/certs/ca-certificates.crt"
 

@@ -12,7 +12,7 @@ from scenarios.mesh_traffic import received, talk, talk_until
 
 pytestmark = [pytest.mark.topology("mesh"), pytest.mark.essential]
 
-PATIENCE = 30.0  # seconds; nebula needs three to find a tunnel dead, and some to find the new way
+PATIENCE = 90.0  # seconds; nebula needs three to find a tunnel dead, and some to find the new way
 
 
 def test_the_way_changes_with_the_place_and_the_address_stays(lab: Lab) -> None:

@@ -50,8 +50,12 @@ def test_the_edge_holds_no_key_for_the_names_it_forwards(lab: Lab) -> None:
 def test_ipv6_clients_reach_it_where_there_is_a_path(lab: Lab) -> None:
     answer = lab["stranger"].run(["curl", "-sS", "-6", "https://six.nas.example.net/"], check=True)
     assert answer.stdout.startswith("nas served six.nas.example.net")
-    edges = lab["vps-a"].log("edge") + lab["vps-b"].log("edge")
-    assert f'{lab["stranger"].address(version=6)} to 443 name "six.nas.example.net"' in edges
+    line = f'{lab["stranger"].address(version=6)} to 443 name "six.nas.example.net"'
+    wait_until(
+        lambda: any(line in lab[edge].log("edge") for edge in ("vps-a", "vps-b")),
+        30,
+        "an edge logs the connection, which it does at its end",
+    )
 
 
 def test_the_server_loses_the_clients_address(lab: Lab) -> None:
@@ -61,7 +65,7 @@ def test_the_server_loses_the_clients_address(lab: Lab) -> None:
     cafe = lab["cafe"].address("internet")
     wait_until(
         lambda: any(f'{cafe} to 443 name "who.nas' in lab[edge].log("edge") for edge in ("vps-a", "vps-b")),
-        5,
+        30,
         "an edge logs the address that the server does not see",
     )
 
@@ -86,13 +90,14 @@ def test_nodes_at_home_are_not_reachable_but_by_what_is_forwarded(lab: Lab) -> N
 def test_udp_does_not_pass(lab: Lab) -> None:
     """A datagram to a forwarded port finds nobody, though a server waits for it at home."""
     nas = lab["nas"]
-    with nas.udp(443, timeout=0.5) as server, lab["laptop"].udp() as neighbour, lab["phone"].udp() as client:
+    with nas.udp(443, timeout=30) as server, lab["laptop"].udp() as neighbour, lab["phone"].udp() as client:
         neighbour.sendto(b"control", (nas.address("home"), 443))
         assert server.recv(64) == b"control"
         client.connect((lab["vps-a"].address(), 443))
         client.send(b"quic?")
         with pytest.raises(ConnectionRefusedError):
             client.recv(64)
+        server.settimeout(0.5)
         with pytest.raises(TimeoutError):
             server.recv(64)
 
@@ -113,7 +118,7 @@ def test_a_public_name_takes_the_long_way_from_inside(lab: Lab) -> None:
     carrier = lab["isp"].address("internet")
     wait_until(
         lambda: any(f'{carrier} to 443 name "long-way.nas' in lab[e].log("edge") for e in ("vps-a", "vps-b")),
-        5,
+        30,
         "an edge logs the laptop's connection with the carrier's address",
     )
     assert lab["laptop"].address("home") not in lab["nas"].log("web")

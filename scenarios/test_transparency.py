@@ -17,7 +17,7 @@ import threading
 import pytest
 
 from lab import Lab, wait_until
-from scenarios.access_lines import EDGES, endpoint, joined, lines, the_line
+from scenarios.access_lines import EDGES, PATIENCE, endpoint, joined, lines, the_line
 from scenarios.database import answer_like_postgres
 from scenarios.quic_peers import ask_by_quic
 
@@ -163,12 +163,11 @@ def test_many_clients_at_once_are_not_mistaken_for_each_other(lab: Lab) -> None:
     with lab["nas"].listen(OTHERS, "127.0.0.1") as server:
         serving = threading.Thread(target=_say_who_and_what, args=(server, 2 * each))
         serving.start()
-        clients = [
-            lab[node].connect((lab[edge].address("internet"), 443)) for edge in EDGES for node in ("stranger",) * each
-        ]
+        clients: list[socket.socket] = []
         try:
-            for client in clients:
-                client.sendall(b"\xff" + os.urandom(16))  # nothing that a name could be in
+            for edge in EDGES * each:
+                clients.append(lab["stranger"].connect((lab[edge].address("internet"), 443), PATIENCE))
+                clients[-1].sendall(b"\xff" + os.urandom(16))  # nothing that a name could be in
             sent = {client: os.urandom(100_000) for client in clients}
             for client, data in sent.items():
                 client.sendall(data)
@@ -184,17 +183,17 @@ def test_many_clients_at_once_are_not_mistaken_for_each_other(lab: Lab) -> None:
         finally:
             for client in clients:
                 client.close()
-        serving.join(10)
+        serving.join(2 * PATIENCE)
         assert not serving.is_alive()
 
 
 def _say_who_and_what(server: socket.socket, clients: int) -> None:
     """To each client, once it has ended: its endpoint and the digest of all but its first 17 bytes."""
-    server.settimeout(20)
+    server.settimeout(PATIENCE)
     accepted = [server.accept() for _ in range(clients)]
     for connection, peer in accepted:
         with connection:
-            connection.settimeout(20)
+            connection.settimeout(PATIENCE)
             connection.sendall(endpoint(*peer).encode() + b" " + hashlib.sha256(_all_of(connection)[17:]).digest())
 
 
@@ -245,12 +244,12 @@ def test_a_server_that_asks_for_its_own_public_name_is_served(lab: Lab) -> None:
 def test_who_is_not_trusted_cannot_say_who_it_is(lab: Lab, header: bytes) -> None:
     """Neither beside the proxy, nor through an edge, whose own header comes first: what a client writes is payload."""
     for node, to in (("laptop", (lab["nas"].address("home"), 4443)), ("stranger", (lab["vps-a"].address(), 443))):
-        with lab["nas"].listen(OTHERS, "127.0.0.1") as server, lab[node].connect(to) as client:
-            server.settimeout(15)
+        with lab["nas"].listen(OTHERS, "127.0.0.1") as server, lab[node].connect(to, PATIENCE) as client:
+            server.settimeout(PATIENCE)
             client.sendall(header + b"GET / HTTP/1.1\r\n\r\n")
             connection, peer = server.accept()
             with connection:
-                connection.settimeout(5)
+                connection.settimeout(PATIENCE)
                 assert connection.recv(len(header), socket.MSG_WAITALL) == header
                 assert peer == client.getsockname()
     for node in (*EDGES, "nas"):
@@ -269,8 +268,8 @@ def test_the_kernels_rules_go_with_the_proxy(lab: Lab) -> None:
     assert mark in rules()
     (home,) = (each for each in lab.services() if (each["node"], each["service"]) == ("nas", "home"))
     lab["nas"].run(["kill", "-9", str(home["pid"])], check=True)
-    wait_until(lambda: mark not in rules(), 10, "the rules are gone")
+    wait_until(lambda: mark not in rules(), PATIENCE, "the rules are gone")
     lab.fault.restart("nas/home")
-    wait_until(lambda: mark in rules(), 10, "the rules are back")
+    wait_until(lambda: mark in rules(), PATIENCE, "the rules are back")
     page = lab["stranger"].run(["curl", "-sS", "-4", "https://back.nas.example.net/"], check=True).stdout
     assert page.split()[-1] == lab["stranger"].address()

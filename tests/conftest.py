@@ -1,10 +1,20 @@
-"""For all tests: the mark `root` means what it says."""
+"""For all tests: the mark `root` means what it says, and chance and the clock decide no verdict of hypothesis.
+
+`pytest --hypothesis-profile=default` looks for other examples than the last time.
+"""
 
 from __future__ import annotations
 
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine makes an example slow, which is no fault; whatever is found is found in every run, or in none.
+settings.register_profile(
+    "repeatable", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("repeatable")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

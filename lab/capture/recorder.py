@@ -17,8 +17,8 @@ from lab.capture.offload import network_offset, wire_frames
 from lab.capture.output import Output
 from lab.capture.ring import RETIRE, Ring, Seen
 
-_HOLD = 5 * RETIRE  # seconds that a frame is held back for frames of other interfaces that came before it
-_DRAIN = 3 * RETIRE  # seconds after which the kernel has surely handed over what had arrived
+_HOLD = 20 * RETIRE  # seconds that a frame is held back for frames of other interfaces that came before it
+_DRAIN = 100 * RETIRE  # seconds after which what the kernel has not handed over is given up
 _LOOK = 0.005  # seconds between two looks while draining
 _LOOK_AGAIN = 0.2  # seconds between two looks whether an interface that went down is gone: that is not told
 
@@ -63,6 +63,11 @@ class Channel:
     bytes: int = 0  # of those packets as they were on the wire
     received: int = 0  # by the socket, and of them:
     dropped: int = 0  # for want of room
+    latest: int = 0  # timestamp of a frame, in nanoseconds
+
+    def is_read_to(self, time: int) -> bool:
+        """Whether all that arrived up to then has been read: a ring hands over in the order of arrival."""
+        return self.latest > time or self.ring.is_empty()
 
 
 class Recorder:
@@ -143,6 +148,7 @@ class Recorder:
         return self._write(bisect_right(self._pending, floor, key=itemgetter(0)))
 
     def _take(self, number: int, channel: Channel, seen: Seen) -> None:
+        channel.latest = max(channel.latest, seen.timestamp)
         flags = _FLAGS.get(seen.kind, 0)
         if seen.offload is None:
             frames = [seen.frame]
@@ -171,12 +177,13 @@ class Recorder:
         return bool(self._bounds.packets) and self._written >= self._bounds.packets
 
     def _drain(self) -> None:
-        """Wait until what had arrived by now has been read."""
+        """Wait until what had arrived by now has been read; on a busy machine the kernel is late to hand it over."""
         nothing = select.poll()
+        asked = time.time_ns()
         deadline = time.monotonic() + _DRAIN
         while True:
             is_last = time.monotonic() > deadline
-            if self._collect() or is_last or all(channel.ring.is_empty() for channel in self.channels):
+            if self._collect() or is_last or all(channel.is_read_to(asked) for channel in self.channels):
                 break
             nothing.poll(_LOOK * 1000)
         self._write(len(self._pending))

@@ -15,6 +15,7 @@ _LONGEST_STEP = 4  # ports: with a fixed parity, and while others take some too
 _MOST_STEPS = 0.75  # of all: that so many of 31 random ports follow their predecessor has a probability below 1e-80
 ENOUGH = 20  # endpoints: 2^-20 is below 1e-6
 _ENOUGH_NEAR = 4  # endpoints within a range that was seen: no chance keeps the ports of four
+_KEPT_NEAR = 0.75  # of those: of a port of that range another mapping may be the owner
 _FEWEST_SHARED = 2  # of 8 pairs; among random ports two are shared with a probability below 1e-6
 _FIRST_UNPRIVILEGED = 1024
 _DEGREES = tuple(Dependence)
@@ -58,7 +59,9 @@ def allocation(spread: Sample, near: Sample | None) -> Allocation | None:
         return Allocation.PRESERVE
     if near is None or len(near.pairs) < _ENOUGH_NEAR:  # so it may be one that keeps ports within its range
         return None
-    if _is_kept(near):
+    if sum(inside[1] == outside[1] for inside, outside in near.pairs) >= max(
+        _ENOUGH_NEAR, _KEPT_NEAR * len(near.pairs)
+    ):
         return Allocation.PRESERVE
     steps = [after[1][1] - before[1][1] for before, after in pairwise(spread.pairs)]
     followers = sum(1 for step in steps if 0 < step <= _LONGEST_STEP)

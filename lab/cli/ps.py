@@ -79,8 +79,9 @@ def running_labs() -> list[dict[str, Any]]:
         asked[channel.fileno()] = name, channel
         poll.register(channel, select.POLLIN)
     deadline = time.monotonic() + DEADLINE
-    while asked and (left := deadline - time.monotonic()) > 0:
-        for descriptor, _ in poll.poll(left * 1000):
+    # What has come is read however late it is here; who is silent is not waited for again.
+    while asked and (answered := poll.poll(max(0.0, deadline - time.monotonic()) * 1000)):
+        for descriptor, _ in answered:
             name, channel = asked.pop(descriptor)
             poll.unregister(descriptor)
             with channel:

@@ -27,7 +27,7 @@ _TCA_KIND, _TCA_OPTIONS, _TCA_TBF_PARMS, _TCA_TBF_BURST = 1, 2, 1, 6
 _TC_H_ROOT = 0xFFFFFFFF
 _IFF_UP = 1
 _CONNTRACK_GET = 0x101  # subsystem 1 (NFNL_SUBSYS_CTNETLINK), message 1 (IPCTNL_MSG_CT_GET)
-_ANSWER_TIMEOUT = 1.0  # seconds; the kernel answers within the request, so only a hang takes this long
+_ANSWER_TIMEOUT = 5.0  # seconds; the kernel answers within the request, so only a hang takes this long
 
 LOOPBACK = 1  # index of `lo` in every fresh network namespace
 

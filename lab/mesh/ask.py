@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _PROGRAMS = {"nebula": nebula, "wireguard": wireguard}
 
-TIMEOUT = 5.0  # seconds for each member to answer
+TIMEOUT = 15.0  # seconds for each member to answer
 
 
 def mesh_paths(lab: Lab, name: str | None = None) -> MeshPaths:

@@ -19,7 +19,7 @@ from lab.realise.process import Command, start, wait
 from lab.topology.impairment import UNIMPAIRED
 
 _LONGEST_ANSWER = 64 * 1024  # bytes
-_LONGEST_CHANGE = 2.0  # seconds; the whole lab waits for it
+_LONGEST_CHANGE = 5.0  # seconds; the whole lab waits for it
 _HANDLES = (0x11, 0x12)  # in turn, so that the kernel puts a new discipline in place of the old one at once
 
 

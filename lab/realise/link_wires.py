@@ -21,7 +21,7 @@ from lab.realise.loop import Loop
 from lab.realise.nodes import Nodes
 from lab.realise.process import Command, start
 
-_ANSWER_TIMEOUT = 2.0  # seconds; answers come at once, and the whole lab waits for this one
+_ANSWER_TIMEOUT = 5.0  # seconds; answers come at once, and the whole lab waits for this one
 _LONGEST_ANSWER = 1 << 20  # bytes
 _LAST_BREATH = 0.2  # seconds from the end of its socket to its own
 _NO_REPLY = "it does not answer"

@@ -101,7 +101,9 @@ class Node:
         )
         return socket.socket(fileno=descriptor)
 
-    def connect(self, to: SocketAddress, timeout: float | None = 5.0, *, source: SocketAddress | None = None) -> Socket:
+    def connect(
+        self, to: SocketAddress, timeout: float | None = 10.0, *, source: SocketAddress | None = None
+    ) -> Socket:
         """A TCP connection from this node; `timeout` (seconds) holds for it and for the socket afterwards.
 
         Raises:
@@ -125,14 +127,14 @@ class Node:
             options.append((socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0))
         return self.socket(_family(host), options=options, bind=(host, port), listen=backlog)
 
-    def udp(self, port: int = 0, address: str = "", *, timeout: float | None = 5.0) -> Socket:
+    def udp(self, port: int = 0, address: str = "", *, timeout: float | None = 10.0) -> Socket:
         """A UDP socket bound in this node; IPv4 unless an IPv6 address is given."""
         host = self._host(address) if address else "0.0.0.0"  # noqa: S104 - all addresses of a node of the lab
         made = self.socket(_family(host), socket.SOCK_DGRAM, bind=(host, port))
         made.settimeout(timeout)
         return made
 
-    def packet(self, interface: str, *, timeout: float | None = 5.0) -> Socket:
+    def packet(self, interface: str, *, timeout: float | None = 10.0) -> Socket:
         """A raw socket that sees and sends whole Ethernet frames on an interface (packet(7))."""
         made = self.socket(socket.AF_PACKET, socket.SOCK_RAW, bind=(interface, _ALL_ETHERNET))
         made.settimeout(timeout)

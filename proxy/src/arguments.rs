@@ -30,6 +30,8 @@ pub(crate) enum Request {
     Ask(command::Command),
     /// Internal: what `run` starts beside itself.
     KeepRules,
+    /// Internal, likewise.
+    ReadNames,
     /// Print this.
     Help(String),
     Version,
@@ -44,6 +46,7 @@ pub(crate) fn parse(words: &[String]) -> Result<Request, String> {
         "--help" | "-h" => return Ok(Request::Help(usage())),
         "--version" | "-V" => return Ok(Request::Version),
         "keep-rules" if rest.is_empty() => return Ok(Request::KeepRules),
+        "read-names" if rest.is_empty() => return Ok(Request::ReadNames),
         _ => {}
     }
     let Some(command) = COMMANDS.iter().find(|command| command.name == first) else {

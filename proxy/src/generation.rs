@@ -1,8 +1,9 @@
 //! A configuration in force, with what is known and counted for as long as it is. Connections keep the one they began under.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
 
@@ -12,7 +13,7 @@ use crate::config::model::{
     NamePart, Target, Transport,
 };
 use crate::listening::Endpoint;
-use crate::names::{Names, SystemFiles};
+use crate::names::Names;
 use crate::operation::counters::WorkerCounters;
 use crate::operation::state::{self, TargetCondition};
 use crate::route::forbidden::Own;
@@ -52,7 +53,7 @@ type Lineage<'a> = (&'a str, u64, Option<Ejection>, Option<HealthCheck>);
 
 impl Generation {
     /// A configuration that comes into force after another one: what is known of the same targets and of those who are at
-    /// the same listeners goes on.
+    /// the same listeners goes on, and what those listeners have let pass. [`Self::set_rates`] is due when it does so.
     pub(crate) fn after(previous: Option<&Self>, config: Config, locals: &LocalAddresses, now: Instant) -> Self {
         let known: Vec<(Lineage<'_>, &Arc<Condition>)> = previous.into_iter().flat_map(Self::conditions).collect();
         let candidate = |backend: &Backend, target: &Target| {
@@ -69,12 +70,12 @@ impl Generation {
             before.and_then(|id| previous?.occupancies.get(id.0)).map(Arc::clone).unwrap_or_default()
         };
         let occupancies = config.listeners.iter().map(occupancy).collect();
-        let bucket = |rate| Arc::new(Mutex::new(Bucket::new(rate, now)));
-        let buckets = config
-            .listeners
-            .iter()
-            .map(|listener| listener.rate.map(|rate| [bucket(rate.get()), bucket(rate.get())]))
-            .collect();
+        let buckets_of = |listener: &Listener| {
+            let before = previous.and_then(|before| before.buckets(before.listener_named(&listener.name)?));
+            let new = |rate: NonZeroU32| [(); 2].map(|()| Arc::new(Mutex::new(Bucket::new(rate.get(), now))));
+            listener.rate.map(|rate| before.unwrap_or_else(|| new(rate)))
+        };
+        let buckets = config.listeners.iter().map(buckets_of).collect();
         let turns = config.backends.iter().map(|_| AtomicU64::new(0)).collect();
         let locals = locals.clone();
         let own = Own::new(&config, move |address| locals.is_local(address));
@@ -115,6 +116,16 @@ impl Generation {
     /// The buckets that all flows of a listener share: from clients, to clients.
     pub(crate) fn buckets(&self, id: ListenerId) -> Option<[Arc<Mutex<Bucket>>; 2]> {
         self.buckets.get(id.0)?.clone()
+    }
+
+    /// Comes into force: what it shares with the configuration before, of which connections go on, fills by its rates.
+    pub(crate) fn set_rates(&self, now: Instant) {
+        for (listener, buckets) in self.config.listeners.iter().zip(&self.buckets) {
+            let (Some(rate), Some(buckets)) = (listener.rate, buckets) else { continue };
+            for bucket in buckets {
+                bucket.lock().unwrap_or_else(PoisonError::into_inner).change(rate.get(), now);
+            }
+        }
     }
 
     /// The active checks of all candidates.
@@ -201,7 +212,7 @@ impl Epoch {
     pub(crate) fn followed_by(&self, generation: Arc<Generation>, counters: Arc<WorkerCounters>) -> Self {
         let settings = &generation.config.resolver;
         let is_same = *settings == self.config().resolver;
-        let names = if is_same { self.names.clone() } else { Names::new(settings, SystemFiles::default()) };
+        let names = if is_same { self.names.clone() } else { self.names.anew(settings) };
         Self { generation, counters, names }
     }
 

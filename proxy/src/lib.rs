@@ -8,6 +8,7 @@
 
 mod admission;
 mod arguments;
+mod chain;
 mod commands;
 pub mod config;
 mod generation;
@@ -52,6 +53,7 @@ pub fn run() -> ExitCode {
         Ok(Request::Rules(asked)) => rules::run(&asked),
         Ok(Request::Ask(command)) => ask::run(&command),
         Ok(Request::KeepRules) => rules::keep(),
+        Ok(Request::ReadNames) => commands::names::read(),
         Ok(Request::Help(text)) => print(&text),
         Ok(Request::Version) => print(concat!("edgeproxy ", env!("CARGO_PKG_VERSION"), "\n")),
         Err(fault) => fail(WRONG_INPUT, fault.trim_end()),

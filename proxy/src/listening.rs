@@ -211,9 +211,10 @@ mod tests {
             user_timeout: None,
         };
         for transport in [Transport::Tcp, Transport::Udp] {
-            let free = bound(endpoint(transport, "0.0.0.0", 0), false).expect("a port");
-            let port = free.local_addr().expect("bound").as_socket().expect("an endpoint").port();
-            drop(free);
+            // Below those that the kernel gives to other tests, on any address (ip_local_port_range of ip(7)).
+            let free = |port: &u16| bound(endpoint(transport, "0.0.0.0", *port), false).is_ok();
+            let first = 10_000 + u16::try_from(std::process::id() % 8_000).expect("small");
+            let port = (first..20_000).find(free).expect("a free port");
             let wide = [endpoint(transport, "0.0.0.0", port)];
             let narrow = [endpoint(transport, "127.0.0.1", port)];
             for (first, second) in [(wide, narrow), (narrow, wide)] {

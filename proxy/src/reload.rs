@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::commands::say;
 use crate::config::model::Config;
+use crate::config::Checked;
 use crate::generation::Generation;
 use crate::listening::bind_all;
 use crate::operation::admin::Response;
@@ -15,7 +16,6 @@ use crate::operation::ledger;
 use crate::operation::notify::ServiceState;
 use crate::steering::{copies, Proxy};
 use crate::transparent::keeper::{Report, Want};
-use crate::transparent::needs::Needs;
 use crate::worker::Order;
 
 impl Proxy {
@@ -71,7 +71,7 @@ impl Proxy {
         if self.giving.is_some() {
             return Err("a new process is about to take over".to_owned());
         }
-        let config = crate::config::load(&self.path).map_err(|faults| faults.to_string())?;
+        let Checked { config, places, .. } = crate::config::check(&self.path).map_err(|faults| faults.to_string())?;
         let count = self.workers.len();
         let generation = Arc::new(Generation::after(Some(&self.generation), config, &self.locals, Instant::now()));
         let wanted = generation.endpoints();
@@ -79,12 +79,14 @@ impl Proxy {
         let new: Vec<_> = wanted.iter().copied().filter(|endpoint| !held.contains(endpoint)).collect();
         let bound = bind_all(&new, &held, count, &generation.config.timeouts).map_err(|error| error.to_string())?;
         let sockets = copies(&bound).map_err(|error| error.to_string())?;
-        self.keep_rules(&generation)?;
+        let of_rules = |unkept: Unkept| places.fault("transparent.manage_rules", unkept.found, unkept.mend).to_string();
+        self.keep_rules(&generation.config).map_err(of_rules)?;
         let counters = {
             let mut state = self.state();
             state.deny.replace_fixed(&generation.config.deny);
             state.ledger.begin(ledger::Names::of(&generation.config), count)
         };
+        generation.set_rates(Instant::now());
         // Before the new configuration, which knows nothing of those who wait at an endpoint that it has not got.
         self.leave(|endpoint| !wanted.contains(&endpoint));
         for (hand, counters) in self.workers.iter().zip(counters) {
@@ -99,20 +101,23 @@ impl Proxy {
         Ok(())
     }
 
-    /// Has the rules kept that the new configuration needs.
-    pub(crate) fn keep_rules(&mut self, generation: &Generation) -> Result<(), String> {
-        let rules = generation.config.transparent;
-        let needs = Needs::of(&generation.config, |address| self.locals.is_local(address));
-        if !rules.manage_rules || needs.is_empty() {
-            return Ok(());
-        }
+    /// Has the rules kept that a configuration needs, and takes away what it does not.
+    pub(crate) fn keep_rules(&mut self, config: &Config) -> Result<(), Unkept> {
+        let want = Want::of(config, |address| self.locals.is_local(address));
         let Some(keeper) = &mut self.keeper else {
-            return Err("transparent.manage_rules: this process keeps no rules; restart it".to_owned());
+            let unkept = Unkept {
+                found: "this process has none that keeps rules, and gave CAP_NET_ADMIN up".to_owned(),
+                mend: RESTART,
+            };
+            return if want.needs.is_empty() { Ok(()) } else { Err(unkept) };
         };
-        match keeper.want(Want { needs, mark: rules.mark, table: rules.table }) {
+        match keeper.want(want) {
             Ok(Report::Installed | Report::Restored(_)) => Ok(()),
-            Ok(Report::Failed(why)) => Err(format!("transparent.manage_rules: {why}")),
-            Err(error) => Err(format!("the rule keeper: {error}")),
+            Ok(Report::Failed(found)) => Err(Unkept { found, mend: "`edgeproxy doctor` says more" }),
+            Err(error) => {
+                self.keeper = None;
+                Err(Unkept { found: format!("the process that keeps rules: {error}"), mend: RESTART })
+            }
         }
     }
 
@@ -134,6 +139,18 @@ impl Proxy {
         }
     }
 }
+
+/// Why the kernel's rules are not as a configuration has them.
+#[derive(Debug, thiserror::Error)]
+#[error("transparent.manage_rules: {found}; {mend}")]
+pub(crate) struct Unkept {
+    found: String,
+    mend: &'static str,
+}
+
+const RESTART: &str =
+    "restart it, or start it with `--take-over` beside itself, with CAP_NET_ADMIN; or load the lines of `edgeproxy rules`, \
+     and leave manage_rules off";
 
 fn since_boot() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)

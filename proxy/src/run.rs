@@ -19,6 +19,8 @@ use crate::commands::{fail, say, HOST_NOT_ABLE, RAN_AND_FAILED, WRONG_INPUT};
 use crate::config::model::Config;
 use crate::generation::Generation;
 use crate::listening::{bind_all, widen, Bound, ListenError};
+use crate::names::reader::Reader;
+use crate::names::SystemFiles;
 use crate::operation::access_log::{AccessLog, OpenedLog};
 use crate::operation::deny::DenyList;
 use crate::operation::ledger::Names;
@@ -28,13 +30,12 @@ use crate::operation::socket_file::{self, Predecessor};
 use crate::operation::state::State;
 use crate::operation::unique_id::fresh_seed;
 use crate::sandbox::{self, Allowed, SandboxError};
-use crate::signals::Signals;
+use crate::signals::{self, Signals};
 use crate::steering::{Hand, Proxy};
 use crate::succession::heir::{HeirError, Inheritance};
 use crate::transparent::keeper::{Report, Want};
 use crate::transparent::keeper_channel::RuleKeeper;
 use crate::transparent::local_addresses::{LocalAddresses, Watch};
-use crate::transparent::needs::Needs;
 use crate::transparent::udp_endpoints::UdpEndpoints;
 use crate::udp::station::Membership;
 use crate::worker::{work, Beginning};
@@ -102,6 +103,9 @@ fn named(key: &'static str, what: impl ToString) -> impl Fn(io::Error) -> RunErr
 
 /// `edgeproxy run`.
 pub(crate) fn command(path: &Path, start: &Start) -> ExitCode {
+    if let Err(cause) = signals::hold() {
+        return fail(HOST_NOT_ABLE, &host("signals")(cause).to_string());
+    }
     let config = match crate::config::load(path) {
         Ok(config) => config,
         Err(faults) => return fail(WRONG_INPUT, &faults.to_string()),
@@ -126,7 +130,10 @@ fn run(path: &Path, config: Config, start: &Start) -> Result<(), RunError> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(host("event queue"))?;
     let mut inheritance =
         start.predecessor(&config)?.map(|socket| Inheritance::ask(&socket)).transpose().map_err(taking)?;
-    let opened = Opened::all(config, inheritance.as_mut())?;
+    let mut reading = Command::new("/proc/self/exe");
+    reading.arg(crate::commands::names::READ);
+    let (reader, files) = Reader::start(reading).map_err(host("the reader of /etc/hosts"))?;
+    let opened = Opened { files, reader: Some(reader), ..Opened::all(config, inheritance.as_mut())? };
     let report = sandbox::enter(&Allowed::of(&opened.generation.config, path))?;
     say(&format!("edgeproxy: {report}"));
     let proxy = opened.start(path)?;
@@ -135,7 +142,11 @@ fn run(path: &Path, config: Config, start: &Start) -> Result<(), RunError> {
 
 /// Listens, with what an earlier process leaves to this one, and serves until the end.
 async fn serve(mut proxy: Proxy, inheritance: Option<Inheritance>) -> Result<(), RunError> {
-    let signals = Signals::hear().map_err(host("signals"))?;
+    let mut signals = Signals::hear().map_err(host("signals"))?;
+    if signals.stops.has_come().await {
+        proxy.end_unbegun(inheritance);
+        return Ok(());
+    }
     proxy.begin(inheritance).await.map_err(taking)?;
     proxy.steer(signals).await.map_err(host("event queue"))
 }
@@ -185,6 +196,8 @@ struct Opened {
     notifier: Notifier,
     keeper: Option<RuleKeeper>,
     seeds: Vec<[u8; 16]>,
+    files: SystemFiles,
+    reader: Option<Reader>,
 }
 
 impl Opened {
@@ -213,12 +226,14 @@ impl Opened {
         let keeper = keeper(&config, &locals, from.as_mut().and_then(|from| from.keeper()))?;
         let generation = Arc::new(Generation::after(None, config, &locals, Instant::now()));
         let bound = listen(&generation, count, from)?;
-        Ok(Self { generation, bound, log, admin, metrics, locals, watch, notifier, keeper, seeds })
+        let (files, reader) = (SystemFiles::default(), None);
+        Ok(Self { generation, bound, log, admin, metrics, locals, watch, notifier, keeper, seeds, files, reader })
     }
 
     /// Starts all threads.
     fn start(self, path: &Path) -> Result<Proxy, RunError> {
-        let Self { generation, bound, log, admin, metrics, locals, watch, notifier, keeper, seeds } = self;
+        let Self { generation, bound, log, admin, metrics, locals, watch, notifier, keeper, seeds, files, reader } =
+            self;
         let log = log.map(OpenedLog::start).transpose().map_err(host("a thread"))?;
         spawn("addresses", move || {
             say(&format!("edgeproxy: this host's addresses are as they were until a restart: {}", watch.run()));
@@ -243,6 +258,7 @@ impl Opened {
                 udp_endpoints: udp_endpoints.clone(),
                 udp,
                 deny: state.deny.reader(),
+                files: files.clone(),
             };
             let (orders, inbox) = unbounded_channel();
             let runtime = Builder::new_current_thread().enable_all().build().map_err(host("event queue"))?;
@@ -263,6 +279,8 @@ impl Opened {
             notifier,
             keeper,
             locals,
+            files,
+            reader,
             checks: None,
             services: Vec::new(),
             giving: None,
@@ -287,21 +305,21 @@ fn listen(generation: &Generation, workers: usize, from: Option<&mut Inheritance
     Ok(bound)
 }
 
-/// The process that keeps the kernel's rules, if the configuration wants them kept and needs any.
+/// The process that keeps the kernel's rules, if the configuration wants them kept: also where it needs none yet, for a reload
+/// may need some, and no keeper can be started then. A running one that is not wanted takes its rules away.
 fn keeper(
     config: &Config,
     locals: &LocalAddresses,
     running: Option<RuleKeeper>,
 ) -> Result<Option<RuleKeeper>, RunError> {
-    let rules = config.transparent;
-    let needs = Needs::of(config, |address| locals.is_local(address));
-    if !rules.manage_rules || needs.is_empty() {
+    if !config.transparent.manage_rules && running.is_none() {
         return Ok(None);
     }
     let mut command = Command::new("/proc/self/exe");
     command.arg(crate::commands::rules::KEEP);
     let mut keeper = running.map_or_else(|| RuleKeeper::start(command), Ok).map_err(host("the rule keeper"))?;
-    match keeper.want(Want { needs, mark: rules.mark, table: rules.table }).map_err(host("the rule keeper"))? {
+    let want = Want::of(config, |address| locals.is_local(address));
+    match keeper.want(want).map_err(host("the rule keeper"))? {
         Report::Installed | Report::Restored(_) => Ok(Some(keeper)),
         Report::Failed(why) => Err(RunError::Rules(why)),
     }

@@ -20,6 +20,7 @@ use crate::commands::say;
 use crate::config::model::{Operation, Transport};
 use crate::generation::Generation;
 use crate::listening::{Bound, Endpoint};
+use crate::names::reader::Reader;
 use crate::names::{Names, SystemFiles};
 use crate::operation::access_log::AccessLog;
 use crate::operation::admin::{Active, Order as Asked, Page, Response};
@@ -66,6 +67,9 @@ pub(crate) struct Proxy {
     pub(crate) notifier: Notifier,
     pub(crate) keeper: Option<RuleKeeper>,
     pub(crate) locals: LocalAddresses,
+    pub(crate) files: SystemFiles,
+    /// Who copies these files.
+    pub(crate) reader: Option<Reader>,
     pub(crate) checks: Option<Task<()>>,
     /// Those that answer at the admin socket and for metrics.
     pub(crate) services: Vec<Task<()>>,
@@ -224,6 +228,10 @@ impl Proxy {
         if self.giving.is_none() {
             self.hear_of_rules(); // else a new process may be talking to the keeper
         }
+        if self.reader.as_mut().is_some_and(Reader::has_ended) {
+            say("edgeproxy: nobody reads /etc/hosts and /etc/resolv.conf any more: they are as they were until a restart");
+            self.reader = None;
+        }
         let conditions = self.generation.conditions_now(Instant::now());
         self.state().conditions = conditions;
     }
@@ -238,7 +246,7 @@ impl Proxy {
         if checks.is_empty() {
             return;
         }
-        let names = Names::new(&generation.config.resolver, SystemFiles::default());
+        let names = Names::new(&generation.config.resolver, self.files.clone());
         let may_dial = move |address| {
             let policy = &generation.config.targets;
             forbidden(policy, generation.own(), Transport::Tcp, address, Origin::Name).is_none()
@@ -293,6 +301,15 @@ impl Proxy {
                 hand.tell(Order::Leave(endpoint));
             }
         }
+    }
+
+    /// Ends before it has taken anything over: what is the running process's stays so.
+    pub(crate) fn end_unbegun(mut self, inheritance: Option<Inheritance>) {
+        if inheritance.is_some_and(|from| from.has_given_admin_socket()) {
+            self.admin = None; // or its name would be removed
+        }
+        say("edgeproxy: told to end before it was ready");
+        self.end();
     }
 
     fn end(self) {

@@ -35,6 +35,8 @@ pub(crate) struct Story {
     pub(crate) backend: Option<BackendId>,
     pub(crate) target: Option<(SocketAddr, SourceUsed)>,
     pub(crate) header_in: HeaderIn,
+    /// The peer has spoken for nobody and has said nothing so far.
+    pub(crate) is_peers_own: bool,
     pub(crate) header_out: HeaderOut,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
@@ -70,6 +72,7 @@ impl Story {
             backend: None,
             target: None,
             header_in: HeaderIn::NotExpected,
+            is_peers_own: false,
             header_out: HeaderOut::None,
             bytes_in: 0,
             bytes_out: 0,
@@ -86,6 +89,18 @@ impl Story {
         let shared = Rc::new(RefCell::new(self));
         worker.register(&shared);
         shared
+    }
+
+    /// Why it ended. Whoever spoke for nobody and left without a byte only wanted to know whether somebody is here.
+    fn close(&self) -> CloseReason {
+        use CloseReason::{ClientClosed, ClientLeftEarly, ClientReset, HealthCheck};
+        let has_left = matches!(self.close, ClientClosed | ClientReset | ClientLeftEarly);
+        let is_check = has_left && self.is_peers_own && self.bytes_in == 0;
+        if is_check {
+            HealthCheck
+        } else {
+            self.close
+        }
     }
 
     /// What those who ask are told.
@@ -124,12 +139,14 @@ fn canonical(endpoint: SocketAddr) -> SocketAddr {
 
 impl Drop for Story {
     fn drop(&mut self) {
-        self.epoch.counters.closed(self.listener, self.transport, self.close);
+        let close = self.close();
+        self.epoch.counters.closed(self.listener, self.transport, close);
         if let (Some(backend), Some(_)) = (self.backend, self.target) {
             self.epoch.counters.backend_closed(backend);
         }
-        if self.close == CloseReason::HandedOver {
-            return; // one line for each, and the other process will write it
+        // Of a flow that goes on the other process will write the line.
+        if matches!(close, CloseReason::HandedOver | CloseReason::HealthCheck) {
+            return;
         }
         let Some(log) = &self.worker.log else { return };
         let config = self.epoch.config();
@@ -156,7 +173,7 @@ impl Drop for Story {
             preface: self.preface,
             connect: self.connect,
             total: self.accepted.elapsed(),
-            close: self.close,
+            close,
         });
     }
 }

@@ -146,6 +146,7 @@ pub(crate) struct Beginning {
     pub(crate) udp_endpoints: UdpEndpoints,
     pub(crate) udp: Membership,
     pub(crate) deny: DenyReader,
+    pub(crate) files: SystemFiles,
 }
 
 /// What the control thread tells a worker.
@@ -179,8 +180,9 @@ pub(crate) fn work(runtime: &Runtime, beginning: Beginning, orders: UnboundedRec
 }
 
 async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) -> io::Result<()> {
-    let Beginning { generation, counters, seed, log, locals, admission, flows, udp_endpoints, udp, deny } = beginning;
-    let names = Names::new(&generation.config.resolver, SystemFiles::default());
+    let Beginning { generation, counters, seed, log, locals, admission, flows, udp_endpoints, udp, deny, files } =
+        beginning;
+    let names = Names::new(&generation.config.resolver, files);
     let epoch = RefCell::new(Rc::new(Epoch { generation, counters, names }));
     let (scratch, batch, ids) = (Scratch::new(), RefCell::default(), RefCell::new(UniqueIds::new(seed)));
     let worker = Rc::new(Worker {

@@ -72,6 +72,7 @@ fn every_refusal_has_a_vector() {
         HeaderRefusal::V2Command(0),
         HeaderRefusal::V2Family(0),
         HeaderRefusal::V2Transport(0),
+        HeaderRefusal::V2OtherTransport,
         HeaderRefusal::V2TooLong(0),
         HeaderRefusal::V2AddressesCut(0),
         HeaderRefusal::V2Cut,
@@ -179,9 +180,9 @@ fn hexadecimal(bytes: &[u8]) -> String {
 
 /// The form, if building what was read gives the bytes again.
 fn rebuild(form: &str, bytes: &[u8]) -> String {
-    let header = match detect_and_parse(bytes) {
-        Parse::Done { value, .. } => value,
-        Parse::NeedMore | Parse::Refuse(_) => spp::parse_datagram(bytes).unwrap(),
+    let header = match (proxy_v1::parse(bytes), proxy_v2::parse(bytes)) {
+        (Parse::Done { value, .. }, _) | (_, Parse::Done { value, .. }) => value,
+        _ => spp::parse_datagram(bytes).unwrap(),
     };
     if form == "local" {
         return same(form, bytes, proxy_v2::LOCAL);

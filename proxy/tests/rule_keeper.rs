@@ -21,7 +21,7 @@ use nix::unistd::Pid;
 const AS_KEEPER: &str = "EDGEPROXY_TEST_KEEPER";
 const AS_PROXY: &str = "EDGEPROXY_TEST_PROXY";
 /// Until the keeper has seen a change and looked, in milliseconds.
-const PATIENCE: u16 = 5000;
+const PATIENCE: u16 = 30_000;
 
 type Test = (&'static str, fn());
 

@@ -74,12 +74,12 @@ const ATTEMPTS: &[(&str, Attempt)] = &[
     ("log", log),
     ("metrics", metrics),
     ("bind_any", |_| TcpListener::bind("127.0.0.1:0").map(drop)),
-    ("bind_49152", |_| {
+    ("bind_29152", |_| {
         Socket::new(Domain::IPV4, Type::STREAM, None)?
-            .bind(&"127.0.0.1:49152".parse::<std::net::SocketAddr>().unwrap().into())
+            .bind(&"127.0.0.1:29152".parse::<std::net::SocketAddr>().unwrap().into())
     }),
-    ("connect_49152", |_| TcpStream::connect("127.0.0.1:49152").map(drop)),
-    ("connect_49153", |_| TcpStream::connect("127.0.0.1:49153").map(drop)),
+    ("connect_29152", |_| TcpStream::connect("127.0.0.1:29152").map(drop)),
+    ("connect_29153", |_| TcpStream::connect("127.0.0.1:29153").map(drop)),
 ];
 
 const TESTS: &[(&str, fn())] = &[
@@ -133,12 +133,12 @@ fn inside(what: &str, directory: &Path) -> ! {
 fn allowed(directory: &Path, what: &str) -> Allowed {
     let within = |name| directory.join(name);
     let free = Ports::Any;
-    let narrow = Ports::Only { bind: Some(vec![9]), connect: Some(vec![49_152]) };
+    let narrow = Ports::Only { bind: Some(vec![9]), connect: Some(vec![29_152]) };
     Allowed {
         read: vec![within("config"), "/etc/hosts".into(), within("is not there")],
         write: vec![within("log")],
         remove: vec![within("run")],
-        ports: if what.contains("4915") { narrow } else { free },
+        ports: if what.contains("2915") { narrow } else { free },
         capabilities: CAPABILITIES.to_vec(),
         user: (what == "become_root" && geteuid().is_root()).then_some(User { user: 65_534, group: 65_534 }),
     }
@@ -311,10 +311,10 @@ fn ports_can_be_held_to_those_that_are_known() {
     if is_without_landlock() {
         return;
     }
-    assert_eq!(tried("bind_49152").code(), Some(libc::EACCES));
-    assert_eq!(tried("connect_49153").code(), Some(libc::EACCES));
+    assert_eq!(tried("bind_29152").code(), Some(libc::EACCES));
+    assert_eq!(tried("connect_29153").code(), Some(libc::EACCES));
     // Allowed, and nobody listens.
-    assert_eq!(tried("connect_49152").code(), Some(libc::ECONNREFUSED));
+    assert_eq!(tried("connect_29152").code(), Some(libc::ECONNREFUSED));
 }
 
 fn it_is_not_entered_beside_other_threads() {

@@ -50,7 +50,7 @@ fn hosts() -> Host {
     container.ip("route add default via 10.0.0.1");
     container.ip("-6 route add default via fd00::1");
     // Neighbours are found from link-local addresses, which take a moment: until the container refuses a connection.
-    let refused = TcpStream::connect_timeout(&"[fd00::2]:9".parse().unwrap(), 2 * PATIENCE).unwrap_err();
+    let refused = TcpStream::connect_timeout(&"[fd00::2]:9".parse().unwrap(), PATIENCE).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     container
 }

@@ -91,7 +91,7 @@ def test_both_sides_of_a_link_are_in_one_file_in_the_order_of_time(lab: Lab, tmp
     file = tmp_path / "a.pcapng"
     with lab.capture("lan", to=file) as capture:
         for _ in range(20):
-            lab["phone"].run(["ping", "-c1", "-W5", "192.0.2.2"], check=True)
+            lab["phone"].run(["ping", "-c1", "-W20", "192.0.2.2"], check=True)
     assert capture.interfaces == ("phone:lan", "nas:lan")
     rows = decode(file, "frame.interface_name", "icmp.type", "frame.packet_flags_direction", where="icmp")
     sent, received = "0x00000002", "0x00000001"
@@ -124,9 +124,10 @@ def test_what_came_before_the_end_is_in_the_file_and_what_comes_after_is_not(lab
         with lab.capture("nas:lan", filter="udp port 5000") as capture:
             for number in range(100):
                 near.sendto(b"%d" % number, ("192.0.2.2", 5000))
+            for _ in range(100):
+                far.recv(100)
         near.sendto(b"late", ("192.0.2.2", 5000))
-        for _ in range(101):
-            far.recv(100)
+        assert far.recv(100) == b"late"
     assert [bytes(packet["Raw"].load) for packet in capture.packets()] == [b"%d" % number for number in range(100)]
     assert [(count.name, count.packets, count.dropped) for count in capture.counts] == [("nas:lan", 100, 0)]
     assert capture.dropped == 0
@@ -135,8 +136,8 @@ def test_what_came_before_the_end_is_in_the_file_and_what_comes_after_is_not(lab
 
 def test_a_filter_may_name_nodes_and_is_applied(lab: Lab) -> None:
     with lab.capture("nas:dmz", filter="icmp and src host web") as capture:
-        lab["nas"].run(["ping", "-c3", "-i0.01", "-W5", "web"], check=True)
-    assert [packet["ICMP"].type for packet in capture.packets()] == [0, 0, 0]
+        lab["nas"].run(["ping", "-c1", "-W20", "web"], check=True)
+    assert [packet["ICMP"].type for packet in capture.packets()] == [0]
 
 
 def test_packets_are_cut_to_the_snaplen(lab: Lab, tmp_path: Path, decode: Decode) -> None:
@@ -164,7 +165,8 @@ def test_without_a_file_the_latest_packets_are_kept(lab: Lab, tmp_path: Path, de
 
 def test_the_loopback_shows_each_packet_once(lab: Lab) -> None:
     with lab.capture("nas:lo", filter="icmp") as capture:
-        lab["nas"].run(["ping", "-c2", "-i0.01", "-W5", "127.0.0.1"], check=True)
+        for _ in range(2):
+            lab["nas"].run(["ping", "-c1", "-W20", "127.0.0.1"], check=True)
     assert [packet["ICMP"].type for packet in capture.packets()] == [8, 0, 8, 0]
 
 
@@ -172,36 +174,37 @@ def test_the_loopback_shows_each_packet_once(lab: Lab) -> None:
 def test_frames_without_a_link_header_are_raw_ip(lab: Lab, tmp_path: Path, decode: Decode) -> None:
     """A tunnel that the topology does not know; what is sent into it never needs a reader."""
     web = lab["web"]
-    for words in (
-        ["tuntap", "add", "dev", "tunnel", "mode", "tun"],
-        ["addr", "add", "192.0.2.129/25", "dev", "tunnel"],
-        ["link", "set", "tunnel", "up"],
-    ):
-        web.run(["ip", *words], check=True)
+    web.run(["ip", "tuntap", "add", "dev", "tunnel", "mode", "tun"], check=True)
     file = tmp_path / "a.pcapng"
-    reader = web.start(["python3", "-c", TUNNEL_READER], stdout=subprocess.PIPE)
-    with lab.capture("web:tunnel", to=file, filter="udp"), reader, web.udp() as near:
+    with web.start(["python3", "-c", TUNNEL_READER], stdout=subprocess.PIPE) as reader:
         assert reader.stdout is not None
         assert reader.stdout.readline() == "ready\n"
-        near.sendto(b"inside", ("192.0.2.200", 9))
-        assert reader.stdout.readline() == "read\n"
+        # After the reader, which is its carrier: an interface that is up before has its queue opened some time later.
+        for words in (["addr", "add", "192.0.2.129/25", "dev", "tunnel"], ["link", "set", "tunnel", "up"]):
+            web.run(["ip", *words], check=True)
+        with lab.capture("web:tunnel", to=file, filter="udp"), web.udp() as near:
+            near.sendto(b"inside", ("192.0.2.200", 9))
+            assert reader.stdout.readline() == "read\n"
     assert decode(file, "frame.interface_name", "ip.dst", "udp.checksum.status") == [["web:tunnel", "192.0.2.200", "1"]]
 
 
 def test_a_tag_of_a_vlan_is_in_the_frame(lab: Lab) -> None:
     tagged = bytes.fromhex("ffffffffffff 020000000001 8100 0007 88b5") + b"tagged".ljust(46)
-    with lab["phone"].packet("lan") as near, lab.capture("nas:lan") as capture:
+    with lab["phone"].packet("lan") as near, lab["nas"].packet("lan") as far, lab.capture("nas:lan") as capture:
         near.send(tagged)
+        while b"tagged" not in far.recv(2000):
+            pass
     assert tagged in [bytes(packet) for packet in capture.packets()]
 
 
+@pytest.mark.alone  # it fills the queue that the packets of all labs wait in (net.core.netdev_max_backlog)
 def test_a_burst_that_does_not_fit_is_counted(lab: Lab, tmp_path: Path) -> None:
     """The process that records is held up, so that the ring must run full."""
     file = tmp_path / "a.pcapng"
     frame = bytes.fromhex("020000000002 020000000001 88b5") + bytes(1486)
     sent = 20_000  # 30 MB; a ring has 16
     with lab["phone"].packet("lan") as near, lab.capture("phone:lan", to=file) as capture:
-        wait_until(lambda: file.stat().st_size, 10, "the recording process runs")
+        wait_until(lambda: file.stat().st_size, 30, "the recording process runs")
         os.kill(capture._process.pid, signal.SIGSTOP)
         for _ in range(sent):
             near.send(frame)
@@ -265,11 +268,11 @@ def test_a_starter_that_is_killed_leaves_a_whole_file_and_no_process(lab: Lab, t
     ) as starter:
         assert starter.stdout is not None
         recording = os.pidfd_open(int(starter.stdout.readline()))
-        lab["phone"].run(["ping", "-c1", "-W5", "192.0.2.2"], check=True)
+        lab["phone"].run(["ping", "-c1", "-W20", "192.0.2.2"], check=True)
         starter.communicate()
     poll = select.poll()
     poll.register(recording, select.POLLIN)
-    assert poll.poll(10_000), "the process that records has ended"
+    assert poll.poll(60_000), "the process that records has ended"
     os.close(recording)
     assert [row[0] for row in decode(file, "icmp.type")] == ["8", "0"]
 
@@ -280,8 +283,9 @@ def test_a_link_that_goes_down_and_up_is_captured_on(lab: Lab) -> None:
         lab["web"].run(["ip", "link", "set", "dmz", "up"], check=True)
         lab["nas"].run(["ip", "link", "set", "dmz", "down"], check=True)
         lab["nas"].run(["ip", "link", "set", "dmz", "up"], check=True)
-        lab["web"].run(["ping", "-c1", "-W5", "198.51.100.2"], check=True)
-    assert [packet["ICMP"].type for packet in capture.packets()] == [8, 0]
+        # A link that has just come up may lose the first.
+        lab["web"].run(["ping", "-c1", "-w30", "198.51.100.2"], check=True)
+    assert [packet["ICMP"].type for packet in capture.packets()][-2:] == [8, 0]
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ INSIDE = [10_000 + 7 * index for index in range(32)]
 
 
 MOVED = [(40_500 + index, 40_032 + index) for index in range(4)]
+TAKEN = [*((40_500 + index, 40_500 + index) for index in range(15)), (40_515, 40_032)]  # the last by another
 
 
 @pytest.mark.parametrize(
@@ -67,6 +68,7 @@ MOVED = [(40_500 + index, 40_032 + index) for index in range(4)]
         ([40_000 + index for index in range(32)], MOVED, "sequential"),
         ([40_000 + 2 * index for index in range(32)], MOVED, "sequential"),
         ([40_000 + index for index in range(32)], [(40_500 + index, 40_500 + index) for index in range(4)], "preserve"),
+        ([40_000 - index for index in range(32)], TAKEN, "preserve"),
         ([40_000 - index for index in range(32)], MOVED, "random"),
         ([*range(65_520, 65_536), *range(1024, 1040)], MOVED, "sequential"),
         ([*INSIDE[:-1], 9], MOVED, "random"),

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from lab.certify.certify import certify_nat
 from lab.realise.lab import Lab
+
+pytestmark = pytest.mark.alone
 
 TOPOLOGY = """
 networks:

@@ -21,6 +21,7 @@ from lab.realise.lab import Lab
 
 pytestmark = pytest.mark.alone
 
+TRIES = 3
 PATIENCE = 2.8  # seconds: twice a timer of 2 s and more
 
 KEEP_OUT = """
@@ -116,10 +117,23 @@ def lab(module_up: Callable[..., Lab]) -> Lab:
 
 @pytest.fixture(scope="module")
 def judged(lab: Lab) -> dict[str, tuple[Subject, Seen]]:
-    """Every router measured at once; what is declared only tells which timers and caps to try."""
+    """Every router measured at once; what is declared only tells which timers and caps to try.
+
+    A busy machine is late: then the timers are not known, and all is measured again, from other addresses.
+    """
     wanted = [replace(subject(lab.facts, name, "internet"), declared=UNDECLARED.get(name)) for name in RULES]
-    seen = measure(lab, wanted, PATIENCE, seed=4787)
-    return {each.router: (each, seen[each.router]) for each in wanted}
+    for seed in range(4787, 4787 + TRIES):
+        seen = measure(lab, wanted, PATIENCE, seed=seed)
+        found = {each.router: (each, seen[each.router]) for each in wanted}
+        if are_timers_known(*found["forgetful"]):
+            break
+    return found
+
+
+def are_timers_known(about: Subject, seen: Seen) -> bool:
+    certificate = judge(replace(about, declared=DECLARED["forgetful"]), seen)
+    topics = ("UDP timer", "TCP timer, open", "TCP timer, opening", "refresh")
+    return all(certificate.row(topic).measured is not None for topic in topics)
 
 
 @pytest.fixture

@@ -117,6 +117,7 @@ def test_addresses_differ_from_one_certificate_to_the_next(known: dict[str, Any]
     assert made(known, "house", seed=3)[1] == made(known, "house", seed=3)[1]
 
 
+@pytest.mark.alone
 def test_two_certifiers_do_not_disturb_each_other(module_up: Callable[..., Lab]) -> None:
     lab = module_up(TOPOLOGY)
     steps, _ = made(lab.facts, "house")
@@ -126,6 +127,7 @@ def test_two_certifiers_do_not_disturb_each_other(module_up: Callable[..., Lab])
     assert again.row("mapping").measured == "endpoint_independent"
 
 
+@pytest.mark.alone
 def test_a_router_without_room_keeps_no_other_from_its_certificate(module_up: Callable[..., Lab]) -> None:
     lab = module_up(TOPOLOGY)
     found = {each.router: each for each in certify_nat(lab, patience=0.1)}
@@ -150,6 +152,7 @@ nodes:
 """
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("named", [(), ("house", "carrier")])
 def test_routers_without_room_beside_each_other_are_measured_one_after_the_other(
     module_up: Callable[..., Lab], named: tuple[str, ...]
@@ -159,6 +162,7 @@ def test_routers_without_room_beside_each_other_are_measured_one_after_the_other
     assert [(each.failures, each.row("mapping").verdict) for each in found] == [((), Verdict.HOLDS)] * 2
 
 
+@pytest.mark.alone
 def test_a_certificate_leaves_nothing_behind_and_can_be_had_again_at_once(module_up: Callable[..., Lab]) -> None:
     """Sessions that the first left in the NAT count against no inside address of the second."""
     topology = TOPOLOGY.replace("nat: {outside: access}", "nat: {outside: access, sessions: 100}")
@@ -184,6 +188,7 @@ nodes:
 """
 
 
+@pytest.mark.alone
 def test_the_probes_leave_their_blocks_of_ports_to_the_hosts_of_the_lab(module_up: Callable[..., Lab]) -> None:
     """Eight addresses would take eight blocks, of which there are four."""
     lab = module_up(blocks("1001-5000"))

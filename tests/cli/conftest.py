@@ -58,7 +58,7 @@ class LabCommand:
             options["stdin"] = subprocess.PIPE
         process = self.start(*words, **options)
         try:
-            output, errors = process.communicate(input, timeout=60)
+            output, errors = process.communicate(input, timeout=120)
         finally:
             process.kill()
         assert "Traceback" not in (errors or ""), errors

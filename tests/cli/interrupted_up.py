@@ -19,11 +19,11 @@ def main() -> None:
     before = what_is_there()
     with subprocess.Popen(sys.argv[1:]) as up:
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while (meanwhile := what_is_there())["networks"] < before["networks"] + 2 or not meanwhile["services"]:
                 assert time.monotonic() < deadline, meanwhile
             up.send_signal(signal.SIGINT)
-            code = up.wait(30)
+            code = up.wait(60)
         finally:
             up.kill()  # else, if that failed, the end of the block would wait for it for ever
     with contextlib.suppress(ChildProcessError):

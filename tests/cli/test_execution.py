@@ -72,7 +72,7 @@ def test_a_missing_node_is_wrong_input(lab: Any, running: str) -> None:
 def test_a_megabyte_passes_through_unchanged(lab: Any, running: str) -> None:
     sent = random.Random(1).randbytes(1 << 20)
     argv = lab.argv("exec", "--lab", running, "a", "--", "sha256sum")
-    result = subprocess.run(argv, input=sent, capture_output=True, timeout=30, check=True)
+    result = subprocess.run(argv, input=sent, capture_output=True, timeout=60, check=True)
     assert result.stdout.split()[0].decode() == hashlib.sha256(sent).hexdigest()
     echoed = subprocess.run(
         lab.argv("exec", "--lab", running, "a", "--", "cat"), input=sent, capture_output=True, check=True
@@ -95,7 +95,7 @@ def test_a_reader_that_has_enough_ends_the_command(lab: Any, running: str) -> No
     argv = lab.argv("exec", "--lab", running, "a", "--", "yes")
     script = '"$@" | head -n 1; echo ${PIPESTATUS[0]}'
     result = subprocess.run(
-        ["bash", "-c", script, "bash", *argv], capture_output=True, text=True, timeout=30, check=True
+        ["bash", "-c", script, "bash", *argv], capture_output=True, text=True, timeout=60, check=True
     )
     # Whether SIGPIPE ends it depends on what this process's parent made of that signal; yes(1) fails otherwise.
     assert result.stdout.splitlines()[0] == "y"
@@ -116,7 +116,7 @@ def test_a_folder_that_the_node_has_not_is_no_obstacle(lab: Any, running: str, t
     hidden.mkdir()
     process = lab.start("exec", "--lab", running, "a", "--", "pwd", cwd=hidden, stdin=subprocess.PIPE)
     hidden.rmdir()
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert Path(output.strip()).is_absolute()
 
@@ -136,7 +136,7 @@ def test_signals_reach_the_command(lab: Any, running: str, number: int, code: in
     process = lab.start("exec", "--lab", running, "a", "--", "python3", "-uc", script + "print('set'); signal.pause()")
     assert process.stdout.readline() == "set\n"
     process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (code, "")
 
 
@@ -146,7 +146,7 @@ def test_a_signal_to_an_exec_that_has_only_just_started_its_command_reaches_it(
 ) -> None:
     command = ["sh", "-c", "trap 'exit 42' INT TERM USR1; echo set; while :; do sleep 0.01; done"]
     argv = [sys.executable, str(SIGNALLED_EXEC), str(int(number)), "--lab", running, "a", "--", *command]
-    done = subprocess.run(argv, env=lab.environment(), capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(argv, env=lab.environment(), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 42, done.stderr
 
 
@@ -154,7 +154,7 @@ def test_ctrl_c_ends_a_command_that_does_not_care(lab: Any, running: str) -> Non
     process = lab.start("exec", "--lab", running, "a", "--", "sh", "-c", "echo set; exec sleep 60")
     assert process.stdout.readline() == "set\n"
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (130, "")
 
 
@@ -163,8 +163,8 @@ def test_a_killed_exec_takes_its_command_along(lab: Any, running: str) -> None:
     process = lab.start("exec", "--lab", running, "a", "--", "sh", "-c", "echo $$; exec sleep 60")
     pid = process.stdout.readline().strip()
     process.kill()
-    process.communicate(timeout=30)
-    gone = f"for i in $(seq 500); do kill -0 {pid} 2>/dev/null || exit 0; done; exit 1"
+    process.communicate(timeout=60)
+    gone = f"for i in $(seq 600); do kill -0 {pid} 2>/dev/null || exit 0; sleep 0.05; done; exit 1"
     lab("exec", "--lab", running, "b", "--", "sh", "-c", gone, code=0)
 
 
@@ -173,7 +173,7 @@ def test_a_lab_that_ends_ends_the_command(lab: Any, up: Any) -> None:
     process = lab.start("exec", "--lab", name, "a", "--", "sh", "-c", "echo set; exec sleep 60")
     assert process.stdout.readline() == "set\n"
     lab("down", name, code=0)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (
         ExitCode.FAILED,
         "lab: error: the lab has ended, and the command with it\n",

@@ -74,7 +74,7 @@ def test_heal_without_a_number_heals_all(lab: Any, name: str) -> None:
 def test_heal_mends_links_too(lab: Any, name: str) -> None:
     lab("link", "nas:lan", "down", "--lab", name, code=0)
     assert lab("fault", "heal", "--lab", name, code=0).stdout == "healed: link nas:lan, as declared again\n"
-    lab("exec", "--lab", name, "nas", "--", "ping", "-c1", "-W2", "pi", code=0)
+    lab("exec", "--lab", name, "nas", "--", "ping", "-c1", "-w30", "pi", code=0)
 
 
 def test_all_of_it_as_json(lab: Any, name: str) -> None:

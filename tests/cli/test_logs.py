@@ -78,7 +78,7 @@ def test_following_shows_what_is_written_later_until_the_lab_ends(lab: Any, up: 
         lab("exec", "--lab", name, "a", "--", "python3", "-c", ask, code=0)
         assert process.stdout.readline().startswith("asked ('127.0.0.1'")
     lab("down", name, code=0)
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=60)
     assert (process.returncode, output, errors) == (0, "", "")
 
 
@@ -86,5 +86,5 @@ def test_following_ends_with_ctrl_c(lab: Any, running: str) -> None:
     process = lab.start("logs", "--lab", running, "-n", "1", "-f", "a", "one")
     assert process.stdout.readline() == "one 5\n"
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=60)
     assert (process.returncode, output, errors) == (130, "", "")

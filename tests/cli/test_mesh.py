@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 
 from lab.errors import ExitCode
+from lab.mesh.ask import mesh_paths
+from lab.mesh.paths import Way
+from lab.realise.asking import wait_until
 from lab.realise.lab import Lab
 
 pytestmark = [pytest.mark.essential, pytest.mark.single_id]
@@ -43,7 +46,9 @@ def test_each_pair_has_its_way(lab: Any, meshed: Lab) -> None:
         r"^vps - nas +direct +198\.51\.100\.1:\d+ \(router\) 198\.51\.100\.10:4242 +\d\d:", text, re.MULTILINE
     )
     assert "no tunnel: nas - pi\n" in text
-    meshed["nas"].run(["ping", "-c", "1", "pi.net"], check=True)
+    meshed["nas"].run(["ping", "-c", "1", "-w", "30", "pi.net"], check=True)
+    # The pair is asked one end after the other: as long as the way is new, they may differ.
+    wait_until(lambda: mesh_paths(meshed, "net").between("nas", "pi").way is Way.LAN, 30, "both use their LAN")
     text = lab("mesh", "net", "--lab", meshed.name, code=0).stdout
     assert re.search(r"^nas - pi +LAN +192\.168\.1\.11:4442 192\.168\.1\.10:4342 +\d\d:\d\d:\d\d$", text, re.MULTILINE)
     assert "no tunnel" not in text
@@ -63,6 +68,7 @@ def test_json_has_both_views(lab: Any, meshed: Lab) -> None:
 
 def test_who_cannot_be_asked_is_named_and_its_pairs_differ(lab: Any, meshed: Lab) -> None:
     meshed.signal_service("vps", "net", signal.SIGTERM)
+    wait_until(lambda: "vps" in dict(mesh_paths(meshed, "net").silent), 30, "it has ended")
     result = lab("mesh", "--lab", meshed.name, code=ExitCode.FAILED)
     assert re.search(r"^vps -> nas +not asked +- +-$", result.stdout, re.MULTILINE)
     assert re.search(r"^nas -> vps +(none|direct) ", result.stdout, re.MULTILINE)
@@ -79,14 +85,14 @@ def test_a_lab_without_a_mesh_says_so(lab: Any, up: Any) -> None:
 
 def test_watch_goes_on_until_interrupted(lab: Any, meshed: Lab) -> None:
     with lab.start("mesh", "--watch", "--lab", meshed.name) as process:
-        deadline = threading.Timer(30, process.kill)
+        deadline = threading.Timer(100, process.kill)
         deadline.start()
         try:
             read_until(process, r"^no tunnel: nas - pi$")
-            meshed["nas"].run(["ping", "-c", "1", "pi.net"], check=True)
+            meshed["nas"].run(["ping", "-c", "1", "-w", "30", "pi.net"], check=True)
             read_until(process, r"^nas - pi +LAN")
             process.send_signal(signal.SIGINT)
-            assert process.wait(10) == 130
+            assert process.wait(60) == 130
         finally:
             deadline.cancel()
             process.kill()

@@ -31,7 +31,7 @@ def test_it_says_where_the_host_is_and_by_which_address(lab: Any, name: str) -> 
     assert lab("move", "laptop", "cafe", "--lab", name, code=0).stdout == "laptop is in cafe: home has 10.0.0.2/24\n"
     node = json.loads(lab("inspect", "laptop", "--json", "--lab", name, code=0).stdout)
     assert node["interfaces"][0]["network"] == "cafe"
-    lab("exec", "--lab", name, "server", "--", "ping", "-c1", "-W2", "laptop", code=0)
+    lab("exec", "--lab", name, "server", "--", "ping", "-c1", "-w30", "laptop", code=0)
     assert (
         lab("move", "laptop", "home", "--lab", name, code=0).stdout == "laptop is in home: home has 192.168.1.20/24\n"
     )

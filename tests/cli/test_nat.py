@@ -33,6 +33,7 @@ def running(module_up: Any) -> str:
 
 
 @pytest.mark.essential
+@pytest.mark.alone  # it measures a timer
 def test_a_certificate_row_by_row(lab: Any, running: str) -> None:
     text = lab("nat", "router", "--lab", running, "--patience", "1500ms", code=0).stdout
     assert text.startswith("router: NAT from home to internet, by the kernel, preset home_router\n\nPROPERTY  ")
@@ -48,6 +49,7 @@ def test_a_certificate_row_by_row(lab: Any, running: str) -> None:
     assert text.rstrip().rsplit("\n", 1)[1].startswith("measured in ")
 
 
+@pytest.mark.alone  # as all that is certified: what is late looks lost
 def test_all_routers_a_line_each(lab: Any, running: str) -> None:
     text = lab("nat", "--lab", running, "--patience", "100ms", code=0).stdout.splitlines()
     assert text[0].split() == ["ROUTER", "MAPPING", "FILTERING", "PORTS", "HAIRPIN", "DECLARED", "HOLD/DIFFER/OPEN"]
@@ -55,6 +57,7 @@ def test_all_routers_a_line_each(lab: Any, running: str) -> None:
     assert " holds " in text[1]
 
 
+@pytest.mark.alone
 def test_as_json(lab: Any, running: str) -> None:
     plain = json.loads(lab("nat", "router", "--json", "--lab", running, "--patience", "100ms", code=0).stdout)
     assert list(plain) == ["lab", "patience", "seconds", "certificates"]
@@ -73,6 +76,7 @@ def test_as_json(lab: Any, running: str) -> None:
     }
 
 
+@pytest.mark.alone
 def test_as_a_page(lab: Any, running: str) -> None:
     page = lab("nat", "--markdown", "--lab", running, "--patience", "100ms", code=0).stdout
     line = "| router | endpoint_independent | address_and_port_dependent | preserve | none | yes |  |\n"
@@ -81,6 +85,7 @@ def test_as_a_page(lab: Any, running: str) -> None:
     assert "\n## router: from home to internet\n" in page
 
 
+@pytest.mark.alone
 def test_a_nat_that_is_not_as_declared_fails(lab: Any, up: Any) -> None:
     name = up(TOPOLOGY)
     for words in (["flush", "chain", "inet", "lab", "postrouting"], RULES_OF_ANOTHER_NAT.split()):

@@ -34,7 +34,7 @@ def running(module_up: Any) -> str:
 
 @pytest.mark.essential
 def test_the_matrix_as_text(lab: Any, running: str) -> None:
-    text = lab("reach", "--lab", running, "--timeout", "0.5", code=0).stdout
+    text = lab("reach", "--lab", running, "--timeout", "5", code=0).stdout
     head, summary = text.rstrip("\n").rsplit("\n", 1)
     assert head == (
         "services  a\n"
@@ -52,7 +52,7 @@ def test_the_matrix_as_text(lab: Any, running: str) -> None:
         "4 6 reached by IPv4, by IPv6\n"
         "x refused\n"
         "u unreachable: no route, or a router or firewall said so\n"
-        ". silence for 0.5 s\n"
+        ". silence for 5 s\n"
         "- not asked: itself, or no address\n"
         "A cell shows the best outcome over all addresses and both IP versions.\n"
         'Kernels ration their "unreachable" answers: a . may be a u that was not sent.\n'
@@ -61,10 +61,10 @@ def test_the_matrix_as_text(lab: Any, running: str) -> None:
 
 
 def test_the_matrix_as_json_has_the_documented_keys(lab: Any, running: str) -> None:
-    found = json.loads(lab("reach", "--json", "--lab", running, "--timeout", "0.4", "--from", "b", code=0).stdout)
+    found = json.loads(lab("reach", "--json", "--lab", running, "--timeout", "5", "--from", "b", code=0).stdout)
     assert found.keys() == {"lab", "timeout", "seconds", "summary", "answers"}
-    assert (found["lab"], found["timeout"]) == (running, 0.4)
-    assert 0.4 <= found["seconds"] < 20
+    assert (found["lab"], found["timeout"]) == (running, 5)
+    assert 5 <= found["seconds"] < 100
     assert len(found["answers"]) == sum(found["summary"].values()) == 6
     for answer in found["answers"]:
         assert answer.keys() == {

@@ -18,7 +18,7 @@ def topology(run: str, **more: Any) -> dict[str, Any]:
 
 def awaited(lab: Any, name: str, wanted: str) -> dict[str, Any]:
     """The lab's entry in `lab ps` once its state is the wanted one."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         found = {each["name"]: each for each in json.loads(lab("ps", "--json", code=0).stdout)}
         if found[name]["state"] == wanted:
@@ -28,7 +28,7 @@ def awaited(lab: Any, name: str, wanted: str) -> dict[str, Any]:
 
 def test_a_job_that_did_its_work_leaves_the_lab_ready(lab: Any, up: Any) -> None:
     name = up(topology("exit 0"))
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while json.loads(lab("inspect", "--json", "--lab", name).stdout)["states"][0]["state"] != "ended":
         assert time.monotonic() < deadline
     found = awaited(lab, name, "ready")
@@ -60,8 +60,9 @@ def test_a_service_that_starts_again_and_again_degrades_the_lab(lab: Any, up: An
 
 
 def test_up_names_what_broke_while_others_got_ready(lab: Any, name: str, tmp_path: Path) -> None:
-    late = {"run": ["sh", "-c", "sleep 0.5; echo here; exec sleep 60"], "ready": {"log": "here"}}
-    made = topology("exit 3", restart="on-failure")
+    started_again = 'until [ "$(cat /tmp/starts 2>/dev/null | wc -l)" -ge 2 ]; do sleep 0.01; done'
+    late = {"run": ["sh", "-c", f"{started_again}; echo here; exec sleep 600"], "ready": {"log": "here"}}
+    made = topology("echo start >> /tmp/starts; exit 3", restart="on-failure")
     made["nodes"]["a"]["services"]["late"] = late
     file = tmp_path / "topology.yaml"
     file.write_text(json.dumps(made))

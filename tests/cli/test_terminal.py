@@ -33,7 +33,7 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.master, text.encode())
 
-    def read_until(self, pattern: str, seconds: float = 20) -> re.Match[bytes]:
+    def read_until(self, pattern: str, seconds: float = 60) -> re.Match[bytes]:
         """Wait until what is shown from here on matches; what comes after it stays for the next time."""
         deadline = time.monotonic() + seconds
         while (match := re.search(pattern.encode(), self.shown)) is None:
@@ -81,7 +81,7 @@ def terminal(lab: Any, running: str) -> Iterator[Any]:
 def test_the_command_gets_a_terminal_of_this_size_and_kind(terminal: Any) -> None:
     shown = terminal("exec", "a", "--", "sh", "-c", "stty size; echo $TERM; tty <&1 >/dev/null && echo is-one")
     shown.read_until(r"31 97\r\nxterm-256color\r\n")
-    assert shown.process.wait(20) == 0
+    assert shown.process.wait(60) == 0
 
 
 def test_the_size_is_followed(terminal: Any) -> None:
@@ -106,7 +106,7 @@ def test_keys_go_to_the_command_unechoed_by_us_and_the_mode_is_restored(terminal
     assert not shown.mode()[3] & (termios.ECHO | termios.ICANON | termios.ISIG)
     shown.type("secret\n")
     shown.read_until(r"^<secret>\r\n")
-    assert shown.process.wait(20) == 6
+    assert shown.process.wait(60) == 6
     assert shown.mode() == before
 
 
@@ -122,7 +122,7 @@ def test_ctrl_c_reaches_the_command_and_not_us(terminal: Any) -> None:
     )
     shown.read_until("set")
     shown.type("\x03")
-    assert shown.process.wait(20) == 9
+    assert shown.process.wait(60) == 9
 
 
 def test_the_mode_is_restored_when_we_are_ended(terminal: Any) -> None:
@@ -131,7 +131,7 @@ def test_the_mode_is_restored_when_we_are_ended(terminal: Any) -> None:
     shown.read_until("set")
     assert shown.mode() != before
     shown.process.send_signal(signal.SIGTERM)
-    assert shown.process.wait(20) == 143
+    assert shown.process.wait(60) == 143
     assert shown.mode() == before
 
 
@@ -141,7 +141,7 @@ def test_the_mode_is_restored_when_the_lab_ends(lab: Any, terminal: Any, up: Any
     before = shown.mode()
     shown.read_until("set")
     lab("down", name, code=0)
-    assert shown.process.wait(20) == 1
+    assert shown.process.wait(60) == 1
     assert shown.mode() == before
     shown.read_until("lab: error: the lab has ended")
 
@@ -149,7 +149,7 @@ def test_the_mode_is_restored_when_the_lab_ends(lab: Any, terminal: Any, up: Any
 def test_the_last_words_are_shown_whole(terminal: Any) -> None:
     shown = terminal("exec", "a", "--", "sh", "-c", "seq 20000")
     shown.read_until(r"\n20000\r\n")
-    assert shown.process.wait(20) == 0
+    assert shown.process.wait(60) == 0
 
 
 def test_much_typed_ahead_arrives(terminal: Any) -> None:
@@ -188,4 +188,4 @@ def test_a_shell_shows_its_node_and_takes_commands(terminal: Any) -> None:
     shown.type("\x03")
     shown.read_until(r"[#$] ")
     shown.type("exit 4\n")
-    assert shown.process.wait(20) == 4
+    assert shown.process.wait(60) == 4

@@ -37,7 +37,7 @@ def test_the_tests_of_the_page_pass(tmp_path: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,
         check=False,
     )
     assert "2 passed in " in done.stdout, done.stdout + done.stderr

@@ -52,7 +52,7 @@ def test_examples_do_what_they_are_shown_to_do(homelab: Lab, tmp_path: Path) -> 
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=120,
         )
         if done.returncode != 0:
             failed[example] = done.stderr

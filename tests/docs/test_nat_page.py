@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from lab.certify.judge import judge
 from lab.certify.seen import ForwardSeen, Sample, Seen
 from lab.certify.subject import Subject
@@ -54,6 +56,7 @@ def test_the_page_names_the_requirements() -> None:
         assert not requirement or requirement in page[topic], topic
 
 
+@pytest.mark.alone  # it measures what NAT does
 def test_the_example_runs(tmp_path: Path) -> None:
     (example,) = re.findall(r"```python\n(# test_certificate\.py\n.*?)```", PAGE, re.DOTALL)
     assert "1 passed" in run_pytest(tmp_path, {"test_certificate.py": example})

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.essential, pytest.mark.single_id]
 
 def in_a_fresh_network(action: Callable[[], object]) -> Outcome:
     trial = begin(lambda: str(action()), namespaces=True, user_namespace=needs_user_namespace())
-    return trial.outcome(time.monotonic() + 10)
+    return trial.outcome(time.monotonic() + 60)
 
 
 def test_links_are_made() -> None:

@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,7 @@ from lab.host.trial import End, Outcome, Refusal, Stage, begin, run_program, ste
 pytestmark = [pytest.mark.essential, pytest.mark.single_id]
 
 
-def run(action: Callable[[], str], *, namespaces: bool, seconds: float = 10) -> Outcome:
+def run(action: Callable[[], str], *, namespaces: bool, seconds: float = 60) -> Outcome:
     trial = begin(action, namespaces=namespaces, user_namespace=namespaces and needs_user_namespace())
     return trial.outcome(time.monotonic() + seconds)
 
@@ -75,9 +76,9 @@ def test_fault_in_the_action(*, namespaces: bool) -> None:
 @both
 def test_no_answer(*, namespaces: bool) -> None:
     began = time.monotonic()
-    outcome = run(hang, namespaces=namespaces, seconds=0.3)
+    outcome = run(hang, namespaces=namespaces, seconds=3)  # by then it hangs, however busy this machine is
     assert (outcome.end, outcome.stage) == (End.NO_ANSWER, Stage.ACTION)
-    assert 0.3 <= time.monotonic() - began < 3
+    assert 3 <= time.monotonic() - began < 60
 
 
 def test_death() -> None:
@@ -95,17 +96,22 @@ def test_the_action_is_alone_in_its_namespaces() -> None:
 
 def test_a_stopped_trial_leaves_no_process() -> None:
     reader, writer = os.pipe()
+    before = children()
     trial = begin(hang, namespaces=True, user_namespace=needs_user_namespace())
     os.close(writer)
     trial.stop()
     trial.stop()
     assert os.read(reader, 1) == b""  # every copy of the other end is gone with its process
     os.close(reader)
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert children() == before
+
+
+def children() -> set[str]:
+    """Of all threads of this process: other tests may have some too (proc_pid_task(5))."""
+    return {pid for thread in Path("/proc/self/task").iterdir() for pid in (thread / "children").read_text().split()}
 
 
 def test_a_program_is_given_its_input_and_time() -> None:
     assert run_program(["sh", "-c", "read word; echo $word >&2; exit 3"], "hello\n") == (3, "hello\n")
     with pytest.raises(Refusal, match="did not end within"):
-        run_program(["sleep", "30"])
+        run_program(["sleep", "300"])

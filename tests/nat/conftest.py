@@ -118,6 +118,6 @@ def natbox(lab: Lab) -> Translate:
             yield NatBox(lab, process)
             if process.returncode is None:
                 process.terminate()
-                assert process.wait(5) == 0
+                assert process.wait(30) == 0
 
     return translate

@@ -35,7 +35,7 @@ def web_server(listener: socket.socket, content: bytes) -> Iterator[list[str]]:
             connection.recv(4096)
             connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + content)
 
-    listener.settimeout(10)
+    listener.settimeout(60)
     thread = threading.Thread(target=serve)
     thread.start()
     try:
@@ -46,7 +46,7 @@ def web_server(listener: socket.socket, content: bytes) -> Iterator[list[str]]:
 
 def fetched_digest(lab: Lab, name: str, url: str) -> str:
     node = lab[name]
-    node.run(["curl", "-sS", "--max-time", "10", "-o", "/tmp/fetched", url], check=True)
+    node.run(["curl", "-sS", "--max-time", "60", "-o", "/tmp/fetched", url], check=True)
     return node.run(["sha256sum", "/tmp/fetched"], check=True).stdout.split()[0]
 
 
@@ -72,8 +72,8 @@ def test_datagrams_of_any_size_come_whole_both_ways(lab: Lab, natbox: Translate,
 def test_pings_of_two_hosts_are_answered(lab: Lab, natbox: Translate) -> None:
     with natbox() as nat:
         for name in ("alice", "bob"):
-            out = lab[name].run(["ping", "-n", "-c", "3", "-i", "0.01", "-s", "3000", EAST], check=True).stdout
-            assert "3 packets transmitted, 3 received" in out
+            for _ in range(3):  # each by itself: ping(8) does not wait for the last of several if others have come
+                lab[name].run(["ping", "-n", "-c", "1", "-W", "20", "-s", "3000", EAST], check=True)
         assert {inside.split(":")[0] for inside in nat.mappings("icmp")} == {"192.168.1.10", "192.168.1.20"}
 
 
@@ -117,9 +117,9 @@ def test_a_connection_by_a_forward_goes_on_whoever_speaks_first_after_a_flush(la
     ):
         server, _ = listener.accept()
         with server:
-            server.settimeout(5)
+            server.settimeout(30)
             nat.process.send_signal(signal.SIGHUP)
-            wait_until(lambda: not nat.table()["mappings"][0]["sessions"], 5, "forgetting")
+            wait_until(lambda: not nat.table()["mappings"][0]["sessions"], 30, "forgetting")
             client.sendall(b"still there?")
             assert server.recv(100) == b"still there?"
 
@@ -146,9 +146,9 @@ def test_simultaneous_open_of_tcp(lab: Lab, natbox: Translate) -> None:
     with natbox(), west, alice:
         west.setblocking(False)
         assert west.connect_ex((OUTSIDE, 5000)) != 0
-        alice.settimeout(5)
+        alice.settimeout(30)
         alice.connect((WEST, 6000))
-        west.settimeout(5)
+        west.settimeout(30)
         alice.sendall(b"both opened")
         assert west.recv(100) == b"both opened"
 
@@ -165,7 +165,7 @@ def test_a_refused_connection_meets_silence_or_a_reset(
         lab["alice"].connect((EAST, 7000), source=("", port)),
         pytest.raises(error),
     ):
-        lab["west"].connect((OUTSIDE, port), timeout=0.4)
+        lab["west"].connect((OUTSIDE, port), timeout=0.4 if error is TimeoutError else 30)
 
 
 def test_hairpin_of_the_external_source(lab: Lab, natbox: Translate) -> None:
@@ -211,7 +211,7 @@ def test_without_hairpin_the_router_itself_answers(lab: Lab, natbox: Translate) 
         lab["alice"].listen(8080),
         pytest.raises(ConnectionRefusedError),
     ):
-        lab["bob"].connect((OUTSIDE, 443), timeout=2)
+        lab["bob"].connect((OUTSIDE, 443), timeout=30)
 
 
 def test_hairpins_cause_no_redirects(lab: Lab, natbox: Translate) -> None:

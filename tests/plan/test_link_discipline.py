@@ -88,7 +88,7 @@ def test_so_many_frames_may_be_under_way_that_none_is_lost_unasked() -> None:
 def test_the_real_tc_understands_it(backend: Backend, words: str) -> None:
     """On a device that does not exist: what `tc` cannot read it refuses before it looks for that."""
     for arguments in discipline(backend, "no-such-device", meant(words), 1500, handle=0x11):
-        done = subprocess.run(["tc", *arguments], capture_output=True, text=True, check=False, timeout=10)
+        done = subprocess.run(["tc", *arguments], capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 1
         assert "Cannot find device" in done.stderr
         assert "Usage" not in done.stderr
@@ -97,5 +97,5 @@ def test_the_real_tc_understands_it(backend: Backend, words: str) -> None:
 def test_tc_refuses_what_it_does_not_know_in_other_words() -> None:
     """So that the test above can fail."""
     arguments = ["qdisc", "replace", "dev", "no-such-device", "root", "netem", "delay", "soon"]
-    done = subprocess.run(["tc", *arguments], capture_output=True, text=True, check=False, timeout=10)
+    done = subprocess.run(["tc", *arguments], capture_output=True, text=True, check=False, timeout=60)
     assert "Cannot find device" not in done.stderr

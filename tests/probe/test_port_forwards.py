@@ -56,7 +56,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterat
     file: Path = folder / "topology.yaml"
     file.write_text(json.dumps(TOPOLOGY))
     with Lab.up(file, name=f"forwards-{worker_id}-{folder.stat().st_ino}") as lab:
-        yield reach(lab, timeout=1.0, sources=["outside", "neighbour", "nas"])
+        yield reach(lab, timeout=5.0, sources=["outside", "neighbour", "nas"])
 
 
 @pytest.mark.essential

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from lab.probe.round_trip import measure_round_trips
+from lab.realise.asking import wait_until
 from lab.realise.lab import Lab
 from tests.realise.conftest import Up, module_up
 
@@ -30,11 +33,19 @@ def lab(module_up: Up) -> Lab:
 
 @pytest.mark.parametrize(("network", "least"), [("old", 40.0), ("new", 20.0)])
 def test_a_round_trip_takes_what_its_link_takes(lab: Lab, network: str, least: float) -> None:
-    found = measure_round_trips(lab, "a", network, 8)
-    assert found is not None
-    assert (found["to"], found["asked"], found["answered"]) == ("b", 8, 8)  # copies do not count
-    assert least <= found["min_ms"] <= found["mean_ms"] <= found["max_ms"]
-    assert found["min_ms"] < least + 20
+    shortest = math.inf
+
+    def is_short_enough() -> bool:
+        """One of many, for a busy machine lengthens most."""
+        nonlocal shortest
+        found = measure_round_trips(lab, "a", network, 8)
+        assert found is not None
+        assert (found["to"], found["asked"], found["answered"]) == ("b", 8, 8)  # copies do not count
+        assert least <= found["min_ms"] <= found["mean_ms"] <= found["max_ms"]
+        shortest = min(shortest, found["min_ms"])
+        return bool(shortest < least + 20)
+
+    wait_until(is_short_enough, 60, "a round trip takes what its link takes")
 
 
 def test_silence_is_counted_not_raised(lab: Lab) -> None:

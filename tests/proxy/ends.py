@@ -6,7 +6,7 @@ import socket
 import struct
 from collections.abc import Iterable
 
-DEADLINE = 20.0  # seconds
+DEADLINE = 60.0  # seconds
 
 
 def connect(address: str, port: int, source: str = "", buffer: int = 0) -> socket.socket:
@@ -26,7 +26,7 @@ def connect(address: str, port: int, source: str = "", buffer: int = 0) -> socke
     return client
 
 
-def listening(address: str, port: int, backlog: int = 128, buffer: int = 0) -> socket.socket:
+def listening(address: str, port: int, backlog: int = 4096, buffer: int = 0) -> socket.socket:
     """A backend; `buffer` is what each of its connections takes unread (SO_RCVBUF)."""
     server = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     if buffer:

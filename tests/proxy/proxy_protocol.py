@@ -9,7 +9,7 @@ from ipaddress import ip_address
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 LOCAL, PROXY = 0x20, 0x21
-UNSPEC, TCP4, UDP4, TCP6, UNIX = 0x00, 0x11, 0x12, 0x21, 0x31
+UNSPEC, TCP4, UDP4, TCP6, UDP6, UNIX = 0x00, 0x11, 0x12, 0x21, 0x22, 0x31
 ALPN, AUTHORITY, CRC32C, NOOP, UNIQUE_ID = 1, 2, 3, 4, 5
 ENDS = ("203.0.113.7", 40000), ("198.51.100.1", 443)
 ENDS6 = ("2001:db8::7", 40000), ("2001:db8::1", 443)

@@ -17,8 +17,8 @@ targets = ["HERE:9001"]
 [backend.b]
 targets = ["HERE:9002"]
 [timeouts]
-silence = "200ms"
-preface = "600ms"
+silence = "50s"
+preface = "60s"
 """
 LISTENER = """
 [listener.in]
@@ -61,9 +61,8 @@ def test_the_first_rule_that_holds_decides(start: Start) -> None:
 
 def test_a_later_rule_does_not_overtake_one_that_may_still_hold(start: Start) -> None:
     """A hello that is not whole may still ask for the name; at the end of the time, it counts as one that does not."""
-    proxy = start(
-        LISTENER + "[[rule]]\nname = 'name'\nserver_name = '^a\\.example\\.net$'\nto = 'a'\n" + OTHERS + BACKENDS
-    )
+    text = LISTENER + "[[rule]]\nname = 'name'\nserver_name = '^a\\.example\\.net$'\nto = 'a'\n" + OTHERS + BACKENDS
+    proxy = start(text)
     whole = hello("a.example.net")
     with listening(proxy.here, 9001) as server, connect(proxy.here, 8443) as client:
         client.sendall(whole[:-1])
@@ -71,6 +70,7 @@ def test_a_later_rule_does_not_overtake_one_that_may_still_hold(start: Start) ->
         client.sendall(whole[-1:])
         with accepted(server) as end:
             assert read(end, len(whole)) == whole
+    proxy.reload(text.replace('"60s"', '"600ms"'))
     with listening(proxy.here, 9002) as server, connect(proxy.here, 8443) as client:
         client.sendall(whole[:-1])
         with accepted(server) as end:

@@ -160,7 +160,10 @@ def test_who_cannot_be_seen_and_must_be_is_refused(lab: Lab, proxy: Proxy) -> No
 def test_who_is_on_the_proxys_own_host_is_led_too(lab: Lab, proxy: Proxy) -> None:
     """Client and backend on one host: the backend sees the proxy, for nothing else is possible."""
     for address in ("127.0.0.1", HOME[4], "192.168.1.1"):
-        with lab["home"].listen(BACKEND, "127.0.0.1") as server, lab["home"].connect((address, 8443)) as client:
+        with (
+            lab["home"].listen(BACKEND, "127.0.0.1") as server,
+            lab["home"].connect((address, 8443), DEADLINE) as client,
+        ):
             server.settimeout(DEADLINE)
             with accepted(server) as backend:
                 client.sendall(b"there")
@@ -251,7 +254,7 @@ to = "out"
 [backend.out]
 targets = ["127.0.0.1:9001"]
 source = "client"
-connect_timeout = "300ms"
+connect_timeout = "2s"
 """
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import socket
+import time
 from contextlib import ExitStack
 
 import pytest
@@ -33,17 +35,17 @@ targets = ["HERE:9001"]
 """
 
 
-def free_port_v6() -> int:
-    with udp("::1") as probe:
-        port: int = probe.getsockname()[1]
-    return port
+def port_v6() -> int:
+    """One that hardly any other test has at ::1, below those that the kernel gives (ip_local_port_range, ip(7))."""
+    return random.SystemRandom().randrange(10_000, 20_000)
 
 
 @pytest.mark.parametrize("here", ["", "::1"])
 def test_two_clients_at_once_never_get_each_others_answers(start: Start, here: str) -> None:
     text = PLAIN
     if here:
-        text = PLAIN.replace("HERE:8443", f"[::1]:{free_port_v6()}").replace("HERE:9001", f"[::1]:{free_port_v6()}")
+        port = port_v6()
+        text = PLAIN.replace("HERE:8443", f"[::1]:{port}").replace("HERE:9001", f"[::1]:{port + 10_000}")
     proxy = start(text)
     own = here or proxy.here
     listener, target = (int(line.rsplit(":", 1)[1].split('"')[0]) for line in text.splitlines() if '["' in line)
@@ -159,20 +161,24 @@ preface = "10m"
 
 
 def test_flows_end_by_their_own_silence_and_by_that_of_one_side(start: Start) -> None:
-    proxy = start(PLAIN + '[timeouts]\nudp_one_way = "150ms"\nudp_idle = "900ms"\n')
+    proxy = start(PLAIN + '[timeouts]\nudp_one_way = "2s"\nudp_idle = "3s"\n')
     with udp(proxy.here, 9001) as backend, udp(proxy.here) as lonely, udp(proxy.here) as answered:
         lonely.sendto(b"is anybody there?", (proxy.here, 8443))
         heard(backend)
         line = flow_ended(proxy, lonely, "one_way_timeout")
-        assert 150_000 <= line["total_us"] < 900_000
+        assert line["total_us"] >= 2_000_000
         answered.sendto(b"is anybody there?", (proxy.here, 8443))
         backend.sendto(b"yes", heard(backend)[1])
         assert heard(answered)[0] == b"yes"
         line = flow_ended(proxy, answered, "idle_timeout")
-        assert line["total_us"] >= 900_000
+        assert line["total_us"] >= 3_000_000
         assert (line["bytes_in"], line["bytes_out"]) == (17, 3)
     wait_until(lambda: flows(proxy) == 0, DEADLINE, "no flow is left")
-    assert proxy.metrics()['edgeproxy_backend_active{backend="b"}'] == 0
+    wait_until(lambda: active(proxy, "b") == 0, DEADLINE, "the backend has none")
+
+
+def active(proxy: Proxy, backend: str) -> int:
+    return int(proxy.metrics()[f'edgeproxy_backend_active{{backend="{backend}"}}'])
 
 
 def test_an_answered_flow_may_have_the_shorter_time(start: Start) -> None:
@@ -187,17 +193,29 @@ def test_an_answered_flow_may_have_the_shorter_time(start: Start) -> None:
 def test_a_candidate_where_nobody_is_hands_the_first_flight_to_the_next(start: Start) -> None:
     text = PLAIN.replace('targets = ["HERE:9001"]', 'targets = ["HERE:9003", "HERE:9002"]\nfallback = "c"')
     text += '[backend.c]\ntargets = ["HERE:9001"]\n'
-    proxy = start(text + '[timeouts]\nudp_one_way = "150ms"\nudp_idle = "150ms"\n')
+    proxy = start(text + '[timeouts]\nudp_one_way = "2s"\n')
     flight = [bytes([number]) * 1200 for number in range(5)]
     with udp(proxy.here, 9001) as backend, udp(proxy.here) as client:
         send_joined(client, (proxy.here, 8443), flight)
         assert [heard(backend)[0] for _ in flight] == flight
         line = flow_ended(proxy, client, "one_way_timeout")
         assert (line["backend"], line["target"]) == ("c", f"{proxy.here}:9001")
-    metrics = proxy.metrics()
-    assert metrics['edgeproxy_backend_failures_total{backend="b"}'] == 1
-    assert metrics['edgeproxy_backend_active{backend="b"}'] == 0
-    assert metrics['edgeproxy_backend_active{backend="c"}'] == 0
+    assert proxy.metrics()['edgeproxy_backend_failures_total{backend="b"}'] == 1
+    wait_until(lambda: active(proxy, "b") == active(proxy, "c") == 0, DEADLINE, "no backend has any")
+
+
+def test_a_candidate_that_rests_comes_after_the_fallback(start: Start) -> None:
+    rest = 'eject = {failures = 1, duration = "10m"}\nfallback = "c"'
+    proxy = start(PLAIN + rest + '\n[backend.c]\ntargets = ["HERE:9002"]\n')
+    with udp(proxy.here, 9002) as spare, udp(proxy.here) as client:
+        client.sendto(b"nobody is there", (proxy.here, 8443))
+        assert heard(spare)[0] == b"nobody is there"
+        with udp(proxy.here, 9001), udp(proxy.here) as other:
+            other.sendto(b"to the spare", (proxy.here, 8443))
+            assert heard(spare)[0] == b"to the spare"
+    with udp(proxy.here, 9001) as resting, udp(proxy.here) as client:
+        client.sendto(b"nobody else", (proxy.here, 8443))
+        assert heard(resting)[0] == b"nobody else"
 
 
 def test_where_nobody_is_at_all_the_flow_ends_and_the_next_datagram_tries_anew(start: Start) -> None:
@@ -239,12 +257,13 @@ def test_the_rate_of_a_flow_drops_and_tells_what_is_beyond_it(start: Start) -> N
     with udp(proxy.here, 9001) as backend, udp(proxy.here) as client:
         client.sendto(b"first", (proxy.here, 8443))
         _, sender = heard(backend)
-        for _ in range(100):
-            client.sendto(bytes(1000), (proxy.here, 8443))
+        begun = time.monotonic()
+        for _ in range(2):
+            send_joined(client, (proxy.here, 8443), [bytes(1000)] * 50)
         wait_until(lambda: _all_counted(proxy) == 101, DEADLINE, "all are counted")
-        passed = _all_counted(proxy) - drops(proxy)["rate"]
-        assert 5 <= passed < 60, "a bucket holds 5 kB, and fills by 100 kB a second"
-        before = drops(proxy)["rate"]
+        passed = 101 - (before := drops(proxy)["rate"])
+        bucket = 5 + 100 * (time.monotonic() - begun)
+        assert 5 <= passed <= bucket + 2, "a bucket holds 5 kB, and fills by 100 kB a second"
         for _ in range(100):
             backend.sendto(bytes(1000), sender)
         metric = 'edgeproxy_sent_datagrams_total{listener="in",transport="udp"}'
@@ -308,15 +327,21 @@ def test_a_listener_that_is_gone_takes_its_flows_with_it(start: Start) -> None:
         flow_ended(proxy, client, "drained")
         client.sendto(b"other", (proxy.here, 8444))
         assert heard(backend)[0] == b"other"
-        with pytest.raises(ConnectionRefusedError):
-            _ask_nobody(proxy.here)
+        wait_until(lambda: _is_nobody_at(proxy.here, 8443), DEADLINE, "nobody receives there any more")
 
 
-def _ask_nobody(here: str) -> None:
+def _is_nobody_at(here: str, port: int) -> bool:
     with udp(here) as client:
-        client.connect((here, 8443))
+        client.settimeout(0.2)
+        client.connect((here, port))
         client.send(b"?")
-        client.recv(1)
+        try:
+            client.recv(1)
+        except ConnectionRefusedError:
+            return True
+        except TimeoutError:
+            pass
+        return False
 
 
 def test_a_flow_limit_lets_the_oldest_unanswered_flow_go_and_no_other(start: Start) -> None:

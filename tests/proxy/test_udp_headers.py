@@ -8,9 +8,8 @@ import pytest
 
 from tests.proxy.conftest import Start
 from tests.proxy.ends import endpoint
-from tests.proxy.proxy_protocol import ENDS, ENDS6, LOCAL, TCP4, UDP4, Ends, v2
+from tests.proxy.proxy_protocol import ENDS, ENDS6, LOCAL, TCP4, TCP6, UDP4, UDP6, Ends, v2
 from tests.proxy.udp_bench import (
-    UDP6,
     Address,
     decode,
     drops,
@@ -143,14 +142,17 @@ def test_headers_that_name_nobody_are_for_the_peer_itself_and_broken_ones_are_dr
     proxy = start(IN.replace("POLICY", "require").replace("FRAMING", "every"))
     with udp(proxy.here, 9001) as backend, udp(proxy.here) as peer:
         own = peer.getsockname()[:2]
-        for nobody in (v2(None, command=LOCAL), v2(ENDS, command=LOCAL, family=UDP4), v2(ENDS, family=TCP4)):
+        for nobody in (v2(None, command=LOCAL), v2(ENDS, command=LOCAL, family=UDP4)):
             peer.sendto(nobody + b"x", (proxy.here, 8443))
             read = decode(heard(backend)[0])
             assert (read.source, read.rest) == (own, b"x")
         whole = header(ENDS)
         for cut in range(len(whole)):
             peer.sendto(whole[:cut], (proxy.here, 8443))
-        wait_drops(proxy, {"header": len(whole)})
+        for of_a_connection in (v2(ENDS, family=TCP4), v2(ENDS6, family=TCP6)):
+            peer.sendto(of_a_connection + b"x", (proxy.here, 8443))
+        wait_drops(proxy, {"header": len(whole) + 2})
+        assert silent(backend)
 
 
 def test_the_deny_list_holds_for_clients_that_peers_name_also_in_their_later_datagrams(start: Start) -> None:

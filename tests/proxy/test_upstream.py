@@ -13,7 +13,7 @@ import pytest
 from lab.realise.asking import wait_until
 from tests.proxy.conftest import Start
 from tests.proxy.ends import DEADLINE, accepted, connect, listening, own, read_all, refused
-from tests.proxy.running import Proxy
+from tests.proxy.running import Proxy, own_address
 
 CANDIDATES = (9001, 9002, 9003)
 
@@ -52,7 +52,8 @@ def led_to(proxy: Proxy, who: str) -> int:
 
 def standing(proxy: Proxy, port: int) -> str:
     status = json.loads(proxy.ask("top", "--once", "--json"))
-    (found,) = [one for one in status["backends"][0]["targets"] if one["target"].endswith(f":{port}")]
+    targets = [target for backend in status["backends"] for target in backend["targets"]]
+    (found,) = [one for one in targets if one["target"].endswith(f":{port}")]
     return str(found["condition"])
 
 
@@ -62,7 +63,7 @@ def deaf(address: str, port: int) -> Iterator[None]:
     with listening(address, port, 0) as server, ExitStack() as stack:
         for _ in range(10):
             client = stack.enter_context(socket.socket())
-            client.settimeout(0.3)
+            client.settimeout(1)
             try:
                 client.connect(server.getsockname())
             except TimeoutError:
@@ -156,8 +157,8 @@ def test_a_candidate_has_its_time_to_connect(start: Start) -> None:
             assert time.monotonic() - begun > 2 * least - 0.05
 
 
-def test_a_candidate_that_fails_clients_rests_for_a_while(start: Start) -> None:
-    proxy = start(config('eject = {failures = 2, duration = "2s"}', (9001, 9002)))
+def test_a_candidate_that_fails_clients_rests(start: Start) -> None:
+    proxy = start(config('eject = {failures = 2, duration = "10m"}', (9001, 9002)))
     with candidates(proxy, 9002):
         assert target(proxy) == 9002
         assert standing(proxy, 9001) == "up"
@@ -165,6 +166,13 @@ def test_a_candidate_that_fails_clients_rests_for_a_while(start: Start) -> None:
         wait_until(lambda: standing(proxy, 9001) == "ejected", DEADLINE, "the ejection is told")
         with candidates(proxy, 9001):
             assert target(proxy) == 9002, "it rests, though it would answer"
+
+
+def test_a_candidate_rests_for_a_while_only(start: Start) -> None:
+    proxy = start(config('eject = {failures = 2, duration = "1s"}', (9001, 9002)))
+    with candidates(proxy, 9002):
+        assert [target(proxy) for _ in range(2)] == [9002] * 2
+        with candidates(proxy, 9001):
             wait_until(lambda: target(proxy) == 9001, DEADLINE, "the end of the rest")
             wait_until(lambda: standing(proxy, 9001) == "up", DEADLINE, "the end of the rest is told")
 
@@ -178,7 +186,7 @@ def test_without_ejection_a_candidate_is_tried_each_time(start: Start) -> None:
 
 
 def test_checks_take_a_candidate_out_and_in_again(start: Start) -> None:
-    health = 'health = {interval = "200ms", timeout = "200ms", rise = 2, fall = 2}'
+    health = 'health = {interval = "500ms", timeout = "500ms", rise = 2, fall = 2}'
     proxy = start(config(health + '\nbalance = "round_robin"', (9001, 9002)))
     up = 'edgeproxy_backend_up{{backend="out",target="{}:{}"}}'
     with candidates(proxy, 9001, 9002):
@@ -195,23 +203,22 @@ def test_checks_take_a_candidate_out_and_in_again(start: Start) -> None:
 @pytest.mark.parametrize("knob", ["rise", "fall"])
 def test_checks_need_as_many_in_a_row_as_they_are_told(start: Start, knob: str) -> None:
     rise, fall = (1000, 1) if knob == "rise" else (1, 1000)
-    health = f'health = {{interval = "200ms", timeout = "200ms", rise = {rise}, fall = {fall}}}'
-    proxy = start(config(health, (9001, 9002)))
-    checked = listening(proxy.here, 9001)
-    with candidates(proxy, 9002) as servers, checked:
+    health = f'health = {{interval = "500ms", timeout = "500ms", rise = {rise}, fall = {fall}}}'
+    here = own_address()
+    with listening(here, 9001) as checked, listening(here, 9002) as other:
+        proxy = start(config(health, (9001, 9002)), here)
         if knob == "rise":
             checked.close()
             wait_until(lambda: standing(proxy, 9001) == "down", DEADLINE, "it is down")
-            checked = listening(proxy.here, 9001)
-            for _ in range(4):
-                accepted(checked).close()
-            with checked:
+            with listening(proxy.here, 9001) as again:
+                for _ in range(4):
+                    accepted(again).close()
                 assert target(proxy) == 9002, "a thousand checks have not passed yet"
                 assert standing(proxy, 9001) == "down"
         else:
             checked.close()
-            for _ in range(8):  # as many rounds of checks, of which the other candidate tells
-                accepted(servers[9002]).close()
+            for _ in range(6):  # as many rounds of checks, of which the other candidate tells
+                accepted(other).close()
             with candidates(proxy, 9001):
                 assert target(proxy) == 9001
                 assert standing(proxy, 9001) == "up"
@@ -219,11 +226,30 @@ def test_checks_need_as_many_in_a_row_as_they_are_told(start: Start, knob: str) 
 
 def test_when_checks_fail_for_all_clients_are_led_nevertheless(start: Start) -> None:
     """The checks may be what is wrong."""
-    proxy = start(config('health = {interval = "200ms", timeout = "200ms", rise = 1000, fall = 1}', (9001,)))
+    proxy = start(config('health = {interval = "500ms", timeout = "500ms", rise = 1000, fall = 1}', (9001,)))
     wait_until(lambda: standing(proxy, 9001) == "down", DEADLINE, "it is down")
     with candidates(proxy, 9001):
         assert target(proxy) == 9001
         assert standing(proxy, 9001) == "down"
+
+
+def test_the_fallback_comes_before_a_candidate_that_is_down(start: Start) -> None:
+    """Nobody waits for a host that checks speak against, but it is tried when nobody else answers."""
+    health = 'health = {interval = "200ms", timeout = "200ms", rise = 1000, fall = 1}'
+    others = '[backend.spare]\ntargets = ["HERE:9005"]\nfallback = "last"\n[backend.last]\ntargets = ["HERE:9006"]\n'
+    proxy = start(config(f'{health}\nfallback = "spare"', (9001, 9002), others))
+    wait_until(lambda: {standing(proxy, port) for port in (9001, 9002)} == {"down"}, DEADLINE, "both are down")
+    with candidates(proxy, 9001, 9002):
+        with candidates(proxy, 9005, 9006):
+            assert target(proxy) == 9005
+        with candidates(proxy, 9006):
+            assert target(proxy) == 9006
+        assert target(proxy) == 9001
+        failures = 'edgeproxy_backend_failures_total{{backend="{}"}}'
+        found = {name: proxy.metrics()[failures.format(name)] for name in ("out", "spare", "last")}
+        assert found == {"out": 2, "spare": 2, "last": 1}, "clients that a backend did not serve"
+    with candidates(proxy, 9002):
+        assert target(proxy) == 9002
 
 
 def test_a_reload_keeps_what_is_known_of_candidates(start: Start) -> None:

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from lab.realise.asking import wait_until
 from tests.proxy.ends import endpoint
-from tests.proxy.proxy_protocol import PROXY, SIGNATURE, UDP4
+from tests.proxy.proxy_protocol import PROXY, SIGNATURE, UDP4, UDP6
 from tests.proxy.running import DEADLINE, Line, Proxy
 
-UDP6 = 0x22
 UDP_SEGMENT = 103  # linux/udp.h
 VECTORS = Path(__file__).parents[2] / "proxy/tests/vectors/quic_initial"
 Address = tuple[str, int]

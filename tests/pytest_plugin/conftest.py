@@ -52,7 +52,7 @@ class Project:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
-    def run(self, *options: str, timeout: float = 60) -> Ran:
+    def run(self, *options: str, timeout: float = 300) -> Ran:
         """Run pytest with the plugin and no other (but xdist where it is asked for)."""
         plugins = ["-p", "lab.pytest_plugin", *(["-p", "xdist"] if "-n" in options else [])]
         command = [sys.executable, "-m", "pytest", *plugins, "-p", "no:cacheprovider", "--color=no", *options]
@@ -75,7 +75,7 @@ class Project:
 
     @property
     def word(self) -> str:
-        return f"p{os.getpid()}"
+        return f"p{os.getpid()}x"  # none of these begins with another
 
 
 @pytest.fixture

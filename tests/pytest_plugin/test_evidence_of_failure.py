@@ -110,7 +110,7 @@ def test_the_lab_of_a_passed_test_is_not_kept(project: Any) -> None:
 
 def test_a_lab_whose_services_failed_can_be_kept(project: Any) -> None:
     topology = Path(project.folder / "topologies" / f"{project.word}.yaml")
-    topology.write_text(topology.read_text().replace("log: here", "tcp: 80, timeout: 100ms"))
+    topology.write_text(topology.read_text().replace("log: here", "tcp: 80, timeout: 5s"))
     failing(project, "pass")
     ran = project.run("--lab-keep")
     (name,) = project.labs_up()

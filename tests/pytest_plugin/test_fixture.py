@@ -283,4 +283,4 @@ def test_it(lab): os.kill(os.getpid(), signal.SIGKILL)
 """,
     )
     assert project.run().code == -signal.SIGKILL
-    wait_until(lambda: not project.labs_up(), 10, "the lab is gone")
+    wait_until(lambda: not project.labs_up(), 60, "the lab is gone")

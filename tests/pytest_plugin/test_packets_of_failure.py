@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = [pytest.mark.essential, pytest.mark.single_id]
 
-BODY = "lab['a'].run(['ping', '-c1', '-W5', 'b'], check=True)"
+BODY = "lab['a'].run(['ping', '-c1', '-W20', 'b'], check=True)"
 
 
 def write_tests(project: Any, marks: str, *bodies: str) -> None:

@@ -21,13 +21,22 @@ from lab.errors import ExitCode
 
 ROOT = Path(__file__).resolve().parents[2]
 WITNESS = """
-import json, os, subprocess, sys
-done = subprocess.run(sys.argv[1:], capture_output=True, text=True, timeout=60)
-def alive(pid):
-    return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] != "Z"
-others = [pid for pid in os.listdir("/proc") if pid.isdigit() and pid != "1"]
-left = [open(f"/proc/{pid}/cmdline").read() for pid in others if alive(pid)]
-doors = [line for line in open("/proc/net/unix") if "homelab-lab" in line]
+import json, os, subprocess, sys, time
+done = subprocess.run(sys.argv[1:], capture_output=True, text=True, timeout=100)
+def living(pid):
+    try:
+        if open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] != "Z":
+            return [open(f"/proc/{pid}/cmdline").read()]
+    except OSError:  # it has ended
+        pass
+    return []
+def look():
+    others = [pid for pid in os.listdir("/proc") if pid.isdigit() and pid != "1"]
+    return sum(map(living, others), []), [line for line in open("/proc/net/unix") if "homelab-lab" in line]
+left, doors = look()
+deadline = time.monotonic() + 20
+while left and done.returncode and "--keep" not in sys.argv and time.monotonic() < deadline:
+    left, doors = look()  # who was told to end may need a moment
 links = [line.split(":")[0].strip() for line in open("/proc/net/dev") if ":" in line]
 print(json.dumps({"code": done.returncode, "output": done.stdout, "errors": done.stderr,
                   "left": left, "doors": doors, "links": links, "mounts": open("/proc/self/mountinfo").read()}))
@@ -79,7 +88,7 @@ def host() -> Iterator[Host]:
             env={"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=200,
             check=False,
         )
         assert done.returncode == 0, done.stderr

@@ -41,7 +41,7 @@ def lab(module_up: Callable[..., Lab]) -> Lab:
 
 
 def curl(lab: Lab, url: str) -> int:
-    return lab["phone"].run(["curl", "-sS", "-o", "/dev/null", "--max-time", "5", url]).returncode
+    return lab["phone"].run(["curl", "-sS", "-o", "/dev/null", "--max-time", "30", url]).returncode
 
 
 def verified(lab: Lab, name: str, port: int = 443) -> bool:

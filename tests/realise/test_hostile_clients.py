@@ -58,8 +58,8 @@ def lab(shared: Lab) -> Iterator[Lab]:
     before = open_files(shared)
     yield shared
     assert shared.services()[0]["state"] == "ready"
-    wait_until(lambda: open_files(shared) == before, 10, f"the supervisor holds {before} open files again")
-    wait_until(lambda: len(sleepers(shared)) == 1, 10, "the clients' programs have ended")
+    wait_until(lambda: open_files(shared) <= before, 30, f"the supervisor holds {before} open files again")
+    wait_until(lambda: len(sleepers(shared)) == 1, 30, "the clients' programs have ended")
 
 
 def open_files(lab: Lab) -> int:
@@ -109,7 +109,7 @@ def test_a_client_that_never_reads_is_let_go(lab: Lab, kind: str) -> None:
                 return True
             return False
 
-        wait_until(refused, 20, "the supervisor has hung up on who never reads")
+        wait_until(refused, 60, "the supervisor has hung up on who never reads")
         assert sent > 0
 
 
@@ -118,7 +118,7 @@ def test_a_listener_of_a_client_that_went_away_does_not_keep_its_port(lab: Lab) 
         with lab.connection() as channel:
             message.send(channel, REQUESTS["listener"])
     Lab(lab.name).close()  # who knocked before has been let in
-    wait_until(lambda: can_listen(lab), 10, f"port {PORT} can be had")
+    wait_until(lambda: can_listen(lab), 30, f"port {PORT} can be had")
     assert not lab["a"].is_bound(PORT)
 
 
@@ -142,7 +142,7 @@ def test_a_client_killed_in_the_middle_leaves_nothing(lab: Lab) -> None:
     """The kernel closes for it whatever was on its way."""
     requests = json.dumps(list(REQUESTS.values()))
     for _ in range(5):
-        killed = subprocess.run([sys.executable, "-c", KILLED, lab.name, requests], cwd=ROOT, timeout=30, check=False)
+        killed = subprocess.run([sys.executable, "-c", KILLED, lab.name, requests], cwd=ROOT, timeout=120, check=False)
         assert killed.returncode == -signal.SIGKILL
 
 
@@ -156,7 +156,7 @@ def test_a_descriptor_of_the_client_does_not_stay_with_the_supervisor(lab: Lab) 
         assert message.receive(channel) is not None
         assert message.receive(other) is not None
         os.set_blocking(read, False)
-        wait_until(lambda: at_end(read), 5, "nobody holds the pipe")
+        wait_until(lambda: at_end(read), 30, "nobody holds the pipe")
     os.close(read)
 
 
@@ -186,5 +186,5 @@ def test_a_burst_of_connections_is_let_in(lab: Lab) -> None:
     finally:
         os.kill(registry.supervisor_of(lab._channel), signal.SIGCONT)
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     assert found == [None] * CLIENTS

@@ -35,7 +35,7 @@ def shared(module_up: Up) -> Lab:
     lab = module_up(TOPOLOGY)
     with grow(lab, guest(lab.facts, "probe", "lan")):
         pass  # its channels to the kernel are as after any growth
-    wait_until(lambda: not has_node(lab, "probe"), 5, "the guest is gone")
+    wait_until(lambda: not has_node(lab, "probe"), 30, "the guest is gone")
     return lab
 
 
@@ -53,11 +53,11 @@ def lab(shared: Lab) -> Iterator[Lab]:
     shared.services()
     before = open_files(shared)
     yield shared
-    assert shared["a"].run(["ping", "-c1", "-W2", shared["b"].address()]).returncode == 0
+    assert shared["a"].run(["ping", "-c1", "-w20", shared["b"].address()]).returncode == 0
     with grow(shared, guest(shared.facts, "probe", "lan")) as nodes:
         assert nodes["probe"].run(["hostname"]).stdout == "probe\n"
-        assert nodes["probe"].run(["ping", "-c1", "-W2", shared["b"].address()]).returncode == 0
-    wait_until(lambda: open_files(shared) == before, 10, f"the supervisor holds {before} open files again")
+        assert nodes["probe"].run(["ping", "-c1", "-w20", shared["b"].address()]).returncode == 0
+    wait_until(lambda: open_files(shared) <= before, 30, f"the supervisor holds {before} open files again")
 
 
 def open_files(lab: Lab) -> int:
@@ -76,7 +76,7 @@ def test_a_guest_with_the_port_of_another_does_not_unplug_it(lab: Lab) -> None:
         steps = [replace(step, port_index=taken.port_index) if step is link_of(second) else step for step in second]
         with pytest.raises(LabError), grow(lab, steps):
             pass
-        assert nodes["first"].run(["ping", "-c1", "-W2", lab["b"].address()]).returncode == 0
+        assert nodes["first"].run(["ping", "-c1", "-w20", lab["b"].address()]).returncode == 0
 
 
 def test_a_guest_with_the_port_of_a_node_does_not_unplug_it(lab: Lab) -> None:
@@ -205,7 +205,7 @@ def test_growing_and_leaving_many_times_keeps_nothing(lab: Lab) -> None:
     for number in range(200):
         with grow(lab, guest(lab.facts, f"passer{number % 7}", "lan")):
             pass
-    wait_until(lambda: interfaces(lab) == before, 10, f"the lab has {before} ports again")
+    wait_until(lambda: interfaces(lab) <= before, 60, f"the lab has {before} ports again")
 
 
 def interfaces(lab: Lab) -> int:

@@ -61,7 +61,7 @@ with Lab.up(Path(sys.argv[1]), name=sys.argv[2]) as lab:
     subprocess.run(["umount", "/mnt"], check=True)
     gone = None
     try:
-        wait_until(lambda: "outer" not in str(look()), 5, "it is gone")
+        wait_until(lambda: "outer" not in str(look()), 30, "it is gone")
         gone = True
     except TimeoutError:
         gone = False
@@ -87,7 +87,7 @@ def test_the_host_can_unmount_what_a_lab_sees(tmp_path: Path, name: str, enter: 
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -18,8 +18,8 @@ from lab.realise.lab import Lab
 
 ROOT = Path(__file__).resolve().parents[2]
 TOPOLOGY = "nodes: {a: {services: {sleeper: {run: sleep 1000}}}}"
-IN_TIME = {"ps": 5.0, "ps --json": 5.0}  # seconds, where names are met that nobody answers for
-IN_TIME_FOR_ONE = 10.0  # the same for a command that asks for just such a name
+IN_TIME = {"ps": 30.0, "ps --json": 30.0}  # seconds, where names are met that nobody answers for
+IN_TIME_FOR_ONE = 40.0  # the same for a command that asks for just such a name
 
 # Runs in a network namespace of its own, which has abstract names of its own too (unix(7)): no other test is disturbed.
 WITNESS = """
@@ -37,7 +37,7 @@ with Lab.up(Path(file), name=own), subprocess.Popen(squatter, stdin=subprocess.P
         began = time.monotonic()
         command = [python, "-m", "lab.cli.main", *words]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
             said, code = done.stdout + done.stderr, done.returncode
         except subprocess.TimeoutExpired:
             said, code = "it hung", None
@@ -116,7 +116,7 @@ def test_another_user_who_takes_names_holds_up_no_command(tmp_path: Path, name: 
     (tmp_path / "t.yaml").write_text(TOPOLOGY)
     words = [sys.executable, "-c", WITNESS, sys.executable, str(tmp_path / "t.yaml"), SQUATTERS[kind], name]
     done = subprocess.run(
-        ["unshare", "--net", *words], cwd=ROOT, capture_output=True, text=True, timeout=200, check=False
+        ["unshare", "--net", *words], cwd=ROOT, capture_output=True, text=True, timeout=400, check=False
     )
     assert done.returncode == 0, done.stderr
     found: dict[str, list[Any]] = json.loads(done.stdout)
@@ -161,7 +161,7 @@ def test_leaving_a_with_block_ends_a_lab_though_its_connection_broke(up: Callabl
     name = up(TOPOLOGY).name
     with Lab(name) as lab:
         lab._channel.send(b"garbage")
-        wait_until(lambda: is_broken(lab), 5, "the supervisor hung up")
+        wait_until(lambda: is_broken(lab), 30, "the supervisor hung up")
     try:
         assert name not in registry.names()
     finally:

@@ -19,7 +19,9 @@ pytestmark = [pytest.mark.essential, pytest.mark.single_id]
 
 TOPOLOGY = "nodes: {a: {}, b: {}}"
 LIMIT = 1.0  # seconds that a program may take here
-IN_TIME = 8.0  # seconds within which the caller hears that it took longer
+TIME_TO_TALK = 5.0  # the same for one that must have begun by then, however busy this machine is
+IN_TIME = 100.0  # seconds within which the caller hears that it took longer; where it does not, after LONG
+LONG = 300
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +34,12 @@ def lab(shared: Lab) -> Iterator[Lab]:
     """A lab; after the test, its caller has no more files and threads than before, and the lab no process."""
     before = (own_files(), threading.active_count())
     yield shared
-    wait_until(lambda: (own_files(), threading.active_count()) == before, 5, f"(files, threads) are {before} again")
-    wait_until(lambda: processes(shared) == [], 5, "the lab has no process of the test")
+    wait_until(lambda: has_no_more_than(before), 30, f"(files, threads) are {before} again")
+    wait_until(lambda: processes(shared) == [], 30, "the lab has no process of the test")
+
+
+def has_no_more_than(before: tuple[int, int]) -> bool:
+    return own_files() <= before[0] and threading.active_count() <= before[1]
 
 
 def own_files() -> int:
@@ -46,22 +52,22 @@ def processes(lab: Lab) -> list[str]:
     return [line for line in said if line.split()[0] != "1" and line.split()[1] != "ps"]
 
 
-def assert_times_out(lab: Lab, script: str, text: str | None = None) -> str:
+def assert_times_out(lab: Lab, script: str, text: str | None = None, limit: float = LIMIT) -> str:
     """That a run of the script ends with TimeoutError, and in time; returns what it says."""
     began = time.monotonic()
     with pytest.raises(TimeoutError) as caught:
-        lab["a"].run(["sh", "-c", script], timeout=LIMIT, input=text)
-    assert LIMIT <= time.monotonic() - began < IN_TIME
+        lab["a"].run(["sh", "-c", script], timeout=limit, input=text)
+    assert limit <= time.monotonic() - began < IN_TIME
     return str(caught.value)
 
 
 @pytest.mark.parametrize("length", [0, 1, 300_000, 5_000_000])
 def test_a_program_that_does_not_read_its_input_is_ended_in_time(lab: Lab, length: int) -> None:
-    assert_times_out(lab, "exec sleep 9", "x" * length)
+    assert_times_out(lab, f"exec sleep {LONG}", "x" * length)
 
 
 def test_a_program_whose_child_does_not_read_its_input_is_ended_in_time(lab: Lab) -> None:
-    assert_times_out(lab, "sleep 9 & sleep 9", "x" * 300_000)
+    assert_times_out(lab, f"sleep {LONG} & sleep {LONG}", "x" * 300_000)
 
 
 def test_a_program_that_ignores_signals_is_ended_in_time(lab: Lab) -> None:
@@ -69,15 +75,15 @@ def test_a_program_that_ignores_signals_is_ended_in_time(lab: Lab) -> None:
 
 
 def test_a_program_that_never_stops_talking_is_ended_in_time_with_its_last_words(lab: Lab) -> None:
-    assert "y\\ny\\n" in assert_times_out(lab, "exec yes")
+    assert "y\\ny\\n" in assert_times_out(lab, "exec yes", limit=TIME_TO_TALK)
 
 
 def test_what_was_said_in_time_is_told(lab: Lab) -> None:
-    assert "on my way" in assert_times_out(lab, "echo on my way; exec sleep 9")
+    assert "on my way" in assert_times_out(lab, f"echo on my way; exec sleep {LONG}", limit=TIME_TO_TALK)
 
 
 def test_a_program_that_closes_its_streams_and_stays_is_ended_in_time(lab: Lab) -> None:
-    assert_times_out(lab, "exec >&- 2>&- <&-; exec sleep 9")
+    assert_times_out(lab, f"exec >&- 2>&- <&-; exec sleep {LONG}")
 
 
 @pytest.fixture
@@ -89,22 +95,22 @@ def escaped(shared: Lab) -> Iterator[None]:
 
 @pytest.mark.usefixtures("lab", "escaped")
 def test_a_child_in_a_session_of_its_own_that_holds_the_pipes_does_not_hold_up_the_caller(shared: Lab) -> None:
-    assert_times_out(shared, "setsid sleep 9 & sleep 9")
-    assert_times_out(shared, "setsid sleep 9 & sleep 9", "x" * 300_000)
+    assert_times_out(shared, f"setsid sleep {LONG} & sleep {LONG}")
+    assert_times_out(shared, f"setsid sleep {LONG} & sleep {LONG}", "x" * 300_000)
 
 
 def test_what_a_program_left_in_the_background_is_ended_with_it(lab: Lab) -> None:
     began = time.monotonic()
-    done = lab["a"].run(["sh", "-c", "sleep 300 & echo started; exit 4"], timeout=20)
+    done = lab["a"].run(["sh", "-c", "sleep 300 & echo started; exit 4"], timeout=100)
     assert (done.returncode, done.stdout) == (4, "started\n")
     assert time.monotonic() - began < IN_TIME
-    wait_until(lambda: processes(lab) == [], 5, "its children have ended")
+    wait_until(lambda: processes(lab) == [], 30, "its children have ended")
 
 
 def test_what_a_started_program_left_in_the_background_is_ended_with_it(lab: Lab) -> None:
     with lab["a"].start(["sh", "-c", "sleep 300 & sleep 300 & exit 0"]) as process:
-        assert process.wait(5) == 0
-        wait_until(lambda: processes(lab) == [], 5, "its children have ended")
+        assert process.wait(30) == 0
+        wait_until(lambda: processes(lab) == [], 30, "its children have ended")
 
 
 def test_megabytes_go_both_ways_at_once_unchanged(lab: Lab) -> None:
@@ -137,7 +143,7 @@ def test_runs_from_many_threads_keep_their_streams_apart(lab: Lab) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(120)
     assert answers == {number: f"{number}\n" * 100_000 for number in range(6)}
 
 
@@ -151,6 +157,6 @@ def test_a_pipe_of_the_callers_own_is_left_to_it(lab: Lab) -> None:
     read, write = os.pipe2(os.O_CLOEXEC)
     with lab["a"].start(["echo", "hello"], stdout=write, stderr=subprocess.DEVNULL) as process:
         os.close(write)
-        assert process.wait(5) == 0
+        assert process.wait(30) == 0
     with os.fdopen(read) as output:
         assert output.read() == "hello\n"

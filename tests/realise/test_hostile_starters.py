@@ -69,7 +69,7 @@ def started_by(code: str, file: Path, name: str) -> Iterator[Lab]:
     """A lab that another process has started and left alone."""
     command = [sys.executable, "-c", code + START, str(file), name]
     try:
-        started = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        started = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
         assert (started.returncode, started.stderr) == (0, "")
         with Lab(name) as lab:
             yield lab
@@ -141,7 +141,7 @@ def test_a_service_started_again_has_three_streams_too(lab: Lab) -> None:
         (state,) = [state for state in lab.services() if state["service"] == "user"]
         return bool(state["restarts"] and state["pid"])
 
-    wait_until(again, 10, "it runs again")
+    wait_until(again, 30, "it runs again")
     (pid,) = [state["pid"] for state in lab.services() if state["service"] == "user"]
     assert set(open_files(lab, pid)) == {"0", "1", "2"}
 

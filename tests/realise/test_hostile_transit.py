@@ -40,7 +40,7 @@ def lab(module_up: Callable[..., Lab]) -> Lab:
 
 def serves(listener: socket.socket, client: socket.socket) -> bool:
     """Whether the connection arrived at this listener."""
-    listener.settimeout(5)
+    listener.settimeout(30)
     accepted, _ = listener.accept()
     with accepted:
         client.sendall(b"are you there?")

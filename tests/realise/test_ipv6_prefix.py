@@ -94,5 +94,5 @@ def test_from_outside_only_what_the_firewall_allows_comes_in_to_the_translated_a
 
 
 def test_a_ping_passes(lab: Lab) -> None:
-    told = lab["first"].run(["ping", "-c", "1", "-W", "5", server_address(lab)], check=True)
+    told = lab["first"].run(["ping", "-c", "1", "-W", "20", server_address(lab)], check=True)
     assert " 0% packet loss" in told.stdout

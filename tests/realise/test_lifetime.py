@@ -80,19 +80,27 @@ def test_down_ends_every_process_and_frees_the_name(up: Callable[..., Lab], mark
 @pytest.mark.essential
 @pytest.mark.single_id
 def test_a_killed_supervisor_leaves_nothing(up: Callable[..., Lab], mark: str) -> None:
-    interfaces, mounts = set(Path("/sys/class/net").iterdir()), Path("/proc/self/mountinfo").read_text()
+    interfaces = set(Path("/sys/class/net").iterdir())
+    mounts = set(Path("/proc/self/mountinfo").read_text().splitlines())
     lab = up(marked(mark))
     (sleeper,) = with_mark(mark)
     spaces = namespaces_of(sleeper) | namespaces_of(registry.supervisor_of(lab._channel))
     assert spaces & namespaces_in_use() == spaces
     listening = lab["b"].listen(80)
     os.kill(registry.supervisor_of(lab._channel), signal.SIGKILL)
-    wait_until(lambda: not with_mark(mark), 10, "its processes are gone")
-    wait_until(lambda: not spaces & namespaces_in_use(), 10, "its namespaces are gone")
-    wait_until(lambda: lab.name not in registry.names(), 10, "its name is free")
+    left = set(spaces)
+
+    def are_gone() -> bool:
+        """Each once: its number may be that of another lab's soon."""
+        left.intersection_update(namespaces_in_use())
+        return not left
+
+    wait_until(are_gone, 30, "its namespaces are gone")
+    wait_until(lambda: not with_mark(mark), 30, "its processes are gone")
+    wait_until(lambda: lab.name not in registry.names(), 30, "its name is free")
     listening.close()
-    assert set(Path("/sys/class/net").iterdir()) == interfaces
-    assert Path("/proc/self/mountinfo").read_text() == mounts
+    assert set(Path("/sys/class/net").iterdir()) <= interfaces
+    assert set(Path("/proc/self/mountinfo").read_text().splitlines()) <= mounts
     with pytest.raises((OSError, RealiseError)):
         lab.services()
     lab.down()  # ending one that has ended is no error
@@ -125,11 +133,11 @@ def test_whoever_is_ended_while_starting_a_lab_leaves_none(
         f"up(Path({str(tmp_path / 't.yaml')!r}), name={name!r})"
     )
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL) as starter:
-        wait_until(lambda: with_mark(mark), 20, "its service runs")
+        wait_until(lambda: with_mark(mark), 60, "its service runs")
         starter.send_signal(number)
-        assert starter.wait(20) != 0
-    wait_until(lambda: not with_mark(mark), 10, "its processes are gone")
-    wait_until(lambda: name not in registry.names(), 10, "its name is free")
+        assert starter.wait(60) != 0
+    wait_until(lambda: not with_mark(mark), 30, "its processes are gone")
+    wait_until(lambda: name not in registry.names(), 30, "its name is free")
 
 
 @pytest.mark.essential
@@ -148,7 +156,7 @@ def test_two_labs_with_the_same_addresses_live_side_by_side(up: Callable[..., La
             server.recv(10)
         server.close()
     labs[0].down()
-    assert labs[1]["a"].run(["ping", "-c", "1", "-W", "1", "b"]).returncode == 0
+    assert labs[1]["a"].run(["ping", "-c", "1", "-w", "20", "b"]).returncode == 0
 
 
 @pytest.mark.essential
@@ -230,8 +238,8 @@ def test_a_lab_that_is_held_ends_with_its_holder_unless_let_go_before(up: Callab
     holder = Lab(lab.name)
     holder.hold()
     holder.close()
-    wait_until(lambda: not with_mark(mark), 10, "its processes are gone")
-    wait_until(lambda: lab.name not in registry.names(), 10, "its name is free")
+    wait_until(lambda: not with_mark(mark), 30, "its processes are gone")
+    wait_until(lambda: lab.name not in registry.names(), 30, "its name is free")
 
 
 @pytest.mark.essential
@@ -253,7 +261,7 @@ def test_another_user_cannot_talk_to_a_lab(up: Callable[..., Lab]) -> None:
     address = f"\\0homelab-lab/{os.geteuid()}/{lab.name}"
     code = (
         f"import socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.connect('{address}')\n"
-        "s.settimeout(5)\n"
+        "s.settimeout(30)\n"
         'try: s.send(b\'p{"ask": "inspect"}\')\n'
         "except BrokenPipeError: pass\n"
         "print(s.recv(1000))"
@@ -261,7 +269,7 @@ def test_another_user_cannot_talk_to_a_lab(up: Callable[..., Lab]) -> None:
     stranger = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     for who, answer in ((stranger, ("b''",)), ([], ("b'p{",))):
         done = subprocess.run(
-            [*who, "/usr/bin/python3", "-c", code], capture_output=True, text=True, check=False, timeout=20
+            [*who, "/usr/bin/python3", "-c", code], capture_output=True, text=True, check=False, timeout=60
         )
         assert done.stdout.startswith(answer) or (who and "ConnectionResetError" in done.stderr), done
 

@@ -64,13 +64,14 @@ def test_cycles_of_every_kind_leave_nothing(lab: Lab) -> None:
             lab.heal()
 
     cycles(2)
-    wait_until(lambda: held(lab) == held(lab), 5, "the lab is at rest")
+    wait_until(lambda: held(lab) == held(lab), 30, "the lab is at rest")
     before = held(lab)
     cycles(CYCLES)
-    wait_until(lambda: held(lab) <= before, 10, f"no more open files, interfaces and processes than {before}")
-    assert lab["a"].run(["ping", "-c1", "-W2", lab["b-1"].address()]).returncode == 0
+    wait_until(lambda: held(lab) <= before, 60, f"no more open files, interfaces and processes than {before}")
+    assert lab["a"].run(["ping", "-c1", "-w20", lab["b-1"].address()]).returncode == 0
 
 
+@pytest.mark.alone  # it measures how long a question waits
 @pytest.mark.parametrize("end", [lambda lab: lab.link("lan").clear(), lambda lab: lab.heal()], ids=["clear", "heal"])
 def test_whoever_asks_while_many_links_are_cleared_is_answered(lab: Lab, end: Callable[[Lab], None]) -> None:
     before = held(lab)
@@ -89,8 +90,8 @@ def test_whoever_asks_while_many_links_are_cleared_is_answered(lab: Lab, end: Ca
     watcher.start()
     try:
         end(lab)
-        assert lab["a"].run(["ping", "-c1", "-W2", lab["b-1"].address()]).returncode == 0
-        wait_until(lambda: held(lab)[1] <= before[1], 10, f"the fabric has {before[1]} interfaces again")
+        assert lab["a"].run(["ping", "-c1", "-w20", lab["b-1"].address()]).returncode == 0
+        wait_until(lambda: held(lab)[1] <= before[1], 60, f"the fabric has {before[1]} interfaces again")
     finally:
         done.set()
         watcher.join()
@@ -104,7 +105,7 @@ def test_links_that_were_just_cleared_can_be_impaired_again_at_once(lab: Lab) ->
         lab.link("lan").clear()
     lab.link("a:lan").impair(delay="30ms")
     started = time.monotonic()
-    assert lab["a"].run(["ping", "-c1", "-W2", lab["b-1"].address()]).returncode == 0
+    assert lab["a"].run(["ping", "-c1", "-w20", lab["b-1"].address()]).returncode == 0
     assert time.monotonic() - started > 0.06
     assert lab.link("a:lan").show()[0]["measured"]["egress"]["frames"] > 0
     lab.heal()
@@ -119,4 +120,4 @@ def test_a_node_that_deletes_its_interface_does_not_spoil_the_links_of_others(up
             lab.link("b-2:lan").clear()
         lab.link("a:lan").clear()
         lab.link("b-1:lan").clear()
-        assert lab["a"].run(["ping", "-c1", "-W2", lab["b-1"].address()]).returncode == 0
+        assert lab["a"].run(["ping", "-c1", "-w20", lab["b-1"].address()]).returncode == 0

@@ -18,18 +18,18 @@ def test_the_death_of_linkwire_is_told_and_mended_by_the_next_change(up: Up) -> 
     lab = up(TOPOLOGY)
     assert fastest(lab, "router", "line") >= 20.0
     kill_linkwire(lab)
-    wait_until(lambda: lab.link("router:line").show()[0]["state"] == "cut", 5, "the link is told to be cut")
+    wait_until(lambda: lab.link("router:line").show()[0]["state"] == "cut", 30, "the link is told to be cut")
     (link,) = lab.link("router:line").show()
     assert "killed by signal 9" in link["problem"]
     assert lab.ask({"ask": "inspect"})[0]["link_troubles"] == [f"router:line: {link['problem']}"]
     assert not is_reachable(lab, "router", "line")
-    assert is_reachable(lab, "nas", "home")
+    wait_until(lambda: is_reachable(lab, "nas", "home"), 30, "the others are as they were")
     lab.link("router:line").impair(delay="12ms")
     assert lab.link("router:line").show()[0]["problem"] == ""
     assert fastest(lab, "router", "line") >= 24.0
     kill_linkwire(lab)
     lab.link("line").clear()
-    assert fastest(lab, "router", "line") < 20.0
+    assert fastest(lab, "router", "line", below=20.0) < 20.0
     assert lab.ask({"ask": "inspect"})[0]["link_troubles"] == []
 
 
@@ -44,12 +44,12 @@ nodes:
 """
     )
     kill_linkwire(lab)
-    wait_until(lambda: lab.link("laptop:home").show()[0]["state"] == "cut", 5, "the link is told to be cut")
+    wait_until(lambda: lab.link("laptop:home").show()[0]["state"] == "cut", 30, "the link is told to be cut")
     lab.move("laptop", "cafe")
     assert lab.link("laptop:cafe").show()[0]["state"] == "cut"
     assert not is_reachable(lab, "laptop", "cafe")
     lab.link("laptop:cafe").clear()
-    assert is_reachable(lab, "laptop", "cafe")
+    wait_until(lambda: is_reachable(lab, "laptop", "cafe"), 30, "the laptop is back")
 
 
 def test_many_links_are_impaired_by_one_linkwire(up: Up) -> None:
@@ -61,9 +61,9 @@ nodes:
 """
     )
     assert len(linkwires(lab)) == 1
-    assert 40.0 <= fastest(lab, "many-1", "home") < 90.0
+    assert 40.0 <= fastest(lab, "many-1", "home", below=90.0) < 90.0
     lab.link("home").clear()
-    assert fastest(lab, "many-1", "home") < 30.0
+    assert fastest(lab, "many-1", "home", below=30.0) < 30.0
     ports = lab["many-1"].run(["ip", "-br", "link"]).stdout
     assert "home" in ports
 
@@ -85,4 +85,4 @@ def linkwires(lab: Lab) -> list[int]:
 def kill_linkwire(lab: Lab) -> None:
     (pid,) = linkwires(lab)
     lab[next(iter(lab.nodes))].run(["kill", f"-{int(signal.SIGKILL)}", str(pid)], check=True)
-    wait_until(lambda: not linkwires(lab), 5, "linkwire is dead")
+    wait_until(lambda: not linkwires(lab), 30, "linkwire is dead")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import threading
@@ -44,12 +45,23 @@ def lab(shared: Lab) -> Lab:
     return shared
 
 
-def fastest(lab: Lab, node: str, network: str) -> float:
-    """The shortest of some round trips in milliseconds, which a busy machine cannot lengthen for all."""
-    found = measure_round_trips(lab, node, network, 6)
-    assert found is not None
-    assert found["answered"], found
-    return float(found["min_ms"])
+def fastest(lab: Lab, node: str, network: str, *, below: float = math.inf) -> float:
+    """The shortest of some round trips in milliseconds.
+
+    A busy machine may lengthen all of them: where one `below` so many is to be had, it is waited for.
+    """
+    shortest = math.inf
+
+    def is_found() -> bool:
+        nonlocal shortest
+        found = measure_round_trips(lab, node, network, 6)
+        assert found is not None
+        shortest = min(shortest, float(found["min_ms"])) if found["answered"] else shortest
+        return shortest < below
+
+    with contextlib.suppress(TimeoutError):
+        wait_until(is_found, 30, "a round trip is short enough")
+    return shortest
 
 
 def has_carrier(lab: Lab, node: str, interface: str) -> bool:
@@ -67,24 +79,24 @@ def asked(lab: Lab, name: str) -> dict[str, str]:
 
 
 def test_the_declared_delay_is_there_in_each_direction(lab: Lab) -> None:
-    assert 20.0 <= fastest(lab, "router", "line") < 40.0
-    assert 20.0 <= fastest(lab, "isp", "line") < 40.0
-    assert fastest(lab, "nas", "home") < 20.0
+    assert 20.0 <= fastest(lab, "router", "line", below=40.0) < 40.0
+    assert 20.0 <= fastest(lab, "isp", "line", below=40.0) < 40.0
+    assert fastest(lab, "nas", "home", below=20.0) < 20.0
 
 
 def test_a_delay_comes_and_goes_in_the_directions_that_were_named(lab: Lab) -> None:
     link = lab.link("nas:home")
     link.impair(delay="60ms", from_="nas")
     assert asked(lab, "nas:home") == {"egress": "delay=60ms", "ingress": "", "backend": "linkwire"}
-    assert 60.0 <= fastest(lab, "nas", "home") < 110.0
-    assert fastest(lab, "tv", "home") < 30.0  # the others' cables are as they were
+    assert 60.0 <= fastest(lab, "nas", "home", below=110.0) < 110.0
+    assert fastest(lab, "tv", "home", below=30.0) < 30.0  # the others' cables are as they were
     link.impair(delay="60ms")
     assert fastest(lab, "nas", "home") >= 120.0
     link.clear(from_="nas")
-    assert 60.0 <= fastest(lab, "nas", "home") < 110.0
+    assert 60.0 <= fastest(lab, "nas", "home", below=110.0) < 110.0
     link.clear()
     assert asked(lab, "nas:home")["backend"] == "none"
-    assert fastest(lab, "nas", "home") < 30.0
+    assert fastest(lab, "nas", "home", below=30.0) < 30.0
 
 
 def test_what_is_not_named_stays_and_a_preset_replaces_all(lab: Lab) -> None:
@@ -101,14 +113,14 @@ def test_the_name_of_a_cable_means_the_link_of_its_first_end(lab: Lab) -> None:
     lab.link("line").impair(delay="30ms", from_="isp")
     assert asked(lab, "router:line") == {"egress": "delay=10ms", "ingress": "delay=30ms", "backend": "linkwire"}
     assert asked(lab, "isp:line")["backend"] == "none"
-    assert 40.0 <= fastest(lab, "isp", "line") < 70.0
+    assert 40.0 <= fastest(lab, "isp", "line", below=70.0) < 70.0
     lab.link("line").clear()
-    assert fastest(lab, "isp", "line") < 20.0
+    assert fastest(lab, "isp", "line", below=20.0) < 20.0
 
 
 def test_the_name_of_a_switch_means_every_cable_of_it(lab: Lab) -> None:
     with lab.link("home").impaired(delay="15ms"):
-        assert 60.0 <= fastest(lab, "nas", "home") < 100.0
+        assert 60.0 <= fastest(lab, "nas", "home", below=100.0) < 100.0
     assert {link["backend"] for link in lab.link("home").show()} == {"none"}
 
 
@@ -119,7 +131,7 @@ def test_all_is_as_before_after_a_block(lab: Lab) -> None:
         assert asked(lab, "nas:home")["egress"] == "delay=50ms loss=100%"
         assert not is_reachable(lab, "nas", "home")
     assert asked(lab, "nas:home")["egress"] == "delay=20ms"
-    assert 40.0 <= fastest(lab, "nas", "home") < 80.0
+    assert 40.0 <= fastest(lab, "nas", "home", below=80.0) < 80.0
     with link.cut():
         assert not has_carrier(lab, "nas", "home")
     assert has_carrier(lab, "nas", "home")
@@ -139,7 +151,7 @@ def test_a_cut_takes_the_carrier_and_the_traffic_at_once(lab: Lab) -> None:
             receiver.recv(100)
     link.up()
     assert has_carrier(lab, "nas", "home")
-    wait_until(lambda: is_reachable(lab, "nas", "home"), 10, "the nas is back")
+    wait_until(lambda: is_reachable(lab, "nas", "home"), 30, "the nas is back")
 
 
 def test_a_cut_of_a_cable_takes_the_carrier_of_both_ends(lab: Lab) -> None:
@@ -152,6 +164,7 @@ def test_a_cut_of_a_cable_takes_the_carrier_of_both_ends(lab: Lab) -> None:
     assert has_carrier(lab, "isp", "line")
 
 
+@pytest.mark.alone  # it measures milliseconds
 def test_a_cut_has_its_effect_soon_after_it_is_asked_for(lab: Lab) -> None:
     """Within 5 ms is the aim; a busy machine is given more, and the best of some tries counts."""
     link = lab.link("nas:home")
@@ -169,28 +182,34 @@ def test_an_impaired_link_can_be_cut_and_is_as_impaired_afterwards(lab: Lab) -> 
     link = lab.link("line")
     link.down()
     link.up()
-    wait_until(lambda: is_reachable(lab, "router", "line"), 10, "the line is back")
-    assert 20.0 <= fastest(lab, "router", "line") < 50.0
+    wait_until(lambda: is_reachable(lab, "router", "line"), 30, "the line is back")
+    assert 20.0 <= fastest(lab, "router", "line", below=50.0) < 50.0
 
 
 def test_a_flap_goes_down_and_up_as_often_as_asked(lab: Lab) -> None:
     link = lab.link("nas:home")
-    before = int(lab["nas"].read("/sys/class/net/home/carrier_down_count"))
+    before = count(lab, "down")
     link.flap(down="20ms", up="20ms", times=3)
-    wait_until(lambda: link.show()[0]["pending"] == 0, 5, "the flaps are over")
-    assert int(lab["nas"].read("/sys/class/net/home/carrier_down_count")) == before + 3
+    wait_until(lambda: link.show()[0]["pending"] == 0, 30, "the flaps are over")
+    assert count(lab, "down") == before + 3
     assert has_carrier(lab, "nas", "home")
 
 
 def test_a_flap_is_down_and_up_for_the_times_asked(lab: Lab) -> None:
-    """Longer down and shorter up than by default, so that either shows if it is not what was asked for."""
+    """Longer than by default, so that either shows if it is not what was asked for."""
     link = lab.link("nas:home")
+    ups, downs = count(lab, "up"), count(lab, "down")
     began = time.monotonic()
-    link.flap(down="1200ms", up="300ms", times=2)
-    wait_until(lambda: has_carrier(lab, "nas", "home"), 10, "the link is up for the first time")
-    assert time.monotonic() - began >= 1.2
-    wait_until(lambda: not has_carrier(lab, "nas", "home"), 4, "the link is down again")
-    assert time.monotonic() - began >= 1.5
+    link.flap(down="2s", up="7s", times=2)
+    wait_until(lambda: count(lab, "up") > ups, 30, "the link is up for the first time")
+    assert time.monotonic() - began >= 2
+    wait_until(lambda: count(lab, "down") > downs + 1, 30, "the link is down again")
+    assert time.monotonic() - began >= 9
+
+
+def count(lab: Lab, way: str) -> int:
+    """How often the nas's carrier went up or down; what has passed between two looks is not missed."""
+    return int(lab["nas"].read(f"/sys/class/net/home/carrier_{way}_count"))
 
 
 def test_a_flap_ends_with_any_change_and_leaves_the_link_up(lab: Lab) -> None:
@@ -285,7 +304,7 @@ def test_both_versions_of_ip_and_broadcasts_pass_a_wire(lab: Lab) -> None:
             socket.AF_INET, socket.SOCK_DGRAM, options=[(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)]
         ) as sender,
     ):
-        assert lab["tv"].run(["ping", "-6", "-c1", "-W2", lab["nas"].address(version=6)]).returncode == 0
+        assert lab["tv"].run(["ping", "-6", "-c1", "-w20", lab["nas"].address(version=6)]).returncode == 0
         with lab["tv"].udp(7001) as receiver:
             sender.sendto(b"all", ("192.0.2.255", 7001))
             assert receiver.recv(100) == b"all"
@@ -325,12 +344,12 @@ def test_segments_of_tcp_pass_a_wire_whole(lab: Lab) -> None:
     with (
         lab.link("nas:home").impaired(delay="1ms"),
         lab["nas"].listen(8080) as server,
-        lab["tv"].connect((lab["nas"].address("home"), 8080), 20) as client,
+        lab["tv"].connect((lab["nas"].address("home"), 8080), 60) as client,
     ):
         sending = threading.Thread(target=client.sendall, args=(payload,))
         accepted, _ = server.accept()
         with accepted:
-            accepted.settimeout(20)
+            accepted.settimeout(60)
             sending.start()
             while len(received) < len(payload):
                 received += accepted.recv(1 << 20)
@@ -348,9 +367,9 @@ nodes:
       home:
         delay: 5ms
         schedule:
-          - {at: 300ms, for: 700ms, loss: 100%}
-          - {at: 1.2s, for: 500ms, down: true}
-          - {at: 2s, delay: 50ms}
+          - {at: 2s, for: 2s, loss: 100%}
+          - {at: 6s, for: 2s, down: true}
+          - {at: 10s, delay: 50ms}
   b: {links: {home: auto}}
 """
     )
@@ -365,7 +384,7 @@ nodes:
             seen.append(state)
         return bool(now["pending"] == 0)
 
-    wait_until(is_over, 10, "the schedule is over")
+    wait_until(is_over, 60, "the schedule is over")
     is_over()
     plain = "delay=5ms"
     assert seen == [plain, "delay=5ms loss=100%", plain, "down", plain, "delay=50ms"]

@@ -47,7 +47,7 @@ nodes:
       mapping: address_dependent
       filtering: address_dependent
       ports: {range: 30000-30999, allocation: sequential, parity: true}
-      timers: {udp: 2s}
+      timers: {udp: 5s}
       unsolicited_tcp: reject
   nas: {links: {home: 192.168.1.10}}
   pi: {links: {home: 192.168.1.20}}
@@ -108,7 +108,7 @@ def test_a_full_cone_keeps_a_port_for_all_peers_and_lets_anyone_in(lab: Lab) -> 
     with lab["pi"].udp(40001) as client, lab["other"].udp(7100) as stranger:
         assert mapped(lab, client, EVERYWHERE) == [(FULL, 40001)] * 4
         stranger.sendto(b"never asked", (FULL, 40001))
-        assert arrives(client, b"never asked", within=5)
+        assert arrives(client, b"never asked", within=30)
 
 
 def test_two_hosts_with_one_source_port_never_share_it(lab: Lab) -> None:
@@ -123,7 +123,7 @@ def test_what_is_sent_to_an_outside_endpoint_from_inside_comes_back_in_with_its_
     with lab["nas"].udp(40003) as nas, lab["pi"].udp(40004) as pi:
         mapped(lab, nas, [(SERVER, 7300)])
         pi.sendto(b"neighbour", (FULL, 40003))
-        nas.settimeout(5)
+        nas.settimeout(30)
         assert nas.recvfrom(100) == (b"neighbour", (FULL, 40004))
 
 
@@ -150,7 +150,7 @@ def test_a_carrier_gives_each_subscriber_a_block_of_its_own(lab: Lab) -> None:
 
 def test_a_carrier_gives_a_subscriber_so_many_sessions(lab: Lab) -> None:
     lab.signal_service("carrier", "nat", signal.SIGHUP)
-    wait_until(lambda: not table(lab, "carrier")["mappings"], 5, "all mappings are forgotten")
+    wait_until(lambda: not table(lab, "carrier")["mappings"], 30, "all mappings are forgotten")
     with lab["server"].udp(7500, SERVER) as server, ExitStack() as stack:
         clients = [stack.enter_context(lab["one"].udp()) for _ in range(8)]
         for number, client in enumerate(clients):
@@ -172,7 +172,7 @@ def test_an_address_dependent_nat_has_a_mapping_and_a_filter_for_each_address(la
         with lab["server"].udp(7999, SERVER) as same, lab["server"].udp(7999, SERVER_AGAIN) as stranger:
             stranger.sendto(b"stranger", seen[0])
             same.sendto(b"another port", seen[0])
-            assert arrives(client, b"another port", within=5)
+            assert arrives(client, b"another port", within=30)
             assert not arrives(client, b"stranger", within=0.2)
 
 
@@ -181,8 +181,8 @@ def test_a_mapping_ends_after_its_time(lab: Lab) -> None:
         client.sendto(b"hello", (SERVER, 7600))
         _, endpoint = server.recvfrom(100)
         server.sendto(b"in time", endpoint)
-        assert arrives(client, b"in time", within=5)
-        wait_until(lambda: "40006" not in json.dumps(table(lab, "odd")["mappings"]), 10, "the mapping has ended")
+        assert arrives(client, b"in time", within=30)
+        wait_until(lambda: "40006" not in json.dumps(table(lab, "odd")["mappings"]), 60, "the mapping has ended")
         server.sendto(b"too late", endpoint)
         assert not arrives(client, b"too late", within=0.3)
 
@@ -190,4 +190,4 @@ def test_a_mapping_ends_after_its_time(lab: Lab) -> None:
 @pytest.mark.parametrize(("address", "answer"), [(FULL, TimeoutError), (ODD, ConnectionRefusedError)])
 def test_an_unsolicited_connection_meets_silence_or_a_reset(lab: Lab, address: str, answer: type[OSError]) -> None:
     with pytest.raises(answer):
-        lab["server"].connect((address, 9999), timeout=0.5)
+        lab["server"].connect((address, 9999), timeout=0.5 if answer is TimeoutError else 30)

@@ -50,7 +50,7 @@ nodes:
       outside: internet
       ports: {range: 20000-29999}
       pool: [198.51.100.3, 198.51.100.4]
-      timers: {udp: 2s, udp_dns: 1s, tcp_established: 600s, tcp_transitory: 20s, icmp: 7s}
+      timers: {udp: 8s, udp_dns: 5s, tcp_established: 600s, tcp_transitory: 20s, icmp: 7s}
   scattered:
     role: router
     links: {internet: [198.51.100.5, 198.51.100.6, 198.51.100.7], lan4: 192.168.4.1}
@@ -113,7 +113,7 @@ def test_an_endpoint_has_another_random_port_for_every_peer(lab: Lab) -> None:
     with lab["one"].udp(40002) as client:
         seen = mapped(lab, client, EVERYWHERE)
     assert {address for address, _ in seen} == {RANDOM}
-    assert len({port for _, port in seen}) == 4
+    assert len({port for _, port in seen}) >= 3  # two alike by chance: 1 in 1600
     assert all(20000 <= port <= 29999 for _, port in seen)
 
 
@@ -133,7 +133,7 @@ def test_only_the_very_peer_may_answer(lab: Lab) -> None:
             with lab[node].udp(port, address) as stranger:
                 stranger.sendto(b"me too", (PLAIN, 40004))
         peer.sendto(b"answer", (PLAIN, 40004))
-        assert arrives(client, b"answer", within=5)
+        assert arrives(client, b"answer", within=30)
         assert not arrives(client, b"me too", within=0.2)
 
 
@@ -144,7 +144,7 @@ def test_a_peer_that_was_too_early_does_not_move_the_mapping(lab: Lab) -> None:
         client.sendto(b"here I am", (SERVER, 7200))
         assert peer.recvfrom(100) == (b"here I am", (PLAIN, 40005))
         peer.sendto(b"late", (PLAIN, 40005))
-        assert arrives(client, b"late", within=5)
+        assert arrives(client, b"late", within=30)
 
 
 def test_two_hosts_with_one_source_port_share_it_for_two_peers_but_not_for_one(lab: Lab) -> None:
@@ -157,8 +157,8 @@ def test_two_hosts_with_one_source_port_share_it_for_two_peers_but_not_for_one(l
         assert peers[b"pi"][1] != 40006
         for payload, peer in peers.items():
             server.sendto(payload, peer)
-        assert arrives(nas, b"nas", within=5)
-        assert arrives(pi, b"pi", within=5)
+        assert arrives(nas, b"nas", within=30)
+        assert arrives(pi, b"pi", within=30)
     with lab["nas"].udp(40007) as nas, lab["pi"].udp(40007) as pi:
         assert mapped(lab, nas, [(SERVER, 7301)]) == [(PLAIN, 40007)]
         assert mapped(lab, pi, [(OTHER, 7301)]) == [(PLAIN, 40007)]
@@ -191,17 +191,17 @@ def test_an_arbitrary_pool_gives_a_host_all_addresses(lab: Lab) -> None:
     assert seen == {"198.51.100.6", "198.51.100.7"}
 
 
-@pytest.mark.parametrize(("port", "longest"), [(7700, 2), (53, 1)])
+@pytest.mark.parametrize(("port", "longest"), [(7700, 8), (53, 5)])
 def test_a_mapping_is_forgotten_after_its_time_and_its_peer_locked_out(lab: Lab, port: int, longest: int) -> None:
     router = lab["pooled"]
     with lab["many-2"].udp(20007) as client, lab["server"].udp(port, SERVER) as server:
         client.sendto(b"hello", (SERVER, port))
         payload, endpoint = server.recvfrom(100)
         server.sendto(payload, endpoint)  # an answer: Linux by itself would keep such a flow for two minutes
-        assert arrives(client, b"hello", within=5)
+        assert arrives(client, b"hello", within=30)
         (flow,) = flows(router, "udp", "sport=20007", f"dport={port}")
         assert seconds_left(flow) <= longest
-        wait_until(lambda: not flows(router, "udp", "sport=20007", f"dport={port}"), 10, "the mapping has ended")
+        wait_until(lambda: not flows(router, "udp", "sport=20007", f"dport={port}"), 60, "the mapping has ended")
         server.sendto(b"too late", endpoint)
         assert not arrives(client, b"too late")
 
@@ -218,7 +218,7 @@ def test_tcp_has_a_timer_for_open_connections_and_one_for_the_rest(lab: Lab) -> 
     with lab["server"].listen(7800) as server:
         with lab["many-3"].connect((SERVER, 7800), source=("", 20008)):
             server.accept()[0].close()
-            wait_until(lambda: flows(router, "tcp", "sport=20008", "CLOSE_WAIT"), 5, "one end has closed")
+            wait_until(lambda: flows(router, "tcp", "sport=20008", "CLOSE_WAIT"), 30, "one end has closed")
             (flow,) = flows(router, "tcp", "sport=20008", "dport=7800")
             assert 10 <= seconds_left(flow) <= 20
         with lab["many-3"].connect((SERVER, 7800), source=("", 20009)):
@@ -227,7 +227,7 @@ def test_tcp_has_a_timer_for_open_connections_and_one_for_the_rest(lab: Lab) -> 
 
 
 def test_icmp_has_a_timer(lab: Lab) -> None:
-    lab["many-4"].run(["ping", "-c", "1", "-W", "5", SERVER], check=True)
+    lab["many-4"].run(["ping", "-c", "1", "-W", "20", SERVER], check=True)
     (flow,) = flows(lab["pooled"], "icmp", f"src={lab['many-4'].address()}")
     assert seconds_left(flow) <= 7
 
@@ -235,7 +235,7 @@ def test_icmp_has_a_timer(lab: Lab) -> None:
 @pytest.mark.parametrize(("inside", "passes"), [("pi", True), ("one", False)])
 def test_icmp_errors_pass_or_do_not(lab: Lab, inside: str, *, passes: bool) -> None:
     lab["random"].run(["conntrack", "-F"], check=True)
-    with lab[inside].udp(timeout=5 if passes else 0.5) as client:
+    with lab[inside].udp(timeout=30 if passes else 0.5) as client:
         client.connect((SERVER, 7900))  # where nobody listens
         client.send(b"anyone?")
         with pytest.raises(ConnectionRefusedError if passes else TimeoutError):
@@ -245,7 +245,7 @@ def test_icmp_errors_pass_or_do_not(lab: Lab, inside: str, *, passes: bool) -> N
 @pytest.mark.parametrize(("address", "answer"), [(PLAIN, TimeoutError), (RANDOM, ConnectionRefusedError)])
 def test_an_unsolicited_connection_meets_silence_or_a_reset(lab: Lab, address: str, answer: type[OSError]) -> None:
     with pytest.raises(answer):
-        lab["server"].connect((address, 9999), timeout=0.5)
+        lab["server"].connect((address, 9999), timeout=0.5 if answer is TimeoutError else 30)
 
 
 def test_a_reset_for_tcp_is_one_for_ipv4(lab: Lab) -> None:
@@ -278,7 +278,7 @@ def test_a_host_has_so_many_sessions_and_no_more_while_others_have_theirs(lab: L
 
 def test_a_hairpin_of_forwards_leads_back_in_from_the_router(lab: Lab) -> None:
     with lab["nas"].listen(8443) as server, lab["pi"].connect((PLAIN, 443)) as client:
-        server.settimeout(5)
+        server.settimeout(30)
         accepted, peer = server.accept()
         with accepted:
             assert re.sub("^::ffff:", "", peer[0]) == "192.168.1.1"

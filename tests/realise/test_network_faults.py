@@ -59,9 +59,9 @@ def lab(shared: Lab) -> Iterator[Lab]:
 @contextmanager
 def connection(server: Node, client: Node, port: int, to: str | None = None) -> Iterator[tuple[socket.socket, ...]]:
     with server.listen(port) as listener, client.connect((to or server.address(), port)) as near:
-        listener.settimeout(5)
+        listener.settimeout(30)
         far, _ = listener.accept()
-        far.settimeout(5)
+        far.settimeout(30)
         with far:
             yield near, far
 
@@ -73,13 +73,13 @@ def is_silent(end: socket.socket, seconds: float = 0.3) -> bool:
     except TimeoutError:
         return True
     finally:
-        end.settimeout(10)
+        end.settimeout(60)
     return False
 
 
 def pings(node: Node, to: str) -> bool:
     """Whether an answer comes, however busy this machine is."""
-    return node.run(["ping", "-c3", "-i0.2", "-W3", to]).returncode == 0
+    return node.run(["ping", "-c1", "-w20", to]).returncode == 0
 
 
 def is_unanswered(node: Node, to: str) -> bool:
@@ -201,7 +201,7 @@ def test_a_partition_that_fails_at_one_end_is_taken_back_at_the_other(lab: Lab) 
     with blocker:
         blocker.stdin.write(f"add table inet {following} {{ flags owner; }}\n")
         blocker.stdin.flush()
-        wait_until(lambda: following in tables(lab).get("server", ""), 5, "the table is in the way")
+        wait_until(lambda: following in tables(lab).get("server", ""), 30, "the table is in the way")
         with pytest.raises(HostError, match="node server: nft refused"):
             lab.fault.partition("nas", "server")
         assert "nas" not in tables(lab)
@@ -278,7 +278,7 @@ def test_a_changed_address_is_all_that_others_see_until_healed(lab: Lab) -> None
 def test_connections_of_the_old_address_die(lab: Lab) -> None:
     with connection(lab["server"], lab["nas"], 7005) as (near, far), lab.fault.change_address("router"):
         near.sendall(b"from a stranger")
-        near.settimeout(5)
+        near.settimeout(30)
         with pytest.raises(ConnectionResetError):
             near.recv(10)
         assert is_silent(far)
@@ -293,9 +293,9 @@ def test_connections_of_a_forward_at_the_old_address_are_forgotten(lab: Lab) -> 
 
 
 def test_the_new_address_may_be_given_and_may_last_a_while(lab: Lab) -> None:
-    lab.fault.change_address("router", "100.64.0.6", seconds=0.3)
+    lab.fault.change_address("router", "100.64.0.6", seconds=5)
     assert outside(lab) == ["100.64.0.6/29"]
-    wait_until(lambda: outside(lab) == ["100.64.0.2/29"], 5, "the old address is back")
+    wait_until(lambda: outside(lab) == ["100.64.0.2/29"], 60, "the old address is back")
     lab.refresh()
     assert lab["router"].address("access") == "100.64.0.2"
 

@@ -79,7 +79,7 @@ def state(lab: Lab, name: str) -> dict[str, Any]:
     return found
 
 
-def greeting(lab: Lab, address: tuple[str, int] = WEB, timeout: float = 5) -> bytes:
+def greeting(lab: Lab, address: tuple[str, int] = WEB, timeout: float = 30) -> bytes:
     with lab["client"].connect(address, timeout=timeout) as client:
         return client.recv(100)
 
@@ -97,7 +97,7 @@ def processes(lab: Lab, *arguments: str) -> dict[int, str]:
 
 def pings(lab: Lab, to: str = WEB[0], source: str = "client") -> bool:
     """Whether an answer comes, however busy this machine is."""
-    return lab[source].run(["ping", "-c3", "-i0.2", "-W3", to]).returncode == 0
+    return lab[source].run(["ping", "-c1", "-w20", to]).returncode == 0
 
 
 def is_unanswered(lab: Lab, to: str = WEB[0], source: str = "client") -> bool:
@@ -115,8 +115,8 @@ def test_a_killed_service_is_gone_and_stays_so_until_healed(lab: Lab) -> None:
         with pytest.raises(ConnectionRefusedError):
             greeting(lab)
         lab.signal_service("server", "flapping", signal.SIGKILL)  # that one starts again: the time for it has passed
-        wait_until(lambda: state(lab, "server/flapping")["state"] == "ready", 10, "another service is back")
-        wait_until(lambda: state(lab, "server/web")["pid"] is None, 5, "it is known to have ended")
+        wait_until(lambda: state(lab, "server/flapping")["state"] == "ready", 30, "another service is back")
+        wait_until(lambda: state(lab, "server/web")["pid"] is None, 30, "it is known to have ended")
         assert (state(lab, "server/web")["state"], state(lab, "server/web")["exit_code"]) == ("held", -9)
         assert state(lab, "server/web")["restarts"] == 0
     assert state(lab, "server/web")["state"] == "ready"
@@ -128,7 +128,7 @@ def test_all_processes_of_a_killed_service_end(lab: Lab) -> None:
     assert len(processes(lab, "sleep", "7001")) == len(processes(lab, "sleep", "7002")) == 1
     with lab.fault.kill("server/family"):
         assert processes(lab, "sleep", "7001") == processes(lab, "sleep", "7002") == {}
-    wait_until(lambda: len(processes(lab, "sleep", "7001")) == 1, 5, "they run again")
+    wait_until(lambda: len(processes(lab, "sleep", "7001")) == 1, 30, "they run again")
 
 
 def test_a_killed_node_has_no_carrier_no_process_and_no_socket(lab: Lab) -> None:
@@ -148,12 +148,12 @@ def test_a_killed_node_has_no_carrier_no_process_and_no_socket(lab: Lab) -> None
         ours.settimeout(0.3)
         with pytest.raises(TimeoutError):
             ours.recv(1)
-    assert sleeper.wait(5) == -signal.SIGKILL
+    assert sleeper.wait(30) == -signal.SIGKILL
     sleeper.close()
     assert link(lab, "server", "carrier") == 1
     assert link(lab, "server", "carrier_changes") == changes + 2
     assert greeting(lab) == greeting(lab, LATER) == b"hello\n"
-    ours.settimeout(10)
+    ours.settimeout(60)
     with pytest.raises(ConnectionResetError):  # the machine that was booted does not know the connection
         ours.recv(1)
     theirs.close()
@@ -200,9 +200,9 @@ def test_a_paused_service_takes_connections_and_answers_when_healed(lab: Lab) ->
         with pytest.raises(TimeoutError):
             client.recv(1)
         lab.heal()
-        client.settimeout(5)
+        client.settimeout(30)
         assert client.recv(100) == b"hello\n"
-    assert status(lab, pid) != "T"
+    wait_until(lambda: status(lab, pid) != "T", 30, "it goes on")
     assert state(lab, "server/web")["pid"] == pid
 
 
@@ -214,7 +214,12 @@ def test_all_processes_of_a_paused_service_stop(lab: Lab) -> None:
     with lab.fault.pause("server/family"):
         assert set(processes(lab, "sleep", "7001").values()) == {"T"}
         assert set(processes(lab, "sleep", "7002").values()) == {"T"}
-    assert set((processes(lab, "sleep", "7001") | processes(lab, "sleep", "7002")).values()) == {"S"}
+    wait_until(lambda: states(lab, "7001") == states(lab, "7002") == {"S"}, 30, "they go on")
+
+
+def states(lab: Lab, length: str) -> set[str]:
+    """Of the processes that sleep so long; for a moment one that goes on is said to run."""
+    return set(processes(lab, "sleep", length).values())
 
 
 def test_a_paused_node_is_deaf_keeps_its_carrier_and_its_connections(lab: Lab) -> None:
@@ -232,8 +237,8 @@ def test_a_paused_node_is_deaf_keeps_its_carrier_and_its_connections(lab: Lab) -
             ours.sendall(b"still there")
             with pytest.raises(UsageError, match="node server stands still"):
                 lab["server"].run(["true"])
-        assert set(processes(lab, "sleep", "7003").values()) == {"S"}
-        theirs.settimeout(10)
+        wait_until(lambda: states(lab, "7003") == {"S"}, 30, "they go on")
+        theirs.settimeout(60)
         assert theirs.recv(100) == b"still there"  # the client's kernel has sent it again
         theirs.close()
     assert pings(lab)
@@ -278,12 +283,12 @@ def test_to_restart_what_is_killed_or_paused_heals_it(lab: Lab, kind: str, targe
 
 @pytest.mark.parametrize("target", ["router", "router/sleep"])
 def test_a_fault_with_a_time_heals_by_itself(lab: Lab, target: str) -> None:
-    fault = lab.fault.kill(target, seconds=0.2)
+    fault = lab.fault.kill(target, seconds=5)
     assert state(lab, "router/sleep")["state"] == "held"
     (told,) = lab.fault.in_force()
-    assert (told["number"], told["until"]) == (fault.number, pytest.approx(told["since"] + 0.2))
-    wait_until(lambda: not lab.fault.in_force(), 5, "it has healed")
-    wait_until(lambda: state(lab, "router/sleep")["state"] == "ready", 5, "it runs again")
+    assert (told["number"], told["until"]) == (fault.number, pytest.approx(told["since"] + 5))
+    wait_until(lambda: not lab.fault.in_force(), 60, "it has healed")
+    wait_until(lambda: state(lab, "router/sleep")["state"] == "ready", 30, "it runs again")
 
 
 def test_the_end_of_a_block_leaves_a_fault_alone_that_has_healed(lab: Lab) -> None:
@@ -346,17 +351,17 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(lab: Lab) -> None:
 
 def test_a_lab_that_is_not_ready_yet_has_no_faults_yet(tmp_path: Any, name: str) -> None:
     file = tmp_path / "slow.yaml"
-    file.write_text("nodes: {a: {services: {slow: {run: sleep 1000, ready: {log: never, timeout: 20s}}}}}\n")
+    file.write_text("nodes: {a: {services: {slow: {run: sleep 1000, ready: {log: never, timeout: 100s}}}}}\n")
     starter = subprocess.Popen([sys.executable, "-m", "lab.cli.main", "up", "-q", "--name", name, str(file)])
     try:
-        wait_until(lambda: _answers(name), 15, "the supervisor answers")
+        wait_until(lambda: _answers(name), 60, "the supervisor answers")
         lab = Lab(name)
         with pytest.raises(UsageError, match="the lab is still starting"):
             lab.fault.kill("a")
         lab.close()
     finally:
         starter.terminate()
-        starter.wait(20)
+        starter.wait(60)
 
 
 def _answers(name: str) -> bool:

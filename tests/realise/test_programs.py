@@ -68,7 +68,7 @@ def test_a_program_need_not_read_its_input(lab: Lab) -> None:
 
 
 def test_without_input_there_is_nothing_to_read(lab: Lab) -> None:
-    assert lab["nas"].run(["cat"], timeout=5).stdout == ""
+    assert lab["nas"].run(["cat"], timeout=30).stdout == ""
 
 
 def test_output_that_is_no_utf8_is_kept_readable(lab: Lab) -> None:
@@ -80,12 +80,12 @@ def test_errors_can_go_where_output_goes(lab: Lab) -> None:
     with lab["nas"].start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None
         assert process.stdout.read() == "out\nerr\n"
-        assert process.wait(5) == 0
+        assert process.wait(30) == 0
 
 
 def test_output_can_go_into_a_file_of_the_test(lab: Lab, tmp_path: Path) -> None:
     with (tmp_path / "out").open("wb") as file, lab["nas"].start(["hostname"], stdout=file) as process:
-        assert process.wait(5) == 0
+        assert process.wait(30) == 0
     assert (tmp_path / "out").read_text() == "nas\n"
 
 
@@ -99,10 +99,10 @@ def test_variables_are_added_to_the_nodes_own(lab: Lab) -> None:
 
 
 def test_a_program_ends_with_its_deadline_and_the_error_holds_what_it_said(lab: Lab) -> None:
-    with pytest.raises(TimeoutError, match=r"did not end within 0.2 s; it said: .*so far") as caught:
-        lab["nas"].run(["sh", "-c", "echo so far; exec sleep 1000"], timeout=0.2)
+    with pytest.raises(TimeoutError, match=r"did not end within 5 s; it said: .*so far") as caught:
+        lab["nas"].run(["sh", "-c", "echo so far; exec sleep 1000"], timeout=5)
     pid = int(str(caught.value).split()[1])
-    wait_until(lambda: not lives(lab, pid), 5, "it is gone")
+    wait_until(lambda: not lives(lab, pid), 30, "it is gone")
 
 
 def test_waiting_with_a_deadline_leaves_the_program_alone(lab: Lab) -> None:
@@ -118,15 +118,15 @@ def test_a_signal_reaches_the_program_and_what_it_started(lab: Lab) -> None:
         assert process.stdout is not None
         child = int(process.stdout.readline())
         process.terminate()
-        assert process.wait(5) == -signal.SIGTERM
-    wait_until(lambda: not lives(lab, child), 5, "the child is gone")
+        assert process.wait(30) == -signal.SIGTERM
+    wait_until(lambda: not lives(lab, child), 30, "the child is gone")
 
 
 def test_a_program_ends_with_the_object_that_started_it(lab: Lab) -> None:
     process = lab["nas"].start(["sleep", "1000"])
     assert lives(lab, process.pid)
     process.close()
-    wait_until(lambda: not lives(lab, process.pid), 5, "it is gone")
+    wait_until(lambda: not lives(lab, process.pid), 30, "it is gone")
 
 
 def test_a_program_ends_with_the_client_that_started_it_even_if_that_is_killed(lab: Lab) -> None:
@@ -140,14 +140,14 @@ def test_a_program_ends_with_the_client_that_started_it_even_if_that_is_killed(l
         pid = int(process.stdout.readline())
         assert lives(lab, pid)
         process.kill()
-    wait_until(lambda: not lives(lab, pid), 5, "it is gone")
+    wait_until(lambda: not lives(lab, pid), 30, "it is gone")
 
 
 def test_programs_run_side_by_side(lab: Lab) -> None:
     with contextlib.ExitStack() as stack:
         processes = [stack.enter_context(lab["nas"].start(["sleep", "0.2"])) for _ in range(20)]
         assert len({process.pid for process in processes}) == 20
-        assert [process.wait(5) for process in processes] == [0] * 20
+        assert [process.wait(30) for process in processes] == [0] * 20
 
 
 def test_programs_can_be_run_by_many_threads(lab: Lab) -> None:
@@ -159,7 +159,7 @@ def test_programs_can_be_run_by_many_threads(lab: Lab) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     assert sorted(said) == ["nas\nnas\n"] * 8 + ["pi\npi\n"] * 8
 
 
@@ -220,7 +220,7 @@ def test_a_program_ignores_and_blocks_no_signal(lab: Lab) -> None:
 def test_ended_programs_leave_no_zombies(lab: Lab) -> None:
     for _ in range(5):
         lab["nas"].run(["sh", "-c", "(sleep 0.01 &) ; true"])
-    wait_until(lambda: " Z" not in lab["nas"].run(["ps", "-eo", "pid,stat"]).stdout, 5, "no process is a zombie")
+    wait_until(lambda: " Z" not in lab["nas"].run(["ps", "-eo", "pid,stat"]).stdout, 30, "no process is a zombie")
 
 
 @pytest.fixture

@@ -34,8 +34,8 @@ def size(lab: Lab, service: str) -> int:
 def test_of_forty_megabytes_the_end_is_kept(up: Callable[..., Lab]) -> None:
     script = "head -c 40000000 /dev/zero | tr '\\0' x | fold -w 80; echo; echo the end; exec sleep 1000"
     lab = up(topology(web={"run": ["sh", "-c", script]}))
-    lab["a"].wait_log("web", "the end", timeout=20)
-    wait_until(lambda: size(lab, "web") <= LONGEST, 10, "the log is cut")
+    lab["a"].wait_log("web", "the end", timeout=100)
+    wait_until(lambda: size(lab, "web") <= LONGEST, 60, "the log is cut")
     log = lab["a"].log("web")
     assert KEPT <= len(log) <= LONGEST
     assert log.startswith("\n... older lines were cut, for the log had passed 16 MiB\n")
@@ -47,12 +47,13 @@ def test_a_log_that_was_cut_goes_on(up: Callable[..., Lab]) -> None:
         "head -c 20000000 /dev/zero | tr '\\0' x; while [ ! -e more ]; do sleep 0.01; done; echo more; exec sleep 1000"
     )
     lab = up(topology(web={"run": ["sh", "-c", script]}))
-    lab["a"].wait_log("web", "older lines were cut")
+    lab["a"].wait_log("web", "older lines were cut", timeout=60)
     lab["a"].run(["touch", "/run/lab/services/web/more"], check=True)
-    lab["a"].wait_log("web", "more")
+    lab["a"].wait_log("web", "more", timeout=60)
     assert lab["a"].log("web").endswith("xxxmore\n")
 
 
+@pytest.mark.alone  # it measures time, and the flood takes the memory that it is left
 def test_a_flood_leaves_the_lab_answering(up: Callable[..., Lab]) -> None:
     """A service that writes as fast as it can, for as long as the test looks."""
     lab = up(topology(flood={"run": "yes"}, other={"run": ["sh", "-c", "while sleep 0.05; do echo alive; done"]}))
@@ -62,10 +63,10 @@ def test_a_flood_leaves_the_lab_answering(up: Callable[..., Lab]) -> None:
         began = time.monotonic()
         lab.services()
         slowest, longest = max(slowest, time.monotonic() - began), max(longest, size(lab, "flood"))
-    assert slowest < 1
+    assert slowest < 5
     assert {s["service"]: s["state"] for s in lab.services()} == {"flood": "ready", "other": "ready"}
     before = lab["a"].log("other").count("alive")
-    wait_until(lambda: lab["a"].log("other").count("alive") > before, 5, "the other service writes on")
+    wait_until(lambda: lab["a"].log("other").count("alive") > before, 30, "the other service writes on")
     assert longest < 64 * LONGEST
 
 

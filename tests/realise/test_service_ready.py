@@ -76,9 +76,7 @@ def test_a_command_that_succeeds_in_the_services_folder_makes_ready(up: Callable
 
 
 def test_without_a_check_a_service_is_ready_once_started(up: Callable[..., Lab]) -> None:
-    began = time.monotonic()
     lab = up(topology(web={"run": "sleep 1000"}))
-    assert time.monotonic() - began < 5
     (state,) = lab.services()
     assert (state["node"], state["service"], state["state"], state["restarts"]) == ("a", "web", "ready", 0)
     assert lab["a"].run(["cat", f"/proc/{state['pid']}/cmdline"]).stdout == "/usr/bin/sleep\x001000\x00"
@@ -99,9 +97,9 @@ def test_a_service_that_is_not_ready_in_time_is_named_with_its_last_words(
     up: Callable[..., Lab], name: str, ready: dict[str, Any], waited: str
 ) -> None:
     code = "print('my last words', flush=True);" + LISTEN.format(wait=0, address="192.0.2.1", port=80)
-    web = {"run": ["python3", "-S", "-c", code], "ready": {**ready, "timeout": "400ms"}}
+    web = {"run": ["python3", "-S", "-c", code], "ready": {**ready, "timeout": "5s"}}
     message = (
-        f"service a/web was not ready within 0.4 s: waited until {waited}; "
+        f"service a/web was not ready within 5 s: waited until {waited}; "
         r"the last lines of its log:\n    my last words"
     )
     with pytest.raises(RealiseError, match=message):
@@ -123,8 +121,8 @@ def test_a_service_that_ends_before_it_is_ready_ends_the_wait_at_once(
 ) -> None:
     began = time.monotonic()
     with pytest.raises(RealiseError, match=rf"service a/web {how} before it was ready; .*log:\n    oh no"):
-        up(topology(web={"run": shell(script), "ready": {"tcp": 80, "timeout": "60s"}}))
-    assert time.monotonic() - began < 10
+        up(topology(web={"run": shell(script), "ready": {"tcp": 80, "timeout": "300s"}}))
+    assert time.monotonic() - began < 100
 
 
 def test_only_the_last_lines_of_a_long_log_are_shown(up: Callable[..., Lab]) -> None:
@@ -151,7 +149,7 @@ def test_a_ready_command_that_does_not_exist_is_named(up: Callable[..., Lab]) ->
 
 
 def test_a_lab_that_is_to_be_kept_stays_for_inspection(up: Callable[..., Lab], name: str) -> None:
-    web = {"run": shell("echo here I am; exec sleep 1000"), "ready": {"tcp": 80, "timeout": "100ms"}}
+    web = {"run": shell("echo here I am; exec sleep 1000"), "ready": {"tcp": 80, "timeout": "5s"}}
     with pytest.raises(RealiseError, match="was not ready"):
         up(topology(web=web), name=name, keep_failed=True)
     with Lab(name) as kept:
@@ -164,24 +162,27 @@ def test_a_lab_that_is_to_be_kept_stays_for_inspection(up: Callable[..., Lab], n
 def test_without_services_the_nodes_come_up_alone(up: Callable[..., Lab]) -> None:
     lab = up(topology(web={"run": "sleep 1000", "ready": {"tcp": 80}}), services=False)
     assert lab.services() == []
-    assert lab["b"].run(["ping", "-c", "1", "-W", "1", "a"]).returncode == 0
+    assert lab["b"].run(["ping", "-c", "1", "-w", "20", "a"]).returncode == 0
 
 
 def test_services_start_after_those_that_they_name(up: Callable[..., Lab]) -> None:
-    """Each writes the time: `second` after `first` was ready, `free` without waiting for it."""
-    slow = shell("sleep 0.3; date +%s%N; echo up; exec sleep 1000")
+    """Each writes the time: `second` after `first` was ready, `free` before, for `first` waits for it."""
+    slow = shell("while [ ! -e /tmp/free ]; do sleep 0.01; done; date +%s%N; echo up; exec sleep 1000")
     written = topology(
         second={"run": shell("date +%s%N; exec sleep 1000"), "after": ["first"]},
         first={"run": slow, "ready": {"log": "^up$"}},
-        free={"run": shell("date +%s%N; exec sleep 1000")},
+        free={"run": shell("date +%s%N; touch /tmp/free; exec sleep 1000")},
     )
     written["nodes"]["b"]["services"] = {
         "third": {"run": shell("date +%s%N; exec sleep 1000"), "after": ["a/second", "a/first"]}
     }
     lab = up(written)
-    wait_until(lambda: lab["b"].log("third"), 5, "the last has started")
-    when = {s["service"]: int(lab.log(s["node"], s["service"]).split()[0]) for s in lab.services()}
-    assert when["free"] < when["first"] < when["second"] < when["third"]
+    states = lab.services()
+    wait_until(lambda: all("\n" in lab.log(s["node"], s["service"]) for s in states), 30, "all have said when")
+    when = {s["service"]: int(lab.log(s["node"], s["service"]).split()[0]) for s in states}
+    assert when["free"] < when["first"] < min(when["second"], when["third"])
+    pids = {s["service"]: s["pid"] for s in states}  # `second` is ready as soon as it is started
+    assert pids["second"] < pids["third"]
 
 
 def test_progress_names_each_phase_and_what_is_waited_for(up: Callable[..., Lab]) -> None:

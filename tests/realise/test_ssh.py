@@ -20,7 +20,7 @@ nodes:
   phone: {links: {lan: auto}}
   stranger: {links: {lan: auto}}
 """
-SSH = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5"]
+SSH = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20"]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_the_server_is_known_by_its_key_and_an_impostor_is_not_believed(lab: Lab
     make = "ssh-keygen -q -t ed25519 -N '' -f /run/lab/impostor"
     serve = "exec /usr/sbin/sshd -D -e -f /dev/null -p 2222 -h /run/lab/impostor"
     with lab["nas"].start(["sh", "-c", f"{make}; {serve}"]):
-        lab["nas"].wait_bound(2222)
+        lab["nas"].wait_bound(2222, timeout=30)
         check = ["-o", "CheckHostIP=no", "-o", "HostKeyAlias=nas", "-p", "2222"]
         done = lab["laptop"].run([*SSH, *check, "root@nas", "true"])
     assert done.returncode == 255
@@ -72,7 +72,7 @@ def test_a_session_goes_through_ssh_with_its_input(lab: Lab) -> None:
 def test_a_tunnel_of_ssh_carries_connections_back(lab: Lab) -> None:
     command = [*SSH, "-N", "-R", "0.0.0.0:8022:127.0.0.1:8080", "root@nas"]
     with lab["laptop"].listen(8080) as server, lab["laptop"].start(command):
-        lab["nas"].wait_bound(8022)
+        lab["nas"].wait_bound(8022, timeout=30)
         with lab["phone"].connect(("192.0.2.10", 8022)) as client:
             accepted, peer = server.accept()
             with accepted:

@@ -49,7 +49,7 @@ def test_a_router_forwards_and_a_host_does_not(lab: Lab, name: str) -> None:
 def test_a_host_between_two_networks_passes_nothing_on(lab: Lab) -> None:
     between, router = lab["between"].address("lan"), lab["router"].address("lan")
     server = lab["server"].address()
-    ping = ["ping", "-c", "1", "-W", "1", server]
+    ping = ["ping", "-c", "1", "-w", "20", server]
     assert lab["host"].run(ping).returncode == 0
     lab["host"].run(["ip", "route", "replace", "198.51.100.0/24", "via", between], check=True)
     try:

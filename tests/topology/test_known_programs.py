@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -20,8 +19,10 @@ from lab.topology.load import load_topology
 from lab.topology.model import Protocol, ReadyPort, Service
 from lab.topology.services import edgeproxy, nginx
 
-RESOLVER = "127.0.53.1"
-PATIENCE = 5.0  # seconds
+# An address that no other run of tests has, and a port that the kernel gives to nobody who does not name it.
+RESOLVER = f"127.53.{os.getpid() >> 8 & 0xFF}.{os.getpid() & 0xFF}"
+RESOLVER_PORT = 10053
+PATIENCE = 30.0  # seconds
 
 TOPOLOGY = f"""
 networks: {{lan: {{prefixes: [10.0.0.0/24, "2001:db8::/64"]}}}}
@@ -105,43 +106,40 @@ def test_sshd_takes_its_configuration(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def dnsmasq(tmp_path: Path) -> Iterator[int]:
-    """The port of a dnsmasq that runs with the generated configuration, as this user and beside port 53."""
+def dnsmasq(tmp_path: Path) -> Iterator[None]:
+    """A dnsmasq that runs with the generated configuration, as this user and beside port 53."""
     service(tmp_path, "dns")
     config = tmp_path / "dnsmasq.conf"
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind((RESOLVER, 0))
-        port = int(probe.getsockname()[1])
     command = [
         program("dnsmasq"),
         "--keep-in-foreground",
         f"--conf-file={config}",
         "--log-facility=-",
-        f"--port={port}",
+        f"--port={RESOLVER_PORT}",
     ]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE) as running:
         try:
-            wait_for_answer(running, port)
-            yield port
+            wait_for_answer(running)
+            yield
         finally:
             running.terminate()
 
 
-def wait_for_answer(running: subprocess.Popen[bytes], port: int) -> None:
+def wait_for_answer(running: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + PATIENCE
     while True:
         assert running.poll() is None, running.stderr.read() if running.stderr else ""
         try:
-            ask(port, "four.example.net", "A")
+            ask("four.example.net", "A")
         except AssertionError:
             assert time.monotonic() < deadline, "dnsmasq does not answer"
         else:
             return
 
 
-def ask(port: int, name: str, kind: str) -> tuple[str, set[str]]:
+def ask(name: str, kind: str) -> tuple[str, set[str]]:
     """Status and answers, by dig."""
-    command = [program("dig"), f"@{RESOLVER}", "-p", str(port), "+tries=1", "+time=1", name, kind]
+    command = [program("dig"), f"@{RESOLVER}", "-p", str(RESOLVER_PORT), "+tries=3", "+time=5", name, kind]
     told = subprocess.run(command, capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stdout
     status = told.stdout.split("status: ")[1].split(",")[0]
@@ -162,13 +160,15 @@ def ask(port: int, name: str, kind: str) -> tuple[str, set[str]]:
         ("x.two.example.net", "A", {"192.0.2.1", "192.0.2.2"}),
     ],
 )
-def test_dnsmasq_answers_its_records(dnsmasq: int, name: str, kind: str, answer: set[str]) -> None:
-    assert ask(dnsmasq, name, kind) == ("NOERROR", answer)
+@pytest.mark.usefixtures("dnsmasq")
+def test_dnsmasq_answers_its_records(name: str, kind: str, answer: set[str]) -> None:
+    assert ask(name, kind) == ("NOERROR", answer)
 
 
-def test_dnsmasq_knows_nothing_else(dnsmasq: int) -> None:
-    assert ask(dnsmasq, "example.com", "A") == ("REFUSED", set())
-    assert ask(dnsmasq, "localhost", "A")[1] == set()  # the host's hosts file
+@pytest.mark.usefixtures("dnsmasq")
+def test_dnsmasq_knows_nothing_else() -> None:
+    assert ask("example.com", "A") == ("REFUSED", set())
+    assert ask("localhost", "A")[1] == set()  # the host's hosts file
 
 
 def test_nginx_listens_are_found() -> None:

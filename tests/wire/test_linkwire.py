@@ -78,8 +78,9 @@ def test_raw_frames_arrive_unchanged_in_order_both_ways(wire: Wire) -> None:
 
 def test_ping_loses_nothing(wire: Wire) -> None:
     for address in ("192.0.2.2", "2001:db8::2"):
-        out = wire.a.run("ping", "-n", "-c", "50", "-i", "0.01", "-s", "1000", address)
-        assert "50 packets transmitted, 50 received, 0% packet loss" in out
+        # Each by itself: ping(8) does not wait for the last of several if others have come.
+        once = f"ping -n -c 1 -W 20 -s 1000 {address} > /dev/null"
+        wire.a.run("sh", "-c", f"for i in $(seq 50); do {once} || exit 1; done")
 
 
 @pytest.mark.parametrize("address", ["192.0.2.2", "2001:db8::2"])

@@ -5,6 +5,21 @@ use std::fmt::Display;
 
 use super::fault::Fault;
 
+/// The lines of the values of one file.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    file: String,
+    lines: BTreeMap<String, usize>,
+}
+
+impl Places {
+    /// A fault of a value; of the file as a whole where it has no such value.
+    pub(crate) fn fault(&self, path: &str, found: impl Into<String>, allowed: impl Into<String>) -> Fault {
+        let line = self.lines.get(path).copied();
+        Fault { file: self.file.clone(), line, path: path.to_owned(), found: found.into(), allowed: allowed.into() }
+    }
+}
+
 /// Faults and notes of one file.
 #[derive(Debug)]
 pub(crate) struct Findings<'a> {
@@ -75,6 +90,11 @@ impl<'a> Findings<'a> {
     fn finding(&self, path: impl Display, found: impl Into<String>, allowed: impl Into<String>) -> Fault {
         let path = path.to_string();
         Fault { file: self.file.to_owned(), line: self.line(&path), path, found: found.into(), allowed: allowed.into() }
+    }
+
+    pub(crate) fn places(&self) -> Places {
+        let lines = self.places.iter().map(|(path, offset)| (path.clone(), self.line_at(*offset))).collect();
+        Places { file: self.file.to_owned(), lines }
     }
 
     fn line_at(&self, offset: usize) -> usize {

@@ -27,7 +27,7 @@ use serde::Deserialize;
 use toml::de::{DeTable, Deserializer};
 
 pub use fault::{Fault, Faults};
-use findings::Findings;
+use findings::{Findings, Places};
 use model::Config;
 pub use schema::schema;
 
@@ -43,6 +43,8 @@ pub struct Checked {
     pub config: Config,
     /// What is allowed but hardly meant: backends that no rule leads to, and the like.
     pub notes: Vec<Fault>,
+    /// Where in the file its values stand, for faults that only show when it is put to use.
+    pub(crate) places: Places,
 }
 
 /// The configuration in a file. Without `workers` there is one for each core.
@@ -78,12 +80,13 @@ pub fn parse(text: &str, file_name: &str) -> Result<Config, Vec<Fault>> {
 fn examine(text: &str, file_name: &str, cores: NonZeroUsize) -> Result<Checked, Vec<Fault>> {
     let mut findings = Findings::new(file_name, text);
     let config = from_text(text, cores, &mut findings);
+    let places = findings.places();
     let Findings { mut faults, mut notes, .. } = findings;
     faults.sort();
     faults.dedup();
     notes.sort();
     match config {
-        Some(config) if faults.is_empty() => Ok(Checked { config, notes }),
+        Some(config) if faults.is_empty() => Ok(Checked { config, notes, places }),
         Some(_) | None => Err(faults),
     }
 }

@@ -9,15 +9,17 @@
 mod cache;
 mod chance;
 mod client;
+mod copied;
 mod exchange;
 pub mod fuzz;
 mod lookup;
 mod message;
 mod name;
+pub(crate) mod reader;
 mod resolver;
 mod system;
 
 pub(crate) use chance::Chance;
 pub use exchange::Fault;
 pub use resolver::{NameError, Names};
-pub use system::SystemFiles;
+pub use system::{SystemFile, SystemFiles};

@@ -95,6 +95,12 @@ impl Names {
         Self { shared: Rc::new(shared) }
     }
 
+    /// Names of the same files by other settings; nothing is known of them yet.
+    #[must_use]
+    pub(crate) fn anew(&self, settings: &Resolver) -> Self {
+        Self::new(settings, self.shared.system.files())
+    }
+
     /// The addresses of `name`, at least one, in the order in which they are to be tried (RFC 8305 section 4).
     ///
     /// # Errors

@@ -11,30 +11,73 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::copied;
 use super::name::HostName;
 
 /// The files are looked at no more often, so that a name in the cache costs no call of the kernel.
-const LOOK: Duration = Duration::from_secs(1);
-/// Octets that are read of a file; what follows is ignored.
-const LONGEST_FILE: u64 = 16 << 20;
+pub(super) const LOOK: Duration = Duration::from_secs(1);
+/// hosts(5).
+pub(super) const HOSTS: &str = "/etc/hosts";
+/// resolv.conf(5).
+pub(super) const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Servers of `/etc/resolv.conf` that are asked (`MAXNS` of resolv.conf(5)).
 pub(super) const MOST_SERVERS: usize = 3;
 pub(super) const DNS_PORT: u16 = 53;
 
 /// Where the files are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct SystemFiles {
     /// hosts(5).
-    pub hosts: PathBuf,
+    pub hosts: SystemFile,
     /// resolv.conf(5).
-    pub resolv_conf: PathBuf,
+    pub resolv_conf: SystemFile,
 }
 
 impl Default for SystemFiles {
     fn default() -> Self {
-        Self { hosts: "/etc/hosts".into(), resolv_conf: "/etc/resolv.conf".into() }
+        Self { hosts: SystemFile::At(HOSTS.into()), resolv_conf: SystemFile::At(RESOLV_CONF.into()) }
+    }
+}
+
+/// Where one of them is.
+#[derive(Debug, Clone)]
+pub enum SystemFile {
+    /// At its path.
+    At(PathBuf),
+    /// In memory, to which another process copies it.
+    Copied(Arc<File>),
+}
+
+impl<P: AsRef<Path> + ?Sized> From<&P> for SystemFile {
+    fn from(path: &P) -> Self {
+        Self::At(path.as_ref().to_owned())
+    }
+}
+
+/// What changes when a file does.
+#[derive(Debug, PartialEq, Eq)]
+enum Version {
+    At(Stamp),
+    Copied([u8; copied::HEAD]),
+}
+
+impl SystemFile {
+    fn version(&self) -> io::Result<Version> {
+        match self {
+            Self::At(path) => stamp(path).map(Version::At),
+            Self::Copied(memory) => copied::stamp(memory).map(Version::Copied),
+        }
+    }
+
+    fn read(&self, version: &Version) -> io::Result<Vec<u8>> {
+        match (self, version) {
+            (Self::At(path), _) => read(path),
+            (Self::Copied(memory), Version::Copied(stamp)) => copied::read(memory, stamp),
+            (Self::Copied(_), Version::At(_)) => Err(io::ErrorKind::InvalidInput.into()),
+        }
     }
 }
 
@@ -57,6 +100,11 @@ impl System {
         }
     }
 
+    /// Where the files are.
+    pub(crate) fn files(&self) -> SystemFiles {
+        SystemFiles { hosts: self.hosts.borrow().file.clone(), resolv_conf: self.servers.borrow().file.clone() }
+    }
+
     /// The addresses that the hosts file gives `host`.
     pub(crate) fn addresses(&self, host: &HostName, now: Instant) -> Option<Vec<IpAddr>> {
         self.hosts.borrow_mut().current(now).get(host).cloned()
@@ -71,30 +119,30 @@ impl System {
 /// A file as last read. A file that cannot be read keeps its last contents: a missing one is perhaps being replaced.
 #[derive(Debug)]
 struct Watched<T> {
-    path: PathBuf,
+    file: SystemFile,
     parse: fn(&str) -> T,
     looked: Option<Instant>,
-    seen: Option<Stamp>,
+    seen: Option<Version>,
     contents: Rc<T>,
 }
 
-/// What changes when a file does: device, inode, length, and the time of the last change.
-type Stamp = (u64, u64, u64, i64, i64);
+/// Of a file at a path: device, inode, length, and the time of the last change.
+pub(super) type Stamp = (u64, u64, u64, i64, i64);
 
 impl<T> Watched<T> {
-    fn new(path: PathBuf, parse: fn(&str) -> T) -> Self {
+    fn new(file: SystemFile, parse: fn(&str) -> T) -> Self {
         let contents = Rc::new(parse(""));
-        Self { path, parse, looked: None, seen: None, contents }
+        Self { file, parse, looked: None, seen: None, contents }
     }
 
     fn current(&mut self, now: Instant) -> Rc<T> {
         if !self.looked.is_some_and(|looked| now.saturating_duration_since(looked) < LOOK) {
             self.looked = Some(now);
-            let seen = stamp(&self.path).ok();
-            if seen.is_some() && seen != self.seen {
-                if let Ok(text) = read(&self.path) {
-                    self.contents = Rc::new((self.parse)(&text));
-                    self.seen = seen;
+            let Ok(version) = self.file.version() else { return Rc::clone(&self.contents) };
+            if self.seen.as_ref() != Some(&version) {
+                if let Ok(text) = self.file.read(&version) {
+                    self.contents = Rc::new((self.parse)(&String::from_utf8_lossy(&text)));
+                    self.seen = Some(version);
                 }
             }
         }
@@ -102,15 +150,15 @@ impl<T> Watched<T> {
     }
 }
 
-fn stamp(path: &Path) -> io::Result<Stamp> {
+pub(super) fn stamp(path: &Path) -> io::Result<Stamp> {
     let about = fs::metadata(path)?;
     Ok((about.dev(), about.ino(), about.len(), about.mtime(), about.mtime_nsec()))
 }
 
-fn read(path: &Path) -> io::Result<String> {
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(LONGEST_FILE).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    File::open(path)?.take(copied::LONGEST_FILE as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// hosts(5). Lines and names that cannot be read are passed over, as the C library does, and so are addresses that hold on
@@ -205,7 +253,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("edgeproxy-system-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join("hosts");
-        let mut watched = Watched::new(path.clone(), parse_hosts);
+        let mut watched = Watched::new(SystemFile::from(&path), parse_hosts);
         let begin = Instant::now();
         let mut last = |seconds| {
             let hosts = watched.current(begin + Duration::from_secs(seconds));

@@ -125,7 +125,7 @@ fn backends(text: &mut Text, totals: &Totals, state: &State) {
     for (backend, counters) in &totals.backends {
         text.sample("edgeproxy_backend_active", &[("backend", backend)], counters.active());
     }
-    text.family("edgeproxy_backend_failures_total", "counter", "Candidates that could not be connected to.");
+    text.family("edgeproxy_backend_failures_total", "counter", "Clients that none of its candidates served.");
     for (backend, counters) in &totals.backends {
         text.sample("edgeproxy_backend_failures_total", &[("backend", backend)], counters.failures.get());
     }

@@ -5,11 +5,12 @@
 //! | kept out by | what |
 //! |---|---|
 //! | capabilities | all but `CAP_NET_RAW` (transparent sockets) and `CAP_NET_BIND_SERVICE` (low ports) |
-//! | landlock | every file but the configuration, resolver files, logs; TCP ports where they are known for good |
+//! | landlock | every file but the configuration and logs; TCP ports where they are known for good |
 //! | seccomp | programs, other processes, mounts, modules, raw and packet sockets, code made at run time, ... |
 //!
 //! Consequences: a new version of the program is started from outside and takes over through the admin socket; kernel rules
-//! are kept by a process that was started before; a reload may name only files and ports that were allowed at the start.
+//! are kept, and the host's names read, by processes that were started before; a reload may name only files and ports that
+//! were allowed at the start.
 
 mod allowed;
 mod capabilities;

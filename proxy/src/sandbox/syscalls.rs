@@ -11,6 +11,7 @@ pub(super) const ALLOWED: &[c_long] = &[
     SYS_readv,
     SYS_writev,
     SYS_pread64,
+    SYS_pwrite64,
     SYS_lseek,
     SYS_sendto,
     SYS_recvfrom,

@@ -90,7 +90,7 @@ impl Proxy {
             Err(error) => say(&format!("edgeproxy: UDP is received no more: {error}; restart it")),
         }
         let generation = Arc::clone(&self.generation);
-        if let Err(error) = self.keep_rules(&generation) {
+        if let Err(error) = self.keep_rules(&generation.config) {
             say(&format!("edgeproxy: {error}"));
         }
         say(&format!("edgeproxy: the new process did not take over, all goes on here: {why}"));

@@ -26,11 +26,23 @@ impl Bucket {
         Self { rate, level: rate * DEPTH.as_secs_f64(), filled: now }
     }
 
-    /// Bytes that may pass now, or when to ask again.
-    pub(crate) fn room(&mut self, now: Instant) -> Result<usize, Instant> {
+    /// Fills by `rate` from now on. What is in it stays, as far as it holds that, and so does debt: who changes the rate again
+    /// and again gains nothing.
+    pub(crate) fn change(&mut self, rate: u32, now: Instant) {
+        self.fill(now);
+        self.rate = f64::from(rate);
+        self.fill(now);
+    }
+
+    fn fill(&mut self, now: Instant) {
         let depth = (self.rate * DEPTH.as_secs_f64()).max(1.0);
         self.level = (self.level + self.rate * (now - self.filled).as_secs_f64()).min(depth);
         self.filled = now;
+    }
+
+    /// Bytes that may pass now, or when to ask again.
+    pub(crate) fn room(&mut self, now: Instant) -> Result<usize, Instant> {
+        self.fill(now);
         if self.level >= 1.0 {
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // between 1 and the depth
             return Ok(self.level as usize);
@@ -127,6 +139,25 @@ mod tests {
             }
             assert!((1_000_000..=1_006_000).contains(&passed), "{read} at a time: {passed}");
         }
+    }
+
+    #[test]
+    fn another_rate_neither_fills_a_bucket_nor_forgives_debt() {
+        let begin = Instant::now();
+        let mut bucket = Bucket::new(100_000, begin);
+        bucket.spend(5_000);
+        for rate in [1_000_000, 100_000, 1_000_000, 100_000] {
+            bucket.change(rate, begin);
+            assert!(bucket.room(begin).is_err(), "{rate}");
+        }
+        bucket.spend(1_000);
+        bucket.change(10_000, begin);
+        let until = bucket.room(begin).expect_err("in debt");
+        assert!((until - begin).as_millis().abs_diff(100) <= 1, "by the new rate: {:?}", until - begin);
+        bucket.change(1_000_000, begin + Duration::from_secs(1));
+        assert_eq!(bucket.room(begin + Duration::from_secs(1)), Ok(500), "what the former rate had filled");
+        bucket.change(1_000, begin + Duration::from_secs(2));
+        assert_eq!(bucket.room(begin + Duration::from_secs(2)), Ok(50), "as much as it holds");
     }
 
     #[test]

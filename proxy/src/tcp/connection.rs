@@ -136,6 +136,9 @@ async fn prepare(
         if introduced.outcome != HeaderIn::Absent {
             begun = Instant::now();
         }
+        // A check by version 1 names its own two ends, as there is no LOCAL (PROXY protocol, 2.1).
+        let names_itself = introduced.addresses == Some((story.peer, story.original_dst));
+        story.is_peers_own = introduced.is_peers_own || names_itself;
         if let Some((named, destination)) = introduced.addresses {
             (story.client, story.original_dst) = (named, destination);
         }
@@ -230,6 +233,7 @@ async fn decided(
     let took = begun.elapsed();
     let mut story = story.borrow_mut();
     story.preface = Some(took);
+    story.is_peers_own &= preface.bytes().is_empty();
     story.spoken = preface.found().map(|(protocol, found)| Box::new((protocol, found.clone())));
     let (protocol, ech) =
         story.spoken.as_deref().map_or((None, false), |(protocol, found)| (Some(*protocol), found.ech));

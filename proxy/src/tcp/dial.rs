@@ -6,20 +6,18 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{timeout, Instant};
 
-use crate::config::model::{Arrival, Backend, BackendId, Host, Source, Target, Transport};
-use crate::generation::{Candidate, Epoch};
+use crate::chain::Chain;
+use crate::config::model::{Arrival, Backend, BackendId, Source, Transport};
+use crate::generation::Epoch;
 use crate::operation::outcomes::SourceUsed;
 use crate::operation::{CloseReason, Limit};
 use crate::route::forbidden::{forbidden, Forbidden, Origin};
 use crate::route::target::{fill, Destination};
-use crate::route::{order, Captures};
+use crate::route::Captures;
 use crate::transparent::local_addresses::LocalAddresses;
 use crate::transparent::socket::{connect_tcp, DialError, Rung};
 use crate::upstream::condition::Active;
 use crate::upstream::eyeballs;
-
-/// Backends that are tried one after the other by `fallback`, at most; the configuration has no circles, this is only a bound.
-pub(crate) const LONGEST_CHAIN: usize = 16;
 
 /// Who wants to get where.
 #[derive(Debug, Clone, Copy)]
@@ -45,11 +43,11 @@ pub(crate) struct Dialled {
     pub(crate) took: Duration,
 }
 
-/// Tries the candidates of a backend, then those of its fallback, and so on.
+/// Tries the candidates of a backend and its fallbacks, one after the other.
 ///
 /// # Errors
 ///
-/// Why the last backend of the chain could not be reached.
+/// Why the last one could not be reached.
 pub(crate) async fn dial(
     epoch: &Epoch,
     locals: &LocalAddresses,
@@ -58,12 +56,11 @@ pub(crate) async fn dial(
 ) -> Result<Dialled, CloseReason> {
     let begun = Instant::now();
     let mut reason = CloseReason::BackendUnreachable;
-    let mut next = Some(backend);
-    for _ in 0..LONGEST_CHAIN {
-        let Some(id) = next else { break };
-        let Some(backend) = epoch.config().backends.get(id.0) else { break };
-        match dial_backend(epoch, locals, id, backend, caller).await {
+    let mut chain = Chain::new(backend, caller.client.ip());
+    while let Some((id, index)) = chain.next(epoch) {
+        match dial_candidate(epoch, locals, id, index, caller).await {
             Ok((stream, target, rung, in_use)) => {
+                chain.served(epoch, Some(id));
                 epoch.counters.backend_connected(id, begun.elapsed());
                 // A kernel that refuses it is no reason to refuse a client.
                 let _ = stream.set_nodelay(true);
@@ -72,87 +69,41 @@ pub(crate) async fn dial(
             }
             Err(why) => reason = why,
         }
-        epoch.counters.backend_failed(id);
-        next = backend.fallback;
     }
+    chain.served(epoch, None);
     Err(reason)
 }
 
 type Reached = (TcpStream, SocketAddr, Rung, Active);
 
-async fn dial_backend(
+async fn dial_candidate(
     epoch: &Epoch,
     locals: &LocalAddresses,
     id: BackendId,
-    backend: &Backend,
+    index: usize,
     caller: Caller<'_>,
 ) -> Result<Reached, CloseReason> {
-    let candidates = epoch.generation.candidates(id);
-    let turn = epoch.generation.turn(id);
-    let mut reason = CloseReason::BackendUnreachable;
-    for index in preferred(backend, candidates, turn, caller.client.ip()) {
-        let (Some(target), Some(candidate)) = (backend.targets.get(index), candidates.get(index)) else { continue };
-        let destination = match fill(target, &backend.allow_suffixes, caller.captures, caller.original_dst.port()) {
-            Ok(destination) => destination,
-            Err(error) => {
-                reason = CloseReason::NameRefused(error.label());
-                continue;
+    let gone = CloseReason::BackendUnreachable;
+    let backend = epoch.config().backends.get(id.0).ok_or(gone)?;
+    let target = backend.targets.get(index).ok_or(gone)?;
+    let candidate = epoch.generation.candidates(id).get(index).ok_or(gone)?;
+    let destination = fill(target, &backend.allow_suffixes, caller.captures, caller.original_dst.port())
+        .map_err(|error| CloseReason::NameRefused(error.label()))?;
+    let addresses = allowed(epoch, destination, Transport::Tcp).await?;
+    let addresses = by_family(backend.source, addresses, caller.client.ip());
+    match reach(locals, backend, &addresses, caller).await {
+        Ok((stream, address, rung)) => {
+            candidate.condition.connected();
+            Ok((stream, address, rung, candidate.condition.begin()))
+        }
+        Err(failure) => {
+            // A name with captures is many hosts: that one of them fails says nothing of the others.
+            if failure.is_of_candidate && !candidate.is_many_hosts {
+                candidate.condition.failed(Instant::now().into_std());
             }
-        };
-        let addresses = match allowed(epoch, destination, Transport::Tcp).await {
-            Ok(addresses) => by_family(backend.source, addresses, caller.client.ip()),
-            Err(why) => {
-                reason = why;
-                continue;
-            }
-        };
-        match reach(locals, backend, &addresses, caller).await {
-            Ok((stream, address, rung)) => {
-                candidate.condition.connected();
-                return Ok((stream, address, rung, candidate.condition.begin()));
-            }
-            Err(failure) => {
-                // A name with captures is many hosts: that one of them fails says nothing of the others.
-                if failure.is_of_candidate && !candidate.is_many_hosts {
-                    candidate.condition.failed(Instant::now().into_std());
-                }
-                reason = failure.reason;
-            }
+            Err(failure.reason)
         }
     }
-    Err(reason)
-}
-
-pub(crate) fn preferred(backend: &Backend, candidates: &[Candidate], turn: u64, client: IpAddr) -> Vec<usize> {
-    if candidates.len() == 1 {
-        return vec![0];
-    }
-    let mut order = by_balance(backend, candidates, turn, client);
-    if backend.source != Source::Own {
-        // A backend can see the client's address only over the client's own address family.
-        order.sort_by_key(|index| backend.targets.get(*index).is_some_and(|target| is_of_other_family(target, client)));
-    }
-    order
-}
-
-fn is_of_other_family(target: &Target, client: IpAddr) -> bool {
-    match target.host {
-        Host::Address(address) => address.is_ipv4() != client.is_ipv4(),
-        Host::Name(_) => false,
-    }
-}
-
-fn by_balance(backend: &Backend, candidates: &[Candidate], turn: u64, client: IpAddr) -> Vec<usize> {
-    let now = Instant::now().into_std();
-    let known: Vec<_> = candidates
-        .iter()
-        .map(|candidate| order::Candidate {
-            healthy: candidate.condition.is_usable(now),
-            connections: candidate.condition.connections(),
-            key: candidate.key,
-        })
-        .collect();
-    order::order(backend.balance, &known, turn, client)
 }
 
 /// The addresses of a destination that may be dialled.

@@ -8,7 +8,7 @@ use tokio::time::{timeout_at, Instant};
 use crate::config::model::HeaderPolicy;
 use crate::operation::outcomes::HeaderIn;
 use crate::operation::CloseReason;
-use crate::wire::header::{Command, HeaderTransport, ProxyHeader};
+use crate::wire::header::{Command, ProxyHeader};
 use crate::wire::proxy_header::{detect_and_parse, StreamRefusal};
 use crate::wire::{proxy_v1, proxy_v2, Parse};
 
@@ -23,10 +23,18 @@ pub(crate) struct Introduced {
     pub(crate) addresses: Option<(SocketAddr, SocketAddr)>,
     /// The identifier that the peer gave the connection.
     pub(crate) unique_id: Option<Box<[u8]>>,
+    /// The peer speaks for nobody.
+    pub(crate) is_peers_own: bool,
     /// What was read beyond the header.
     pub(crate) leftover: Vec<u8>,
     /// The client has ended its side.
     pub(crate) has_ended: bool,
+}
+
+/// Who says nothing at all to a listener where it may speak for others speaks for nobody.
+fn left(bytes: &[u8]) -> (CloseReason, HeaderIn) {
+    let reason = if bytes.is_empty() { CloseReason::HealthCheck } else { CloseReason::ClientLeftEarly };
+    (reason, HeaderIn::Absent)
 }
 
 /// Waiting for the header has ended.
@@ -64,12 +72,12 @@ pub(crate) async fn read(
             Parse::NeedMore => {}
         }
         match more(stream, &mut bytes, policy, &deadlines, scratch).await {
-            Ok(0) if bytes.is_empty() => return Err((CloseReason::ClientLeftEarly, HeaderIn::Absent)),
+            Ok(0) if bytes.is_empty() => return Err(left(&bytes)),
             Ok(0) => return without(policy, bytes, true),
             Ok(_) => {}
             Err(Waited::Silent) => return without(policy, bytes, false),
             Err(Waited::TooLong) => return Err((CloseReason::HeaderTimeout, HeaderIn::TimedOut)),
-            Err(Waited::Failed) => return Err((CloseReason::ClientLeftEarly, HeaderIn::Absent)),
+            Err(Waited::Failed) => return Err(left(&bytes)),
         }
     }
 }
@@ -106,21 +114,23 @@ fn without(policy: HeaderPolicy, leftover: Vec<u8>, has_ended: bool) -> Result<I
     match policy {
         HeaderPolicy::Require => Err((CloseReason::HeaderMissing, HeaderIn::Missing)),
         HeaderPolicy::Optional | HeaderPolicy::Never => {
-            Ok(Introduced { outcome: HeaderIn::Absent, addresses: None, unique_id: None, leftover, has_ended })
+            let outcome = HeaderIn::Absent;
+            Ok(Introduced { outcome, addresses: None, unique_id: None, is_peers_own: false, leftover, has_ended })
         }
     }
 }
 
 fn introduced(header: &ProxyHeader, is_v1: bool, leftover: Vec<u8>) -> Introduced {
-    let speaks_of_stream = header.transport != HeaderTransport::Datagram;
-    let addresses = header.addresses.filter(|_| header.command == Command::Proxy && speaks_of_stream);
+    let addresses = header.addresses;
     let outcome = match (addresses, is_v1) {
         (None, _) => HeaderIn::Local,
         (Some(_), true) => HeaderIn::V1,
         (Some(_), false) => HeaderIn::V2,
     };
     let unique_id = header.tlvs.unique_id().map(Into::into);
-    Introduced { outcome, addresses, unique_id, leftover, has_ended: false }
+    // Of version 1 UNKNOWN: it was once meant for checks.
+    let is_peers_own = header.command == Command::Local || is_v1 && addresses.is_none();
+    Introduced { outcome, addresses, unique_id, is_peers_own, leftover, has_ended: false }
 }
 
 #[cfg(test)]

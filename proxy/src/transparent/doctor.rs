@@ -120,7 +120,10 @@ fn ipv6(facts: &HostFacts) -> Option<Finding> {
 }
 
 fn strange_listener(ip: &std::net::IpAddr) -> Finding {
-    finding("listeners", Status::Missing, format!("no interface has {ip}"), "")
+    let length = if ip.is_ipv4() { 32 } else { 128 };
+    let found =
+        format!("no interface has {ip}: correct it, wait for the interface that will have it, or give it to `lo`");
+    finding("listeners", Status::Missing, found, format!("ip address add {ip}/{length} dev lo"))
 }
 
 fn rules(config: &Config, facts: &HostFacts) -> Vec<Finding> {
@@ -160,9 +163,11 @@ fn nftables(config: &Config, facts: &HostFacts) -> Option<Finding> {
 
 fn foreign_routes(config: &Config, facts: &HostFacts) -> Option<Finding> {
     let table = config.transparent.table;
-    let found = format!("{} routes in table {table} are not edgeproxy's, and lead packets away", facts.foreign_routes);
-    let mend = format!("ip route show table {table}; ip -6 route show table {table}");
-    (facts.foreign_routes > 0).then(|| finding("rules and routes", Status::Missing, found, mend))
+    let count = facts.foreign_routes.len();
+    let found = format!(
+        "{count} in table {table} not edgeproxy's, which may lead packets away: remove them, or choose another transparent.table"
+    );
+    (count > 0).then(|| finding("rules and routes", Status::Missing, found, facts.foreign_routes.join("\n")))
 }
 
 /// With `src_valid_mark` the kernel looks up the way back of an arriving packet by our mark, finds our local route, and takes

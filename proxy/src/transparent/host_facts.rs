@@ -10,6 +10,8 @@ use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
 use socket2::{Domain, Socket, Type};
+use tokio::runtime::Builder;
+use tokio::task::LocalSet;
 
 use super::kernel_rules::{self, Missing};
 use super::local_addresses::LocalAddresses;
@@ -17,7 +19,8 @@ use super::needs::{Family, Needs, Place};
 use super::netlink::Requests;
 use super::rules::RuleSet;
 use super::sharing;
-use crate::config::model::{Arrival, Config, Host, TargetPort};
+use crate::config::model::{Arrival, Config, Host, NamePart, Resolver, TargetPort};
+use crate::names::{Names, SystemFiles};
 
 /// What came of trying something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,8 +80,8 @@ pub struct HostFacts {
     pub is_kept: bool,
     /// Rules and routes that are not there, as `ip` takes them.
     pub missing: Vec<String>,
-    /// Routes in our table that are not ours.
-    pub foreign_routes: usize,
+    /// Routes in our table that are not ours: the line that removes each.
+    pub foreign_routes: Vec<String>,
     /// Whether nft and the kernel understand our table.
     pub nftables: Tried,
     /// Whether that table is there; `None`: this process may not ask, or need not.
@@ -87,7 +90,7 @@ pub struct HostFacts {
     pub reverse_paths: Vec<ReversePath>,
     /// Families that have some way to everywhere.
     pub default_routes: Vec<Family>,
-    /// For each backend with an address that gets headers with datagrams.
+    /// For each address of a backend that gets headers with datagrams; names that clients choose have none.
     pub ways: Vec<Way>,
 }
 
@@ -210,18 +213,35 @@ fn ways(config: &Config, requests: &mut Requests) -> io::Result<Vec<Way>> {
     let mut ways = Vec::new();
     for backend in config.backends.iter().filter(|backend| backend.send_proxy_udp.is_some()) {
         for target in &backend.targets {
-            let (Host::Address(to), port) = (&target.host, target.port) else { continue };
-            let port = match port {
+            let port = match target.port {
                 TargetPort::Fixed(port) => port,
                 TargetPort::Original => 9, // discard: nothing is sent, only routed
             };
-            let link = source_towards(SocketAddr::new(*to, port)).and_then(|source| owner(&addresses, source));
-            if let Some((device, mtu)) = link.and_then(|index| name_and_mtu(&links, index)) {
-                ways.push(Way { backend: backend.name.clone(), to: *to, device, mtu });
+            for to in addresses_of(&target.host, &config.resolver)? {
+                let link = source_towards(SocketAddr::new(to, port)).and_then(|source| owner(&addresses, source));
+                if let Some((device, mtu)) = link.and_then(|index| name_and_mtu(&links, index)) {
+                    ways.push(Way { backend: backend.name.clone(), to, device, mtu });
+                }
             }
         }
     }
     Ok(ways)
+}
+
+/// Where a target is; of a name as the proxy itself would find it, and nowhere if it is not known now.
+fn addresses_of(host: &Host, resolver: &Resolver) -> io::Result<Vec<IpAddr>> {
+    let parts = match host {
+        Host::Address(ip) => return Ok(vec![*ip]),
+        Host::Name(parts) => parts,
+    };
+    let literal = |part: &NamePart| match part {
+        NamePart::Literal(text) => Some(text.clone()),
+        NamePart::Capture(_) => None,
+    };
+    let Some(name) = parts.iter().map(literal).collect::<Option<String>>() else { return Ok(Vec::new()) };
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let names = Names::new(resolver, SystemFiles::default());
+    Ok(LocalSet::new().block_on(&runtime, names.addresses(&name)).unwrap_or_default())
 }
 
 /// The address that this host would have on the way.

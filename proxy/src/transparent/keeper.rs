@@ -6,6 +6,7 @@
 //! standard input, one line of JSON for each message both ways.
 
 use std::io::{self, Read as _, Write as _};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -24,6 +25,7 @@ use super::needs::Needs;
 use super::netlink::{group, Heard, News, Requests};
 use super::rules::RuleSet;
 use super::sharing::{Lock, Presence};
+use crate::config::model::{Config, TransparentRules};
 
 /// All is looked at so often even without news: routes end silently when `lo` goes down.
 const LOOK: Duration = Duration::from_secs(60);
@@ -41,6 +43,15 @@ pub struct Want {
     pub mark: NonZeroU32,
     /// The routing table.
     pub table: NonZeroU32,
+}
+
+impl Want {
+    /// What a configuration wants on a host of these addresses: nothing where it leaves the rules to others.
+    pub(crate) fn of(config: &Config, is_local: impl Fn(IpAddr) -> bool) -> Self {
+        let TransparentRules { manage_rules, mark, table } = config.transparent;
+        let needs = if manage_rules { Needs::of(config, is_local) } else { Needs::default() };
+        Self { needs, mark, table }
+    }
 }
 
 /// What the keeper says.

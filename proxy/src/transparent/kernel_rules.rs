@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::process::{Command, Stdio};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
@@ -107,15 +107,35 @@ fn gone(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Routes of a table that are not ours.
-pub(crate) fn foreign_routes(requests: &mut Requests, table: NonZeroU32) -> io::Result<usize> {
-    let mut count = 0;
+/// Routes of a table that are not ours: the line that removes each.
+pub(crate) fn foreign_routes(requests: &mut Requests, table: NonZeroU32) -> io::Result<Vec<String>> {
+    let mut lines = Vec::new();
     for family in Family::ALL {
         let ours = LocalRoute { family, table };
         let of_table = |found: &&RouteMessage| table_of(found) == table.get() && !is_route(found, &ours);
-        count += dump_routes(requests, family)?.iter().filter(of_table).count();
+        lines.extend(dump_routes(requests, family)?.iter().filter(of_table).map(|found| removal(found, family, table)));
     }
-    Ok(count)
+    Ok(lines)
+}
+
+fn removal(found: &RouteMessage, family: Family, table: NonZeroU32) -> String {
+    let (option, mut to) = match family {
+        Family::V4 => ("-4", "0.0.0.0".to_owned()),
+        Family::V6 => ("-6", "::".to_owned()),
+    };
+    let mut metric = String::new();
+    for attribute in &found.attributes {
+        if let RouteAttribute::Destination(address) = attribute {
+            if let RouteAddress::Inet(ip) = address {
+                to = ip.to_string();
+            } else if let RouteAddress::Inet6(ip) = address {
+                to = ip.to_string();
+            }
+        } else if let RouteAttribute::Priority(number) = attribute {
+            metric = format!(" metric {number}");
+        }
+    }
+    format!("ip {option} route del {to}/{}{metric} table {table}", found.header.destination_prefix_length)
 }
 
 /// Whether packets of the family to anywhere have a route in some table.

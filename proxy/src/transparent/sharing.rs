@@ -49,9 +49,9 @@ impl Presence {
     }
 }
 
-/// Whether any keeper is there.
+/// Whether any keeper is there that has something to keep.
 pub(crate) fn anybody(mark: NonZeroU32, table: NonZeroU32) -> io::Result<bool> {
-    Ok(union(&fs::read_to_string(SOCKETS)?, &prefix(mark, table), None).is_some())
+    Ok(union(&fs::read_to_string(SOCKETS)?, &prefix(mark, table), None).is_some_and(|needs| !needs.is_empty()))
 }
 
 impl Lock {

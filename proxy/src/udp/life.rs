@@ -61,7 +61,7 @@ impl Flow {
                 Ok(upstream) => self.release(upstream),
                 Err(reason) => return self.unsent(reason),
             };
-            let retry = first.filter(|_| !search.is_over(&self.epoch)).map(|first| {
+            let retry = first.filter(|_| !search.is_over()).map(|first| {
                 let until = Instant::now() + self.patience();
                 Box::new(Retry { search, first, until })
             });
@@ -176,6 +176,7 @@ impl Flow {
         while let Some(choice) = search.next(&self.epoch).await {
             match self.open_to(choice) {
                 Ok(upstream) => {
+                    search.served(&self.epoch, Some(choice.backend));
                     self.epoch.counters.header_out(upstream.form());
                     self.epoch.counters.backend_connected(choice.backend, begun.elapsed());
                     let mut story = self.story.borrow_mut();
@@ -188,6 +189,7 @@ impl Flow {
                 Err(why) => search.reason = why,
             }
         }
+        search.served(&self.epoch, None);
         Err(search.reason)
     }
 

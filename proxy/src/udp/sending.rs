@@ -205,13 +205,18 @@ fn pieces<'a>(prefix: &'a [u8], run: &Run<'a>) -> Vec<IoSlice<'a>> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::UdpSocket;
+    use std::net::{Ipv4Addr, UdpSocket};
     use std::os::fd::AsFd;
+    use std::sync::atomic::{AtomicU8, Ordering};
 
     use super::*;
 
+    /// The receiver is at an address that no other test has: where it was, nobody else is when it has gone.
     fn pair() -> (UdpSocket, UdpSocket) {
-        let receiver = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        static GIVEN: AtomicU8 = AtomicU8::new(1);
+        let (process, number) = (std::process::id().to_be_bytes(), GIVEN.fetch_add(1, Ordering::Relaxed));
+        let own = Ipv4Addr::new(127, 160 + process[2] % 32, process[3], number);
+        let receiver = UdpSocket::bind((own, 0)).expect("a socket");
         let sender = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         sender.connect(receiver.local_addr().expect("bound")).expect("connected");
         receiver.set_nonblocking(true).expect("non-blocking");

@@ -6,7 +6,6 @@ use tokio::time::Instant;
 
 use crate::config::model::{HeaderFraming, HeaderPolicy};
 use crate::operation::outcomes::HeaderIn;
-use crate::wire::header::{Command, HeaderTransport, ProxyHeader};
 use crate::wire::spp;
 use crate::wire::udp_preface::{self, DatagramPreface, DatagramRule, PeerFraming};
 
@@ -47,7 +46,7 @@ pub(crate) fn unwrapped<'a>(
     let (framing, preface) = read.map_err(|_| HeaderIn::Broken)?;
     match preface {
         DatagramPreface::Header { header, payload_at } => {
-            let named = named(&header);
+            let named = header.addresses;
             peers.learn((peer, hit), framing, named, now);
             let is_simple = framing == PeerFraming::Spp;
             Ok(Unwrapped {
@@ -82,12 +81,6 @@ fn rule(framing: HeaderFraming) -> DatagramRule {
         HeaderFraming::Spp => DatagramRule::Spp,
         HeaderFraming::Auto => DatagramRule::Auto,
     }
-}
-
-/// Client and original destination, if a header names them for datagrams.
-fn named(header: &ProxyHeader) -> Option<(SocketAddr, SocketAddr)> {
-    let is_of_datagrams = header.transport != HeaderTransport::Stream;
-    header.addresses.filter(|_| header.command == Command::Proxy && is_of_datagrams)
 }
 
 #[cfg(test)]

@@ -15,8 +15,9 @@ use tokio::time::{sleep_until, Instant};
 
 use super::condition::{Change, Condition};
 use super::eyeballs::race;
-use crate::config::model::{Backend, HealthCheck, Host, NamePart, TargetPort};
+use crate::config::model::{Backend, HealthCheck, Host, NamePart, SendProxy, TargetPort};
 use crate::names::{Chance, NameError, Names};
+use crate::wire::{proxy_v1, proxy_v2};
 
 /// Checks that may be under way together; the others wait for one of them to end.
 pub const CHECKS_AT_ONCE: usize = 16;
@@ -30,6 +31,8 @@ pub struct Check {
     pub peer: Peer,
     /// At which port.
     pub port: u16,
+    /// Whether it expects a PROXY header.
+    pub send_proxy: Option<SendProxy>,
     /// How often, and for how long.
     pub health: HealthCheck,
     /// Who is told.
@@ -66,7 +69,8 @@ pub fn checks(backend: &Backend, conditions: &[Arc<Condition>]) -> Vec<Check> {
     let Some(health) = backend.health else { return Vec::new() };
     let check = |(target, condition): (&crate::config::model::Target, &Arc<Condition>)| {
         let TargetPort::Fixed(port) = target.port else { return None };
-        Some(Check { peer: peer(&target.host)?, port, health, condition: Arc::clone(condition) })
+        let (send_proxy, condition) = (backend.send_proxy, Arc::clone(condition));
+        Some(Check { peer: peer(&target.host)?, port, health, send_proxy, condition })
     };
     backend.targets.iter().zip(conditions).filter_map(check).collect()
 }
@@ -144,12 +148,27 @@ impl<D: Fn(SocketAddr) -> bool, R: Fn(&Check, &Observation, Option<Change>)> Rou
         }
         // Nobody closes the semaphore.
         let Ok(_permit) = self.permits.acquire().await else { return Observation::NotAsked };
-        match race(&dialled, check.health.timeout, TcpStream::connect).await {
+        match race(&dialled, check.health.timeout, |address| knock(address, check.send_proxy)).await {
             Ok(_) => Observation::Answers,
             Err(lost) if lost.failures.iter().any(|(_, error)| is_ours(error)) => Observation::NotAsked,
             Err(mut lost) => Observation::Fails(lost.failures.pop().map(|(_, error)| error)),
         }
     }
+}
+
+/// Connects, and says on whose behalf where that is expected: the check's own, so by version 2 LOCAL. "When a load balancing
+/// proxy has to send health checks to a server, it SHOULD build a valid PROXY line which it will fill with a
+/// getsockname()/getpeername() pair" (PROXY protocol, 2.1): many servers refuse UNKNOWN.
+async fn knock(address: SocketAddr, send_proxy: Option<SendProxy>) -> io::Result<()> {
+    let stream = TcpStream::connect(address).await?;
+    let header = match send_proxy {
+        None => return Ok(()),
+        Some(SendProxy::V1) => proxy_v1::build(stream.local_addr()?, stream.peer_addr()?),
+        Some(SendProxy::V2 { .. }) => proxy_v2::LOCAL.to_vec(),
+    };
+    // "The sender is guaranteed to always be able to emit it at once and should not even bother handling partial sends."
+    stream.writable().await?;
+    stream.try_write(&header).map(drop)
 }
 
 /// Whether this machine's lack is to blame, and not the candidate.
@@ -216,10 +235,13 @@ mod tests {
         ];
         let conditions: Vec<_> =
             targets.iter().map(|_| Condition::new(None, Some(health()), std::time::Instant::now())).collect();
-        let found = checks(&backend(Some(health()), targets.clone()), &conditions);
+        let asked = Backend { send_proxy: Some(SendProxy::V1), ..backend(Some(health()), targets.clone()) };
+        let found = checks(&asked, &conditions);
         let meant = [Peer::Address([192, 0, 2, 1].into()), Peer::Name("nas.tailnet".into())];
         assert_eq!(found.iter().map(|check| check.peer.clone()).collect::<Vec<_>>(), meant);
-        assert!(found.iter().all(|check| check.port == 443 && check.health == health()));
+        let is_as_asked =
+            |check: &Check| (check.port, check.health, check.send_proxy) == (443, health(), asked.send_proxy);
+        assert!(found.iter().all(is_as_asked));
         assert!(Arc::ptr_eq(&found[1].condition, &conditions[1]));
         assert!(checks(&backend(None, targets), &conditions).is_empty());
     }

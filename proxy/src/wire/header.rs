@@ -27,8 +27,7 @@ pub enum Command {
     Proxy,
 }
 
-/// What a client spoke to the peer that sends the header. A front may carry a datagram's question over TCP (DNS does), so
-/// this need not be what the header itself came by.
+/// What a client spoke to the peer that sends the header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum HeaderTransport {
     /// Not said.
@@ -44,6 +43,19 @@ impl ProxyHeader {
     #[must_use]
     pub(crate) fn without_addresses(command: Command, transport: HeaderTransport) -> Self {
         Self { command, transport, addresses: None, tlvs: Tlvs::default() }
+    }
+
+    /// Itself, if it does not name a client of the other transport than that by which it came. The specification leaves open
+    /// whether such a header is refused or passed over (2.2); passed over, a stranger would have the address of a trusted peer.
+    ///
+    /// # Errors
+    ///
+    /// [`HeaderRefusal::V2OtherTransport`].
+    pub(crate) fn not_of(self, other: HeaderTransport) -> Result<Self, HeaderRefusal> {
+        if self.addresses.is_some() && self.transport == other {
+            return Err(HeaderRefusal::V2OtherTransport);
+        }
+        Ok(self)
     }
 }
 
@@ -86,6 +98,9 @@ pub enum HeaderRefusal {
     /// 2.2: the lowest four bits of byte 14; 0 only beside family 0, for else it is open how long the addresses are.
     #[error("transport {0} beside this address family; allowed are 1 (stream) and 2 (datagram)")]
     V2Transport(u8),
+    /// [`ProxyHeader::not_of`].
+    #[error("a client of UDP named over TCP, or one of TCP over UDP")]
+    V2OtherTransport,
     /// [`super::proxy_v2::MAX_LENGTH`].
     #[error("the header would take {0} bytes; at most 4096 are read")]
     V2TooLong(usize),
@@ -153,6 +168,7 @@ impl HeaderRefusal {
             Self::V2Command(_) => "v2_command",
             Self::V2Family(_) => "v2_family",
             Self::V2Transport(_) => "v2_transport",
+            Self::V2OtherTransport => "v2_other_transport",
             Self::V2TooLong(_) => "v2_too_long",
             Self::V2AddressesCut(_) => "v2_addresses_cut",
             Self::V2Cut => "v2_cut",

@@ -1,6 +1,6 @@
 //! Whether a stream begins with a PROXY header, of whichever version, and what it says.
 
-use super::header::{HeaderRefusal, ProxyHeader};
+use super::header::{HeaderRefusal, HeaderTransport, ProxyHeader};
 use super::{proxy_v1, proxy_v2, Parse};
 
 /// Why a stream has no header to go by. The two are not alike: where a header is optional, bytes that are none are the
@@ -36,7 +36,10 @@ pub fn detect_and_parse(input: &[u8]) -> Parse<ProxyHeader, StreamRefusal> {
         (Begins::SoFar, _) | (_, Begins::SoFar) => return Parse::NeedMore,
     };
     match answer {
-        Parse::Done { value, consumed } => Parse::Done { value, consumed },
+        Parse::Done { value, consumed } => match value.not_of(HeaderTransport::Datagram) {
+            Ok(value) => Parse::Done { value, consumed },
+            Err(refusal) => Parse::Refuse(StreamRefusal::Broken(refusal)),
+        },
         Parse::NeedMore => Parse::NeedMore,
         Parse::Refuse(refusal) => Parse::Refuse(StreamRefusal::Broken(refusal)),
     }

@@ -29,7 +29,7 @@ const UNIX: usize = 216;
 /// The longest names that can be meant: ALPN has one length byte (RFC 7301, 3.1), a host name 255 bytes (RFC 1035, 2.3.4).
 const NAME_MAX: usize = 255;
 
-/// Reads one header of a stream. Each byte of the fixed part is judged when it comes, all else when the header is whole.
+/// Reads one header, by whichever transport it came. Each byte of the fixed part is judged when it comes, all else when the header is whole.
 #[must_use]
 pub fn parse(input: &[u8]) -> Parse<ProxyHeader, HeaderRefusal> {
     match measure(input) {
@@ -47,10 +47,10 @@ pub fn parse(input: &[u8]) -> Parse<ProxyHeader, HeaderRefusal> {
 /// client may send empty datagrams.
 ///
 /// # Errors
-/// Every fault of a header, and a datagram that ends within it.
+/// Every fault of a header, a datagram that ends within it, and a header that names a client of TCP.
 pub fn parse_datagram(datagram: &[u8]) -> Result<(ProxyHeader, usize), HeaderRefusal> {
     match parse(datagram) {
-        Parse::Done { value, consumed } => Ok((value, consumed)),
+        Parse::Done { value, consumed } => Ok((value.not_of(HeaderTransport::Stream)?, consumed)),
         Parse::NeedMore => Err(HeaderRefusal::V2Cut),
         Parse::Refuse(refusal) => Err(refusal),
     }

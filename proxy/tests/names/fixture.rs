@@ -14,6 +14,8 @@ use tokio::task::LocalSet;
 pub(crate) const AMPLE: Duration = Duration::from_secs(20);
 /// What a test waits for a server that it knows to be silent.
 pub(crate) const BRIEF: Duration = Duration::from_millis(300);
+/// The same where the next one has to answer within it.
+pub(crate) const ENOUGH: Duration = Duration::from_secs(2);
 
 pub(crate) fn settings(servers: &[SocketAddr]) -> Resolver {
     Resolver {

@@ -70,7 +70,7 @@ fn without_servers_those_of_resolv_conf_are_asked() {
         let resolv_conf = folder.path().join("resolv.conf");
         // Port 53 of an address of this machine that nobody listens at: the answer tells that it was asked.
         fs::write(&resolv_conf, "nameserver 127.253.7.9\n").unwrap();
-        let names = Names::new(&settings(&[]), SystemFiles { resolv_conf, ..no_files() });
+        let names = Names::new(&settings(&[]), SystemFiles { resolv_conf: (&resolv_conf).into(), ..no_files() });
         assert_eq!(ask(&names, "nas.test").await, Err(NameError::Unanswered(Fault::Unreachable)));
     });
 }
@@ -171,15 +171,23 @@ fn while_servers_are_known_to_fail_nobody_waits_and_recovery_is_noticed() {
         pass(seconds(5)).await;
         assert_eq!(ask(&names, "nas.test").await.unwrap(), [ONE]);
         pass(seconds(1)).await;
+        // A clock that stands still goes on only while everybody waits.
+        tokio::time::pause();
         let begin = Instant::now();
         assert_eq!(ask(&names, "nas.test").await.unwrap(), [ONE]);
-        assert!(begin.elapsed() < BRIEF, "it waited for a server that was silent");
+        assert_eq!(begin.elapsed(), Duration::ZERO, "it waited for a server that was silent");
+        tokio::time::resume();
         mood.set(Mood::Addresses { ttl: 5, last: 2 });
-        let deadline = Instant::now() + seconds(30);
+        let mut asked = 1;
         while ask(&names, "nas.test").await.unwrap() == [ONE] {
-            assert!(Instant::now() < deadline);
+            asked += 1;
+            assert!(asked < 100, "the server answers again");
             pass(seconds(1)).await;
-            tokio::task::yield_now().await;
+            // The lookup that this begins may end before the clock leaps again.
+            let _ = ask(&names, "nas.test").await;
+            for _ in 0..200 {
+                tokio::task::yield_now().await;
+            }
         }
         assert_eq!(ask(&names, "nas.test").await.unwrap(), ["192.0.2.2"]);
     });

@@ -7,7 +7,7 @@ use edgeproxy::names::{Fault, NameError};
 use simple_dns::{Name, PacketFlag};
 use tokio::net::UdpSocket;
 
-use crate::fixture::{ask, local, names, settings, BRIEF};
+use crate::fixture::{ask, local, names, settings, BRIEF, ENOUGH};
 use crate::liar::{Asked, Liar};
 
 const TRUE: &str = "192.0.2.1";
@@ -188,7 +188,7 @@ fn the_next_server_is_asked_after_failure_refusal_silence_and_a_closed_port() {
     for say in says {
         local(async {
             let (bad, good) = (Liar::start(say).await, Liar::start(|asked| vec![truth(asked)]).await);
-            let settings = Resolver { timeout: BRIEF, ..settings(&[bad.address, good.address]) };
+            let settings = Resolver { timeout: ENOUGH, ..settings(&[bad.address, good.address]) };
             assert_eq!(ask(&names(&settings), "nas.test").await.unwrap(), [TRUE]);
             assert_eq!(bad.counts(), (1, 1));
         });
@@ -223,7 +223,7 @@ fn a_lost_datagram_is_sent_again() {
             }
         });
         let liar = liar.await;
-        let settings = Resolver { timeout: BRIEF, ..settings(&[liar.address]) };
+        let settings = Resolver { timeout: ENOUGH, ..settings(&[liar.address]) };
         assert_eq!(ask(&names(&settings), "nas.test").await.unwrap(), [TRUE]);
         assert_eq!(liar.counts(), (2, 2));
     });
@@ -233,7 +233,7 @@ fn a_lost_datagram_is_sent_again() {
 fn a_server_that_was_silent_is_not_asked_first_again() {
     local(async {
         let (silent, good) = (Liar::start(|_| vec![]).await, Liar::start(|asked| vec![truth(asked)]).await);
-        let names = names(&Resolver { timeout: BRIEF, ..settings(&[silent.address, good.address]) });
+        let names = names(&Resolver { timeout: ENOUGH, ..settings(&[silent.address, good.address]) });
         for name in ["a.test", "b.test", "c.test"] {
             assert_eq!(ask(&names, name).await.unwrap(), [TRUE]);
         }

@@ -138,7 +138,7 @@ fn the_hosts_file_comes_first_and_is_read_again_when_it_changes() {
         let hosts = folder.path().join("hosts");
         fs::write(&hosts, "192.0.2.7 nas.test\n2001:db8::7 nas.test\n").unwrap();
         let liar = Liar::start(|asked| vec![asked.addresses(60, &["192.0.2.1"])]).await;
-        let names = Names::new(&settings(&[liar.address]), SystemFiles { hosts: hosts.clone(), ..no_files() });
+        let names = Names::new(&settings(&[liar.address]), SystemFiles { hosts: (&hosts).into(), ..no_files() });
         assert_eq!(ask(&names, "NAS.test").await.unwrap(), ["2001:db8::7", "192.0.2.7"]);
         assert!(liar.heard().is_empty());
         fs::write(&hosts, "192.0.2.8 nas.test other.test\n").unwrap();

@@ -14,7 +14,7 @@ use crate::namespaces::run;
 
 pub(crate) const MUST: Source = Source::Client { or_own: false };
 /// How long an answer is waited for.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn install(needs: Needs) {
     run(Command::new("sh").args(["-ec", &rules(needs).install_lines()]));

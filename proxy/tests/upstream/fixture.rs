@@ -29,7 +29,7 @@ pub(crate) fn health(interval: Duration, timeout: Duration, rise: u32, fall: u32
 
 pub(crate) fn check_of(peer: Peer, port: u16, health: HealthCheck) -> Check {
     let condition = Condition::new(None, Some(health), Instant::now().into_std());
-    Check { peer, port, health, condition }
+    Check { peer, port, health, send_proxy: None, condition }
 }
 
 pub(crate) fn check(address: SocketAddr, health: HealthCheck) -> Check {
@@ -47,7 +47,7 @@ pub(crate) fn names(hosts: &str, server: SocketAddr) -> Names {
         max_ttl: Duration::ZERO,
         cache_entries: NonZeroUsize::MIN,
     };
-    Names::new(&settings, SystemFiles { hosts: hosts.into(), resolv_conf: "/nonexistent/resolv.conf".into() })
+    Names::new(&settings, SystemFiles { hosts: (&hosts).into(), resolv_conf: "/nonexistent/resolv.conf".into() })
 }
 
 /// Nothing on this machine listens there.
@@ -131,7 +131,7 @@ impl Full {
         let address = listener.local_addr().unwrap().as_socket().unwrap();
         let mut queued = Vec::new();
         for _ in 0..10 {
-            let Ok(stream) = TcpStream::connect_timeout(&address, millis(300)) else {
+            let Ok(stream) = TcpStream::connect_timeout(&address, millis(1000)) else {
                 return Self { address, _listener: listener, _queued: queued };
             };
             queued.push(stream);

@@ -2,19 +2,27 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use edgeproxy::config::model::SendProxy;
 use edgeproxy::upstream::condition::Change;
 use edgeproxy::upstream::health::{Peer, CHECKS_AT_ONCE};
+use edgeproxy::wire::{proxy_v1, proxy_v2};
 use tokio::net::TcpListener;
 
 use crate::fixture::{check, check_of, closed, conditions, health, local, millis, names, pass, Checking, Full, AMPLE};
 
 const NOWHERE: &str = "/nonexistent/hosts";
 
+/// At an address that no other test has, so that nobody takes the port when a test leaves it for a while.
 async fn listener() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    static GIVEN: AtomicU8 = AtomicU8::new(1);
+    let (process, number) = (std::process::id().to_be_bytes(), GIVEN.fetch_add(1, Ordering::Relaxed));
+    let own = Ipv4Addr::new(127, 96 + process[2] % 32, process[3], number);
+    let listener = TcpListener::bind((own, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
 }
@@ -54,7 +62,8 @@ fn a_candidate_goes_down_after_fall_failures_and_up_after_rise_successes() {
 
 #[test]
 fn interval_lies_between_two_checks() {
-    for seconds in [10, 100] {
+    // So long that what the test itself takes is nothing beside it.
+    for seconds in [300, 1000] {
         local(async {
             let (_open, address) = listener().await;
             let interval = Duration::from_secs(seconds);
@@ -121,7 +130,7 @@ fn a_name_is_resolved_for_each_check_and_any_of_its_addresses_will_do() {
     local(async {
         let (_open, address) = listener().await;
         let path = std::env::temp_dir().join(format!("edgeproxy-health-{}", std::process::id()));
-        fs::write(&path, "127.253.7.9 nas\n127.0.0.1 nas\n").unwrap();
+        fs::write(&path, format!("127.253.7.9 nas\n{} nas\n", address.ip())).unwrap();
         let check = check_of(Peer::Name("nas".into()), address.port(), health(millis(10), AMPLE, 1, 1));
         let mut checking = Checking::start(vec![check], names(path.to_str().unwrap(), closed()), |_| true);
         assert_eq!(checking.next().await.0, "answers");
@@ -181,4 +190,29 @@ fn checks_end_when_they_are_dropped() {
         let open = open.into_std().unwrap();
         assert_eq!(open.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     });
+}
+
+#[test]
+fn who_is_spoken_to_with_a_header_is_checked_with_one_of_the_checks_own() {
+    let v2 = SendProxy::V2 { hello: true, unique_id: true, crc32c: true };
+    for send_proxy in [None, Some(SendProxy::V1), Some(v2)] {
+        local(async {
+            let (open, address) = listener().await;
+            let mut checked = check(address, health(millis(10), AMPLE, 1, 1));
+            checked.send_proxy = send_proxy;
+            let mut checking = Checking::of(vec![checked]);
+            assert_eq!(checking.next().await.0, "answers");
+            let (stream, peer) = open.accept().await.unwrap();
+            let mut stream = stream.into_std().unwrap();
+            stream.set_nonblocking(false).unwrap();
+            let mut said = Vec::new();
+            stream.read_to_end(&mut said).unwrap();
+            let meant = match send_proxy {
+                None => Vec::new(),
+                Some(SendProxy::V1) => proxy_v1::build(peer, address),
+                Some(SendProxy::V2 { .. }) => proxy_v2::LOCAL.to_vec(),
+            };
+            assert_eq!(said, meant);
+        });
+    }
 }

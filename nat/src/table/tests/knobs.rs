@@ -138,11 +138,16 @@ fn where_all_blocks_are_held_that_is_found_at_once() {
         assert_ne!(nat.out(&host(number), EAST), "no_port");
     }
     let to_take_all = begun.elapsed();
-    let begun = Instant::now();
-    for number in 0..2000 {
-        assert_eq!(nat.out(&host(200_000 + number), EAST), "no_port");
-    }
-    assert!(begun.elapsed() < to_take_all, "{:?} to refuse 2000, {to_take_all:?} to give 65535", begun.elapsed());
+    // The quickest of some: a busy machine may hold up any one of them.
+    let to_refuse = (0..10).map(|_| {
+        let begun = Instant::now();
+        for number in 0..2000 {
+            assert_eq!(nat.out(&host(200_000 + number), EAST), "no_port");
+        }
+        begun.elapsed()
+    });
+    let to_refuse = to_refuse.min().unwrap();
+    assert!(to_refuse < to_take_all, "{to_refuse:?} to refuse 2000, {to_take_all:?} to give 65535");
 }
 
 #[test]

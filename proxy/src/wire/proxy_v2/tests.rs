@@ -140,8 +140,11 @@ proptest! {
         };
         let header = fields.build();
         prop_assert_eq!(header.len(), fields.encoded_len());
-        let (value, payload_at) = parse_datagram(&[header.as_slice(), &after].concat()).unwrap();
-        prop_assert_eq!(payload_at, header.len());
+        let bytes = [header.as_slice(), &after].concat();
+        let Parse::Done { value, consumed } = parse(&bytes) else { panic!("{bytes:02x?}") };
+        prop_assert_eq!(consumed, header.len());
+        let refused = if datagram { None } else { Some(HeaderRefusal::V2OtherTransport) };
+        prop_assert_eq!(parse_datagram(&bytes).err(), refused);
         prop_assert_eq!(value.addresses, Some(Endpoints::of(client, destination).pair()));
         prop_assert_eq!(value.transport == HeaderTransport::Datagram, datagram);
         prop_assert_eq!(value.tlvs.alpn(), alpn.as_deref());

@@ -1,0 +1,106 @@
+//! Which candidate is tried next: those of a backend, then those of its fallbacks, and last whoever is thought to be down.
+
+use std::mem;
+use std::net::IpAddr;
+use std::vec;
+
+use tokio::time::Instant;
+
+use crate::config::model::{Backend, BackendId, Host, Source, Target};
+use crate::generation::{Candidate, Epoch};
+use crate::route::order;
+
+/// The candidates of a backend and its fallbacks, each once. The configuration has no circles.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    client: IpAddr,
+    /// Whose candidates come next.
+    backend: Option<BackendId>,
+    order: vec::IntoIter<(BackendId, usize)>,
+    /// Those that checks or ejection speak against. They are tried when all others have failed: then the checks may be what
+    /// is wrong, and nobody is worse off.
+    kept_back: Vec<(BackendId, usize)>,
+    /// Backends that have not served so far.
+    begun: Vec<BackendId>,
+}
+
+impl Chain {
+    /// Begins at a backend.
+    pub(crate) fn new(backend: BackendId, client: IpAddr) -> Self {
+        let (order, kept_back, begun) = (Vec::new().into_iter(), Vec::new(), Vec::new());
+        Self { client, backend: Some(backend), order, kept_back, begun }
+    }
+
+    /// The next candidate: its backend, and which target of it.
+    pub(crate) fn next(&mut self, epoch: &Epoch) -> Option<(BackendId, usize)> {
+        while self.order.len() == 0 {
+            match self.backend.take() {
+                Some(id) => self.begin(epoch, id)?,
+                None if self.kept_back.is_empty() => return None,
+                None => self.order = mem::take(&mut self.kept_back).into_iter(),
+            }
+        }
+        self.order.next()
+    }
+
+    fn begin(&mut self, epoch: &Epoch, id: BackendId) -> Option<()> {
+        let backend = epoch.config().backends.get(id.0)?;
+        let (candidates, turn) = (epoch.generation.candidates(id), epoch.generation.turn(id));
+        let mut order = preferred(backend, candidates, turn, self.client);
+        self.begun.push(id);
+        self.backend = backend.fallback;
+        if self.backend.is_some() || !self.kept_back.is_empty() {
+            let now = Instant::now().into_std();
+            let is_usable = |index: &usize| candidates.get(*index).is_some_and(|one| one.condition.is_usable(now));
+            let (usable, others): (Vec<_>, Vec<_>) = order.into_iter().partition(is_usable);
+            self.kept_back.extend(others.into_iter().map(|index| (id, index)));
+            order = usable;
+        }
+        self.order = order.into_iter().map(|index| (id, index)).collect::<Vec<_>>().into_iter();
+        Some(())
+    }
+
+    /// Whether nothing is left to try.
+    pub(crate) fn is_over(&self) -> bool {
+        self.order.len() == 0 && self.backend.is_none() && self.kept_back.is_empty()
+    }
+
+    /// Counts the backends that have not served, now that one has, or none.
+    pub(crate) fn served(&mut self, epoch: &Epoch, by: Option<BackendId>) {
+        let (serving, failed): (Vec<_>, Vec<_>) = self.begun.drain(..).partition(|id| by == Some(*id));
+        failed.into_iter().for_each(|id| epoch.counters.backend_failed(id));
+        self.begun = serving;
+    }
+}
+
+fn preferred(backend: &Backend, candidates: &[Candidate], turn: u64, client: IpAddr) -> Vec<usize> {
+    if candidates.len() == 1 {
+        return vec![0];
+    }
+    let mut order = by_balance(backend, candidates, turn, client);
+    if backend.source != Source::Own {
+        // A backend can see the client's address only over the client's own address family.
+        order.sort_by_key(|index| backend.targets.get(*index).is_some_and(|target| is_of_other_family(target, client)));
+    }
+    order
+}
+
+fn is_of_other_family(target: &Target, client: IpAddr) -> bool {
+    match target.host {
+        Host::Address(address) => address.is_ipv4() != client.is_ipv4(),
+        Host::Name(_) => false,
+    }
+}
+
+fn by_balance(backend: &Backend, candidates: &[Candidate], turn: u64, client: IpAddr) -> Vec<usize> {
+    let now = Instant::now().into_std();
+    let known: Vec<_> = candidates
+        .iter()
+        .map(|candidate| order::Candidate {
+            healthy: candidate.condition.is_usable(now),
+            connections: candidate.condition.connections(),
+            key: candidate.key,
+        })
+        .collect();
+    order::order(backend.balance, &known, turn, client)
+}
