@@ -1,4 +1,4 @@
-"""A QUIC server and a QUIC client (aioquic) in the test's process, each on a socket of a node."""
+"""An HTTP/3 server and its client (aioquic) in the test's process, each on a socket of a node."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from typing import Any
 
 from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.asyncio.server import QuicServer
+from aioquic.h3.connection import H3_ALPN, H3Connection
+from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
+from aioquic.quic.events import ProtocolNegotiated, QuicEvent
 
 from lab import Lab
 
-ALPN = ["hq-interop"]
 PATIENCE = 60.0  # seconds
 _SERVICE = "/run/lab/services/web"
 _TRUSTED = "/etc/ssl/certs/ca-certificates.crt"
@@ -29,7 +31,7 @@ Question = tuple[str, str, str]  # node, address of an edge, name
 def ask_by_quic(
     lab: Lab, host: str, server_at: str, questions: Sequence[Question]
 ) -> tuple[list[tuple[str, str]], Seen]:
-    """Let nodes ask a server of a home host by QUIC, all at the same time, with the name verified.
+    """Let nodes ask a server of a home host by HTTP/3, all at the same time, with the name verified.
 
     Returns:
         For each question the client's own endpoint and the answer, which is whom the server takes its client for; and
@@ -53,7 +55,7 @@ async def _ask_all(
 
 
 class _Server(QuicServer):
-    """Answers each stream with the address and port of who sent its connection's first datagram."""
+    """Answers each request with the address and port of who sent its connection's first datagram."""
 
     def __init__(self, configuration: QuicConfiguration, seen: Seen) -> None:
         super().__init__(configuration=configuration, create_protocol=_Answering)
@@ -64,18 +66,63 @@ class _Server(QuicServer):
         super().datagram_received(data, addr)
 
 
-class _Answering(QuicConnectionProtocol):
-    def __init__(self, quic: QuicConnection, **_: Any) -> None:
-        super().__init__(quic, self._answer)
-        self._client = ""
+class _Http(QuicConnectionProtocol):
+    """One end that speaks HTTP/3, once that is agreed upon."""
+
+    def __init__(self, quic: QuicConnection, *_: Any, **__: Any) -> None:
+        super().__init__(quic)
+        self.http: H3Connection | None = None
+
+    def quic_event_received(self, event: QuicEvent) -> None:
+        if isinstance(event, ProtocolNegotiated):
+            assert event.alpn_protocol in H3_ALPN
+            self.http = H3Connection(self._quic)
+        if self.http is not None:
+            for said in self.http.handle_event(event):
+                self.heard(said)
+
+    def heard(self, event: H3Event) -> None:
+        raise NotImplementedError
+
+
+class _Answering(_Http):
+    _client = ""
 
     def datagram_received(self, data: bytes | str, addr: Any) -> None:
         self._client = self._client or f"{addr[0]} {addr[1]}"
         super().datagram_received(data, addr)
 
-    def _answer(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(self._client.encode())
-        writer.write_eof()
+    def heard(self, event: H3Event) -> None:
+        if self.http is not None and isinstance(event, HeadersReceived) and event.stream_ended:
+            self.http.send_headers(event.stream_id, [(b":status", b"200")])
+            self.http.send_data(event.stream_id, self._client.encode(), end_stream=True)
+            self.transmit()
+
+
+class _Asking(_Http):
+    def __init__(self, quic: QuicConnection) -> None:
+        super().__init__(quic)
+        self._body = b""
+        self._whole: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    async def get(self, name: str) -> str:
+        """What the server of this name answers."""
+        assert self.http is not None
+        pseudo = {":method": "GET", ":scheme": "https", ":authority": name, ":path": "/"}
+        stream = self._quic.get_next_available_stream_id()
+        self.http.send_headers(
+            stream, [(key.encode(), value.encode()) for key, value in pseudo.items()], end_stream=True
+        )
+        self.transmit()
+        return (await self._whole).decode()
+
+    def heard(self, event: H3Event) -> None:
+        if isinstance(event, HeadersReceived):
+            assert (b":status", b"200") in event.headers
+        if isinstance(event, DataReceived):
+            self._body += event.data
+            if event.stream_ended:
+                self._whole.set_result(self._body)
 
 
 async def _ask(lab: Lab, node: str, edge: str, name: str) -> tuple[str, str]:
@@ -84,25 +131,22 @@ async def _ask(lab: Lab, node: str, edge: str, name: str) -> tuple[str, str]:
     local = "{} {}".format(*sock.getsockname()[:2])
     connection = QuicConnection(configuration=_of_client(lab, node, name))
     loop = asyncio.get_running_loop()
-    transport, client = await loop.create_datagram_endpoint(lambda: QuicConnectionProtocol(connection), sock=sock)
+    transport, client = await loop.create_datagram_endpoint(lambda: _Asking(connection), sock=sock)
     try:
         async with asyncio.timeout(PATIENCE):
             client.connect((edge, 443) if sock.family == socket.AF_INET else (edge, 443, 0, 0))
             await client.wait_connected()
-            reader, writer = await client.create_stream()
-            writer.write(b"who am I?")
-            writer.write_eof()
-            answer = await reader.read()
+            answer = await client.get(name)
             client.close()
             await client.wait_closed()
     finally:
         transport.close()
-    return local, answer.decode()
+    return local, answer
 
 
 def _of_server(lab: Lab, host: str) -> QuicConfiguration:
     """With the certificate of the host's web server."""
-    configuration = QuicConfiguration(is_client=False, alpn_protocols=ALPN)
+    configuration = QuicConfiguration(is_client=False, alpn_protocols=H3_ALPN)
     with NamedTemporaryFile() as certificate, NamedTemporaryFile() as key:
         for file, name in ((certificate, "cert.pem"), (key, "key.pem")):
             file.write(lab[host].read(f"{_SERVICE}/{name}"))
@@ -113,7 +157,7 @@ def _of_server(lab: Lab, host: str) -> QuicConfiguration:
 
 def _of_client(lab: Lab, node: str, name: str) -> QuicConfiguration:
     """Trusts the lab's authority, which is the last of those that a node trusts."""
-    configuration = QuicConfiguration(is_client=True, alpn_protocols=ALPN, server_name=name)
+    configuration = QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN, server_name=name)
     configuration.verify_mode = ssl.CERT_REQUIRED
     _, begin, last = lab[node].read(_TRUSTED).rpartition(b"-----BEGIN CERTIFICATE-----")
     configuration.load_verify_locations(cadata=begin + last)

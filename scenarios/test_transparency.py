@@ -118,11 +118,11 @@ def test_a_database_sees_who_connects_by_psql(lab: Lab, version: int) -> None:
     edge = lab["vps-b"].address("internet", version)
     words = ["psql", f"host={edge} port=2022 user=me dbname=it", "-Atc", "select who()"]
     with lab["nas"].listen(OTHERS, LOOPBACK[version]) as server:
-        server.settimeout(20)
+        server.settimeout(60)
         with lab["stranger"].start(words, stdout=subprocess.PIPE) as client:
             connection, peer = server.accept()
             with connection:
-                connection.settimeout(20)
+                connection.settimeout(60)
                 own = lab["stranger"].run(["ss", "-Htn", "dst", endpoint(edge, 2022)], check=True).stdout.split()[3]
                 answer_like_postgres(connection, endpoint(*peer[:2]))
             assert client.stdout is not None

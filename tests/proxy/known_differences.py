@@ -183,7 +183,7 @@ _HEADERS_OF_HAPROXY = [
         REFUSED,
         "it does not take what is not of TCP; the specification: a receiver may, as itself",
         "v2_unspec*",
-        "v2_unix_stream",
+        "v2_unix_*",
     ),
 ]
 _HEADERS_OF_NGINX = [
@@ -199,6 +199,7 @@ _HEADERS_OF_NGINX = [
     *_told_and_led(
         "itself", "it takes each transport but STREAM for none; the specification: refuse", "bad_v2_transport_*"
     ),
+    *_told_and_led("itself", "it takes a client of UDP for none; edgeproxy refuses it on TCP", "v2_udp*"),
     *_told_and_led(
         "itself",
         "it looks for the first line feed, however long the line",
@@ -213,9 +214,7 @@ _HEADERS_OF_NGINX = [
     *_told_and_led("192.0.2.1 0*", "as above", "bad_v1_port_00"),
     *_told_and_led(REFUSED, "it reads 4096 bytes of a header at most", "v2_longest"),
     *_told_and_led(REFUSED, "it takes no header with these many fields", "v2_every_tlv"),
-    *_told_and_led(
-        REFUSED, "it takes no Unix addresses; the specification: a receiver may, as itself", "v2_unix_stream"
-    ),
+    *_told_and_led(REFUSED, "it takes no Unix addresses; the specification: a receiver may, as itself", "v2_unix_*"),
     *_told_and_led(
         "192.0.2.1 *", "it does not compare addresses with the family", "bad_v1_tcp4_mixed", "bad_v1_tcp6_with_ipv4"
     ),

@@ -23,7 +23,7 @@ from tests.proxy.running import OPERATION, own_address, running
 
 DEADLINE = 60.0  # seconds, for one client among hundreds
 AT_ONCE = 40  # clients of one proxy
-UNDECIDED = 4  # seconds, after which each proxy decides with what it has
+UNDECIDED = 6  # seconds, after which each proxy decides with what it has
 REFUSED = "refused"
 NONE = "none"  # where what names nothing, or nothing that is known, is led
 

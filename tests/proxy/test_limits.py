@@ -201,6 +201,30 @@ def test_without_descriptors_accepting_waits_and_goes_on_when_there_are_some(sta
     is_served(proxy)
 
 
+def test_who_needs_a_descriptor_for_the_backend_when_there_is_none_is_reset_with_that_reason(start: Start) -> None:
+    proxy = start(config(), before=("prlimit", "--nofile=64:64"))
+    with listening(proxy.here, 9001), ExitStack() as stack:
+        clients = [stack.enter_context(connect(proxy.here, 8443)) for _ in range(80)]
+        wait_until(lambda: is_short(proxy), DEADLINE, "descriptors run out")
+        for client in clients[:10]:
+            client.sendall(BANNER)
+            client.settimeout(0.1)
+        wait_until(lambda: any(map(has_been_reset, clients[:10])), DEADLINE, "one was reset")
+    wait_until(lambda: proxy.active("in") == 0, DEADLINE, "they have gone")
+    assert ends(proxy, "over_limit_descriptors") >= 1
+    is_served(proxy)
+
+
+def has_been_reset(client: socket.socket) -> bool:
+    try:
+        client.recv(1)
+    except ConnectionResetError:
+        return True
+    except TimeoutError:
+        pass
+    return False
+
+
 def is_short(proxy: Proxy) -> bool:
     return len(proxy_descriptors(proxy)) >= 62
 
