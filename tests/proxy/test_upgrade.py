@@ -272,8 +272,10 @@ def test_a_process_that_is_killed_while_it_starts_leaves_all_to_the_old_one(
             try:
                 for flow in flows:
                     flow.ask()
-            except ConnectionRefusedError:
-                has_left = True  # it had said that it serves, and whom it served is lost with it
+            except (ConnectionRefusedError, TimeoutError):
+                # It had said that it serves, and whom it served is lost with it; the old one may have had the sockets a
+                # little longer, unread.
+                has_left = True
     assert number >= 2
     assert load.faults == [] or has_left
     wait_until(lambda: has_left == ("a newer process serves" in proxy.said), DEADLINE, "word of it")
