@@ -105,32 +105,28 @@ def test_udp_flows_keep_their_way_through_upgrades(proxy: Proxy, upgrades: Upgra
 
 
 def test_no_datagram_is_lost_or_doubled_while_the_sockets_change_hands(proxy: Proxy, upgrades: Upgrades) -> None:
-    flow = Flow(proxy.here, 8001)
+    flow, count = Flow(proxy.here, 8001), 3000
     flow.ask()
-    stopping, answered = threading.Event(), threading.Event()
+    stopping = threading.Event()
 
     def speak() -> None:
         # A window of 20 that are on their way: no socket's buffer overflows.
         for _ in range(20):
             flow.send()
-        number = 2
-        while not stopping.is_set():
+        for number in range(2, count):
             flow.receive(number)
             flow.send()
-            number += 1
-        for last in range(number, flow.sent + 1):
-            flow.receive(last)
-        answered.set()
+        stopping.set()
 
     speaker = threading.Thread(target=speak)
     speaker.start()
-    try:
-        for _ in range(6):
-            upgrades.upgrade()
-    finally:
-        stopping.set()
-        speaker.join()
-    assert answered.is_set(), "an answer was missing, or came twice"
+    done = 0
+    while not stopping.is_set() and done < 6:
+        upgrades.upgrade()
+        done += 1
+    speaker.join()
+    assert stopping.is_set(), "an answer was missing, or came twice"
+    assert done >= 2
     assert len(flow.backend_saw) == 1
     flow.close()
 
@@ -277,7 +273,9 @@ def test_a_process_that_is_killed_while_it_starts_leaves_all_to_the_old_one(
                 for flow in flows:
                     flow.ask()
             except (ConnectionRefusedError, TimeoutError):
-                has_left = True  # it had said that it serves, and whom it served is lost with it
+                # It had said that it serves, and whom it served is lost with it; the old one may have had the sockets a
+                # little longer, unread.
+                has_left = True
     assert number >= 2
     assert load.faults == [] or has_left
     wait_until(lambda: has_left == ("a newer process serves" in proxy.said), DEADLINE, "word of it")

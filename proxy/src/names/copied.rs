@@ -1,6 +1,7 @@
 //! A file's text in memory that two processes share: one writes it, the other reads it. A line before it has its sum and
 //! length, so that a text that is being written is known as such, and a change by 21 bytes.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -14,7 +15,7 @@ pub(super) const HEAD: usize = 8 + 1 + 11 + 1;
 
 /// New memory, empty.
 pub(super) fn memory() -> io::Result<File> {
-    Ok(memfd_create(c"names", MemFdCreateFlag::MFD_CLOEXEC)?.into())
+    Ok(memfd_create(&CString::new("names")?, MemFdCreateFlag::MFD_CLOEXEC)?.into())
 }
 
 /// Writes the text in place of the former one.

@@ -155,7 +155,8 @@ impl Carried {
         }
         up.abandon(&worker.scratch);
         down.abandon(&worker.scratch);
-        drop((in_use, story, permit));
+        // The story last: whoever hears that it has ended finds its place free.
+        drop((in_use, permit, story));
     }
 }
 

@@ -80,6 +80,7 @@ async fn begin(worker: Rc<Worker>, beginning: Box<Beginning>) -> Option<Box<Carr
         }
         Err(reason) => {
             story.borrow_mut().close = reason;
+            drop(permit); // before its end is told: whoever hears of that finds its place free
             None
         }
     }
