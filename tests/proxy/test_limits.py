@@ -210,6 +210,8 @@ def test_who_needs_a_descriptor_for_the_backend_when_there_is_none_is_reset_with
             client.sendall(BANNER)
             client.settimeout(0.1)
         wait_until(lambda: any(map(has_been_reset, clients[:10])), DEADLINE, "one was reset")
+    opened = 'edgeproxy_opened_total{listener="in",transport="tcp"}'
+    wait_until(lambda: proxy.metrics()[opened] == 80, DEADLINE, "those who waited were in")
     wait_until(lambda: proxy.active("in") == 0, DEADLINE, "they have gone")
     assert ends(proxy, "over_limit_descriptors") >= 1
     is_served(proxy)
