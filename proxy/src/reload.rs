@@ -1,5 +1,6 @@
 //! A new configuration in place of the one in force: all of it, or nothing of it.
 
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,8 +115,18 @@ impl Proxy {
         match keeper.want(want) {
             Ok(Report::Installed | Report::Restored(_)) => Ok(()),
             Ok(Report::Failed(found)) => Err(Unkept { found, mend: "`edgeproxy doctor` says more" }),
+            Err(error) if error.kind() == ErrorKind::TimedOut => {
+                // It comes to it all the same, and then to this. Without its end of the channel it would take all away.
+                let stays = Want::of(&self.generation.config, |address| self.locals.is_local(address));
+                let _ = keeper.tell(stays); // what it has no room for, it was not told before either
+                let found =
+                    "the process that keeps rules does not answer; it is told to keep those of before".to_owned();
+                Err(Unkept { found, mend: "see what holds it up (nft, or another keeper), and reload again" })
+            }
             Err(error) => {
-                self.keeper = None;
+                if is_gone(&error) {
+                    self.keeper = None;
+                }
                 Err(Unkept { found: format!("the process that keeps rules: {error}"), mend: RESTART })
             }
         }
@@ -125,16 +136,17 @@ impl Proxy {
     pub(crate) fn hear_of_rules(&mut self) {
         while let Some(keeper) = &mut self.keeper {
             match keeper.report() {
-                Ok(Some(Report::Installed)) => say("edgeproxy: all rules are there"),
+                Ok(Some(Report::Installed)) => say("edgeproxy: the kernel's rules are as the configuration has them"),
                 Ok(Some(Report::Restored(lines))) => {
                     say(&format!("edgeproxy: somebody removed rules, they are there again: {}", lines.join("; ")));
                 }
                 Ok(Some(Report::Failed(why))) => say(&format!("edgeproxy: rules are missing: {why}")),
                 Ok(None) => return,
-                Err(error) => {
+                Err(error) if is_gone(&error) => {
                     say(&format!("edgeproxy: {error}; restart to have the kernel's rules kept"));
                     self.keeper = None;
                 }
+                Err(error) => return say(&format!("edgeproxy: the process that keeps rules: {error}")),
             }
         }
     }
@@ -146,6 +158,11 @@ impl Proxy {
 pub(crate) struct Unkept {
     found: String,
     mend: &'static str,
+}
+
+/// Whether the keeper has ended, so that nobody takes rules away when its channel is closed.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
 }
 
 const RESTART: &str =

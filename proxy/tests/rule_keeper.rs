@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use edgeproxy::transparent::keeper::{keep_rules, Report, Want};
 use edgeproxy::transparent::keeper_channel::RuleKeeper;
@@ -36,6 +37,10 @@ const TESTS: &[Test] = &[
     (
         "another_configuration_changes_the_rules_to_what_it_needs",
         another_configuration_changes_the_rules_to_what_it_needs,
+    ),
+    (
+        "a_slow_keeper_stays_and_its_late_answers_are_nobody_elses",
+        a_slow_keeper_stays_and_its_late_answers_are_nobody_elses,
     ),
     ("a_keeper_outlives_the_signals_of_its_service", a_keeper_outlives_the_signals_of_its_service),
     ("without_the_capability_the_keeper_says_so", without_the_capability_the_keeper_says_so),
@@ -222,11 +227,43 @@ fn another_configuration_changes_the_rules_to_what_it_needs() {
     assert!(!installed(want(Needs::default())).contains("lookup 6 "));
 }
 
+fn only_child() -> Pid {
+    let children = std::fs::read_to_string(format!("/proc/self/task/{}/children", nix::unistd::gettid())).unwrap();
+    Pid::from_raw(children.trim().parse().unwrap())
+}
+
+fn a_slow_keeper_stays_and_its_late_answers_are_nobody_elses() {
+    let mut keeper = start();
+    let mut installed = |want| {
+        assert_eq!(keeper.want(want).unwrap(), Report::Installed);
+        in_the_kernel()
+    };
+    let (elsewhere, loopback) = (installed(want(needs("e"))), installed(want(needs("l"))));
+    let child = only_child();
+    kill(child, Signal::SIGSTOP).unwrap();
+    for places in ["a", "e", ""] {
+        let error = keeper.want_within(want(needs(places)), Duration::from_millis(50)).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    }
+    assert_eq!(in_the_kernel(), loopback);
+    kill(child, Signal::SIGCONT).unwrap();
+    // Had it the answer of one of those before, the rules would be others.
+    assert_eq!(keeper.want(want(needs("e"))).unwrap(), Report::Installed);
+    assert_eq!(in_the_kernel(), elsewhere);
+    assert_eq!(keeper.report().unwrap(), None);
+    kill(child, Signal::SIGSTOP).unwrap();
+    keeper.want_within(want(needs("a")), Duration::from_millis(50)).unwrap_err();
+    keeper.tell(want(needs("l"))).unwrap();
+    kill(child, Signal::SIGCONT).unwrap();
+    assert_eq!(next(&mut keeper), Report::Installed, "the answer of what was told last");
+    assert_eq!(in_the_kernel(), loopback);
+    assert_eq!(keeper.report().unwrap(), None);
+}
+
 fn a_keeper_outlives_the_signals_of_its_service() {
     let mut keeper = start();
     assert_eq!(keeper.want(want(needs("l"))).unwrap(), Report::Installed);
-    let children = std::fs::read_to_string(format!("/proc/self/task/{}/children", nix::unistd::gettid())).unwrap();
-    let child = Pid::from_raw(children.trim().parse().unwrap());
+    let child = only_child();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         kill(child, signal).unwrap();
     }

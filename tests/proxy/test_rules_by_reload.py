@@ -122,3 +122,29 @@ def test_an_upgrade_without_management_takes_the_rules_along(node: Node, lab_fol
         kept.close()
         later.terminate()
         assert later.wait(DEADLINE) == 0
+
+
+def keeper_of(node: Node, proxy: Proxy) -> str:
+    (found,) = node.run(["pgrep", "-P", str(proxy.pid), "-f", "keep-rules"], check=True).stdout.split()
+    return found
+
+
+def test_a_keeper_that_is_slow_has_a_reload_refused_and_keeps_the_rules(node: Node, lab_folder: Path) -> None:
+    before = rules(node)
+    with serving(node, lab_folder / "slow", config(managed=True)) as proxy:
+        managed = rules(node)
+        assert managed != before
+        keeper = keeper_of(node, proxy)
+        node.run(["kill", "-STOP", keeper], check=True)
+        proxy.write(config(managed=True, source="own"))
+        proxy.send_signal(signal.SIGHUP)
+        wait_until(lambda: "not reloaded" in proxy.said, DEADLINE, "the refusal")
+        assert rules(node) == managed
+        node.run(["kill", "-CONT", keeper], check=True)
+        wait_until(lambda: "rules are as the configuration has them" in proxy.said, DEADLINE, "the keeper's answer")
+        assert rules(node) == managed
+        proxy.reload(config(managed=True, source="own"))
+        wait_until(lambda: rules(node) == before, DEADLINE, "the rules are gone")
+        proxy.reload(config(managed=True))
+        wait_until(lambda: rules(node) == managed, DEADLINE, "the rules are back")
+    wait_until(lambda: rules(node) == before, DEADLINE, "the rules are gone")

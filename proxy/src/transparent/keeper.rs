@@ -54,6 +54,23 @@ impl Want {
     }
 }
 
+/// A line of the proxy.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Told {
+    /// What the answer to it bears, so that none is taken for another's: a keeper may be slow, and two proxies talk to it
+    /// during an upgrade.
+    pub(crate) number: u64,
+    pub(crate) want: Want,
+}
+
+/// A line of the keeper.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Said {
+    /// The number of what it answers, if anything.
+    pub(crate) answers: Option<u64>,
+    pub(crate) report: Report,
+}
+
 /// What the keeper says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -183,13 +200,17 @@ impl Keeper {
         }
         while let Some(end) = self.heard.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.heard.drain(..=end).collect();
-            let report = match serde_json::from_slice(&line) {
-                Ok(want) => {
-                    self.install(want).map_or_else(|error| Report::Failed(error.to_string()), |()| Report::Installed)
+            let (answers, report) = match serde_json::from_slice(&line) {
+                Ok(Told { number, want }) => {
+                    let installed = self.install(want);
+                    (
+                        Some(number),
+                        installed.map_or_else(|error| Report::Failed(error.to_string()), |()| Report::Installed),
+                    )
                 }
-                Err(error) => Report::Failed(format!("a line of the proxy is not understood: {error}")),
+                Err(error) => (None, Report::Failed(format!("a line of the proxy is not understood: {error}"))),
             };
-            self.say(&report);
+            self.say(answers, report);
         }
         Ok(true)
     }
@@ -262,8 +283,8 @@ impl Keeper {
         let looked = Lock::take(kept.want.mark, kept.want.table).and_then(|_lock| self.put());
         match looked {
             Ok(put) if put.is_empty() => {}
-            Ok(put) => self.say(&Report::Restored(put)),
-            Err(error) => self.say(&Report::Failed(error.to_string())),
+            Ok(put) => self.say(None, Report::Restored(put)),
+            Err(error) => self.say(None, Report::Failed(error.to_string())),
         }
     }
 
@@ -290,8 +311,8 @@ impl Keeper {
     }
 
     /// The proxy may be gone, or not listen: neither is a reason to end.
-    fn say(&mut self, report: &Report) {
-        if let Ok(mut line) = serde_json::to_vec(report) {
+    fn say(&mut self, answers: Option<u64>, report: Report) {
+        if let Ok(mut line) = serde_json::to_vec(&Said { answers, report }) {
             line.push(b'\n');
             let _ = self.channel.write_all(&line);
         }
