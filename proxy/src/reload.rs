@@ -113,7 +113,7 @@ impl Proxy {
             return if want.needs.is_empty() { Ok(()) } else { Err(unkept) };
         };
         match keeper.want(want) {
-            Ok(Report::Installed | Report::Restored(_)) => Ok(()),
+            Ok(Report::Installed | Report::Restored(_) | Report::Left(_)) => Ok(()),
             Ok(Report::Failed(found)) => Err(Unkept { found, mend: "`edgeproxy doctor` says more" }),
             Err(error) if error.kind() == ErrorKind::TimedOut => {
                 // It comes to it all the same, and then to this. Without its end of the channel it would take all away.
@@ -139,6 +139,9 @@ impl Proxy {
                 Ok(Some(Report::Installed)) => say("edgeproxy: the kernel's rules are as the configuration has them"),
                 Ok(Some(Report::Restored(lines))) => {
                     say(&format!("edgeproxy: somebody removed rules, they are there again: {}", lines.join("; ")));
+                }
+                Ok(Some(Report::Left(why))) => {
+                    say(&format!("edgeproxy: rules that are needed no more could not be taken away: {why}"));
                 }
                 Ok(Some(Report::Failed(why))) => say(&format!("edgeproxy: rules are missing: {why}")),
                 Ok(None) => return,

@@ -320,7 +320,7 @@ fn keeper(
     let mut keeper = running.map_or_else(|| RuleKeeper::start(command), Ok).map_err(host("the rule keeper"))?;
     let want = Want::of(config, |address| locals.is_local(address));
     match keeper.want(want).map_err(host("the rule keeper"))? {
-        Report::Installed | Report::Restored(_) => Ok(Some(keeper)),
+        Report::Installed | Report::Restored(_) | Report::Left(_) => Ok(Some(keeper)),
         Report::Failed(why) => Err(RunError::Rules(why)),
     }
 }

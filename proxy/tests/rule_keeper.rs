@@ -5,11 +5,11 @@
 
 mod namespaces;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use edgeproxy::transparent::keeper::{keep_rules, Report, Want};
 use edgeproxy::transparent::keeper_channel::RuleKeeper;
@@ -37,6 +37,10 @@ const TESTS: &[Test] = &[
     (
         "another_configuration_changes_the_rules_to_what_it_needs",
         another_configuration_changes_the_rules_to_what_it_needs,
+    ),
+    (
+        "what_cannot_be_had_leaves_what_was_there_and_it_is_kept_on",
+        what_cannot_be_had_leaves_what_was_there_and_it_is_kept_on,
     ),
     (
         "a_slow_keeper_stays_and_its_late_answers_are_nobody_elses",
@@ -225,6 +229,49 @@ fn another_configuration_changes_the_rules_to_what_it_needs() {
     let other = installed(elsewhere);
     assert!(other.contains("edgeproxy_0x5") && other.contains("lookup 6 ") && !other.contains("763"), "{other}");
     assert!(!installed(want(Needs::default())).contains("lookup 6 "));
+    // What both have in common is there all the time.
+    installed(want(needs("le")));
+    for (mark, table) in [(5, 763), (5, 6), (0x2f7, 6), (0x2f7, 763)] {
+        let both = installed(Want { mark: number(mark), table: number(table), ..want(needs("le")) });
+        for part in [format!("edgeproxy_{mark:#x} "), format!("from 127.0.0.0/8 iif lo lookup {table} ")] {
+            assert!(both.contains(&part), "{part}\n{both}");
+        }
+        let lines = |part: String| both.lines().filter(|line| line.contains(&part)).count();
+        let found =
+            (lines(format!("fwmark {mark:#x} lookup {table} ")), lines(" lookup ".to_owned() + &table.to_string()));
+        assert_eq!((found, lines("proto 237".to_owned())), ((2, 4), 6), "{both}");
+    }
+}
+
+fn what_cannot_be_had_leaves_what_was_there_and_it_is_kept_on() {
+    let mut keeper = start();
+    let before = want(needs("l"));
+    assert_eq!(keeper.want(before).unwrap(), Report::Installed);
+    let whole = in_the_kernel();
+    // Another program's tables: nobody else may change them while it lives.
+    let mut owner = Command::new("nft").arg("-i").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut orders = owner.stdin.take().unwrap();
+    for name in ["edgeproxy_0x2f7", "edgeproxy_0x5"] {
+        writeln!(orders, "add table inet {name} {{ flags owner; }}").unwrap();
+    }
+    let deadline = Instant::now() + Duration::from_millis(PATIENCE.into());
+    while !in_the_kernel().contains("edgeproxy_0x5") {
+        assert!(Instant::now() < deadline, "nobody has made the table");
+    }
+    let routing = |all: String| all.lines().filter(|line| line.contains("237")).map(str::to_owned).collect::<Vec<_>>();
+    for (mark, table) in [(0x2f7, 763), (5, 6), (5, 763), (0x2f7, 6)] {
+        let refused = Want { mark: number(mark), table: number(table), ..want(needs("ale")) };
+        let report = keeper.want(refused).unwrap();
+        assert!(matches!(&report, Report::Failed(_)), "{report:?}");
+        assert_eq!(routing(in_the_kernel()), routing(whole.clone()), "{mark:#x} {table}");
+    }
+    drop(orders);
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    while keeper.report().unwrap().is_some() {}
+    ip("rule del pref 1000 from 127.0.0.0/8 iif lo");
+    assert!(matches!(next(&mut keeper), Report::Restored(_)));
+    assert_eq!(in_the_kernel(), whole);
 }
 
 fn only_child() -> Pid {
