@@ -268,7 +268,9 @@ impl Opened {
         Ok(Proxy {
             path: PathBuf::from(path),
             begun_with: generation.config.operation.clone(),
+            wanted: keeper.as_ref().map(|_| Want::of(&generation.config, |address| locals.is_local(address))),
             generation,
+            earlier: Vec::new(),
             state: Arc::new(Mutex::new(state)),
             admission,
             workers,
