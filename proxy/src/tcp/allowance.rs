@@ -35,6 +35,8 @@ impl Bucket {
     }
 
     fn fill(&mut self, now: Instant) {
+        // Who waited for the lock has an earlier now; no time counts twice.
+        let now = now.max(self.filled);
         let depth = (self.rate * DEPTH.as_secs_f64()).max(1.0);
         self.level = (self.level + self.rate * (now - self.filled).as_secs_f64()).min(depth);
         self.filled = now;
@@ -47,7 +49,7 @@ impl Bucket {
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // between 1 and the depth
             return Ok(self.level as usize);
         }
-        Err(now + Duration::from_secs_f64((1.0 - self.level) / self.rate))
+        Err(self.filled + Duration::from_secs_f64((1.0 - self.level) / self.rate))
     }
 
     /// Takes what has passed.
@@ -158,6 +160,21 @@ mod tests {
         assert_eq!(bucket.room(begin + Duration::from_secs(1)), Ok(500), "what the former rate had filled");
         bucket.change(1_000, begin + Duration::from_secs(2));
         assert_eq!(bucket.room(begin + Duration::from_secs(2)), Ok(50), "as much as it holds");
+    }
+
+    #[test]
+    fn no_time_counts_twice_where_clocks_were_read_in_another_order_than_the_lock_was_had() {
+        let begin = Instant::now();
+        let at = |milliseconds| begin + Duration::from_millis(milliseconds);
+        let mut bucket = Bucket::new(100_000, begin);
+        bucket.spend(5_000 + 9_000);
+        let mut until = Vec::new();
+        for milliseconds in [40, 10, 40, 0, 40, 30, 40] {
+            until.push(bucket.room(at(milliseconds)).expect_err("in debt"));
+        }
+        until.dedup();
+        assert_eq!(until.len(), 1, "{until:?}");
+        assert!((until[0] - begin).as_millis().abs_diff(90) <= 1, "{:?}", until[0] - begin);
     }
 
     #[test]
