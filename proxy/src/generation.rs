@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::operation::counters::WorkerCounters;
 use crate::operation::state::{self, TargetCondition};
 use crate::route::forbidden::Own;
 use crate::route::order;
-use crate::tcp::allowance::Bucket;
+use crate::tcp::allowance::Bound;
 use crate::transparent::local_addresses::LocalAddresses;
 use crate::upstream::condition::{Condition, Standing};
 use crate::upstream::health::{self, Check};
@@ -33,8 +33,8 @@ pub(crate) struct Generation {
     turns: Vec<AtomicU64>,
     /// How many are at each listener.
     occupancies: Vec<Occupancy>,
-    /// Bytes a second of all flows of a listener: from clients, to clients.
-    buckets: Vec<Option<[Arc<Mutex<Bucket>>; 2]>>,
+    /// Bytes a second of all flows of a listener, whether they are bounded or not: from clients, to clients.
+    rates: Vec<[Arc<Bound>; 2]>,
     own: Own,
 }
 
@@ -70,16 +70,20 @@ impl Generation {
             before.and_then(|id| previous?.occupancies.get(id.0)).map(Arc::clone).unwrap_or_default()
         };
         let occupancies = config.listeners.iter().map(occupancy).collect();
-        let buckets_of = |listener: &Listener| {
-            let before = previous.and_then(|before| before.buckets(before.listener_named(&listener.name)?));
-            let new = |rate: NonZeroU32| [(); 2].map(|()| Arc::new(Mutex::new(Bucket::new(rate.get(), now))));
-            listener.rate.map(|rate| before.unwrap_or_else(|| new(rate)))
+        let rates_of = |listener: &Listener| {
+            let before = previous.and_then(|before| before.rates(before.listener_named(&listener.name)?));
+            let new = || {
+                let bound = Bound::default();
+                bound.set(listener.rate.map(NonZeroU32::get), now);
+                Arc::new(bound)
+            };
+            before.unwrap_or_else(|| [(); 2].map(|()| new()))
         };
-        let buckets = config.listeners.iter().map(buckets_of).collect();
+        let rates = config.listeners.iter().map(rates_of).collect();
         let turns = config.backends.iter().map(|_| AtomicU64::new(0)).collect();
         let locals = locals.clone();
         let own = Own::new(&config, move |address| locals.is_local(address));
-        Self { config, candidates, turns, occupancies, buckets, own }
+        Self { config, candidates, turns, occupancies, rates, own }
     }
 
     fn conditions(&self) -> impl Iterator<Item = (Lineage<'_>, &Arc<Condition>)> {
@@ -113,18 +117,15 @@ impl Generation {
         Some((self.occupancies.get(id.0)?, bounds))
     }
 
-    /// The buckets that all flows of a listener share: from clients, to clients.
-    pub(crate) fn buckets(&self, id: ListenerId) -> Option<[Arc<Mutex<Bucket>>; 2]> {
-        self.buckets.get(id.0)?.clone()
+    /// The bounds that all flows of a listener share: from clients, to clients.
+    pub(crate) fn rates(&self, id: ListenerId) -> Option<[Arc<Bound>; 2]> {
+        self.rates.get(id.0).cloned()
     }
 
-    /// Comes into force: what it shares with the configuration before, of which connections go on, fills by its rates.
+    /// Comes into force: what it shares with the configuration before, of which connections go on, is bound by its rates.
     pub(crate) fn set_rates(&self, now: Instant) {
-        for (listener, buckets) in self.config.listeners.iter().zip(&self.buckets) {
-            let (Some(rate), Some(buckets)) = (listener.rate, buckets) else { continue };
-            for bucket in buckets {
-                bucket.lock().unwrap_or_else(PoisonError::into_inner).change(rate.get(), now);
-            }
+        for (listener, rates) in self.config.listeners.iter().zip(&self.rates) {
+            rates.iter().for_each(|bound| bound.set(listener.rate.map(NonZeroU32::get), now));
         }
     }
 

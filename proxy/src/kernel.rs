@@ -4,6 +4,7 @@
 #![allow(clippy::cast_possible_truncation)] // sizes of C structures, all below 64 KiB
 
 pub(crate) mod descriptors;
+pub(crate) mod ending;
 mod memory;
 mod queue;
 pub(crate) mod terminal;

@@ -1,6 +1,7 @@
 //! A new configuration in place of the one in force: all of it, or nothing of it.
 
-use std::sync::Arc;
+use std::io::{self, ErrorKind};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use nix::time::{clock_gettime, ClockId};
@@ -80,7 +81,12 @@ impl Proxy {
         let bound = bind_all(&new, &held, count, &generation.config.timeouts).map_err(|error| error.to_string())?;
         let sockets = copies(&bound).map_err(|error| error.to_string())?;
         let of_rules = |unkept: Unkept| places.fault("transparent.manage_rules", unkept.found, unkept.mend).to_string();
-        self.keep_rules(&generation.config).map_err(of_rules)?;
+        // Connections go on under the configuration that they began with, and so do its rules.
+        self.earlier.push(Arc::downgrade(&self.generation));
+        if let Err(unkept) = self.keep_rules(&generation.config) {
+            self.earlier.pop();
+            return Err(of_rules(unkept));
+        }
         let counters = {
             let mut state = self.state();
             state.deny.replace_fixed(&generation.config.deny);
@@ -101,9 +107,38 @@ impl Proxy {
         Ok(())
     }
 
-    /// Has the rules kept that a configuration needs, and takes away what it does not.
+    /// What a configuration wants, and those before it of which connections go on.
+    fn want_beside_earlier(&mut self, config: &Config) -> Want {
+        self.earlier.retain(|generation| generation.strong_count() > 0);
+        let of = |config: &Config| Want::of(config, |address| self.locals.is_local(address));
+        let earlier = self.earlier.iter().rev().filter_map(Weak::upgrade);
+        earlier.map(|generation| of(&generation.config)).fold(of(config), |want, before| {
+            // Whoever is there under another mark or table is found by these as well.
+            let own = if want.needs.is_empty() { before } else { want };
+            if before.needs.is_empty() {
+                want
+            } else {
+                Want { needs: want.needs.and(before.needs), ..own }
+            }
+        })
+    }
+
+    /// Has the rules taken away that nobody needs any more: neither the configuration nor a connection under one before it.
+    pub(crate) fn take_rules_of_ended(&mut self) {
+        let generation = Arc::clone(&self.generation);
+        let want = self.want_beside_earlier(&generation.config);
+        let Some(keeper) = self.keeper.as_mut().filter(|_| self.wanted.is_some_and(|wanted| wanted != want)) else {
+            return;
+        };
+        match keeper.tell(want) {
+            Ok(()) => self.wanted = Some(want),
+            Err(error) => say(&format!("edgeproxy: the process that keeps rules: {error}")),
+        }
+    }
+
+    /// Has the rules kept that a configuration needs, and those before it of which connections go on.
     pub(crate) fn keep_rules(&mut self, config: &Config) -> Result<(), Unkept> {
-        let want = Want::of(config, |address| self.locals.is_local(address));
+        let want = self.want_beside_earlier(config);
         let Some(keeper) = &mut self.keeper else {
             let unkept = Unkept {
                 found: "this process has none that keeps rules, and gave CAP_NET_ADMIN up".to_owned(),
@@ -112,10 +147,24 @@ impl Proxy {
             return if want.needs.is_empty() { Ok(()) } else { Err(unkept) };
         };
         match keeper.want(want) {
-            Ok(Report::Installed | Report::Restored(_)) => Ok(()),
+            Ok(Report::Installed | Report::Restored(_) | Report::Left(_)) => {
+                self.wanted = Some(want);
+                Ok(())
+            }
             Ok(Report::Failed(found)) => Err(Unkept { found, mend: "`edgeproxy doctor` says more" }),
+            Err(error) if error.kind() == ErrorKind::TimedOut => {
+                // It comes to it all the same, and then to this. Without its end of the channel it would take all away.
+                if let Some(stays) = self.wanted {
+                    let _ = keeper.tell(stays); // what it has no room for, it was not told before either
+                }
+                let found =
+                    "the process that keeps rules does not answer; it is told to keep those of before".to_owned();
+                Err(Unkept { found, mend: "see what holds it up (nft, or another keeper), and reload again" })
+            }
             Err(error) => {
-                self.keeper = None;
+                if is_gone(&error) {
+                    self.keeper = None;
+                }
                 Err(Unkept { found: format!("the process that keeps rules: {error}"), mend: RESTART })
             }
         }
@@ -125,16 +174,20 @@ impl Proxy {
     pub(crate) fn hear_of_rules(&mut self) {
         while let Some(keeper) = &mut self.keeper {
             match keeper.report() {
-                Ok(Some(Report::Installed)) => say("edgeproxy: all rules are there"),
+                Ok(Some(Report::Installed)) => say("edgeproxy: the kernel's rules are as the configuration has them"),
                 Ok(Some(Report::Restored(lines))) => {
                     say(&format!("edgeproxy: somebody removed rules, they are there again: {}", lines.join("; ")));
                 }
+                Ok(Some(Report::Left(why))) => {
+                    say(&format!("edgeproxy: rules that are needed no more could not be taken away: {why}"));
+                }
                 Ok(Some(Report::Failed(why))) => say(&format!("edgeproxy: rules are missing: {why}")),
                 Ok(None) => return,
-                Err(error) => {
+                Err(error) if is_gone(&error) => {
                     say(&format!("edgeproxy: {error}; restart to have the kernel's rules kept"));
                     self.keeper = None;
                 }
+                Err(error) => return say(&format!("edgeproxy: the process that keeps rules: {error}")),
             }
         }
     }
@@ -146,6 +199,11 @@ impl Proxy {
 pub(crate) struct Unkept {
     found: String,
     mend: &'static str,
+}
+
+/// Whether the keeper has ended, so that nobody takes rules away when its channel is closed.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
 }
 
 const RESTART: &str =

@@ -103,7 +103,7 @@ fn named(key: &'static str, what: impl ToString) -> impl Fn(io::Error) -> RunErr
 
 /// `edgeproxy run`.
 pub(crate) fn command(path: &Path, start: &Start) -> ExitCode {
-    if let Err(cause) = signals::hold() {
+    if let Err(cause) = signals::begin() {
         return fail(HOST_NOT_ABLE, &host("signals")(cause).to_string());
     }
     let config = match crate::config::load(path) {
@@ -134,6 +134,7 @@ fn run(path: &Path, config: Config, start: &Start) -> Result<(), RunError> {
     reading.arg(crate::commands::names::READ);
     let (reader, files) = Reader::start(reading).map_err(host("the reader of /etc/hosts"))?;
     let opened = Opened { files, reader: Some(reader), ..Opened::all(config, inheritance.as_mut())? };
+    signals::hold().map_err(host("signals"))?;
     let report = sandbox::enter(&Allowed::of(&opened.generation.config, path))?;
     say(&format!("edgeproxy: {report}"));
     let proxy = opened.start(path)?;
@@ -209,7 +210,7 @@ impl Opened {
         let admin = operation.admin_socket.as_deref();
         let admin = admin.map(|path| {
             let inherited = from.as_mut().and_then(|from| from.admin_socket(path));
-            let listener = inherited.map_or_else(|| socket_file::listen(path, Predecessor::Respect), Ok);
+            let listener = inherited.map_or_else(|| own_admin_socket(path), Ok);
             let listener = listener.map_err(named("operation.admin_socket", path.display()))?;
             Ok::<_, RunError>((path.to_owned(), listener))
         });
@@ -268,7 +269,9 @@ impl Opened {
         Ok(Proxy {
             path: PathBuf::from(path),
             begun_with: generation.config.operation.clone(),
+            wanted: keeper.as_ref().map(|_| Want::of(&generation.config, |address| locals.is_local(address))),
             generation,
+            earlier: Vec::new(),
             state: Arc::new(Mutex::new(state)),
             admission,
             workers,
@@ -286,6 +289,11 @@ impl Opened {
             giving: None,
         })
     }
+}
+
+fn own_admin_socket(path: &Path) -> io::Result<UnixListener> {
+    socket_file::respect(path)?;
+    signals::with_file(path, || socket_file::listen(path, Predecessor::Replace))
 }
 
 /// The sockets of all endpoints: those that the running proxy has, and new ones.
@@ -320,7 +328,7 @@ fn keeper(
     let mut keeper = running.map_or_else(|| RuleKeeper::start(command), Ok).map_err(host("the rule keeper"))?;
     let want = Want::of(config, |address| locals.is_local(address));
     match keeper.want(want).map_err(host("the rule keeper"))? {
-        Report::Installed | Report::Restored(_) => Ok(Some(keeper)),
+        Report::Installed | Report::Restored(_) | Report::Left(_) => Ok(Some(keeper)),
         Report::Failed(why) => Err(RunError::Rules(why)),
     }
 }

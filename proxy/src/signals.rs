@@ -1,12 +1,16 @@
-//! The signals that steer the process. While it starts they are held back, so that none ends it half-way or is lost; threads
-//! that start then hold them back for good, and only the control thread hears them.
+//! The signals that steer the process. From the first moment on none is lost, and none ends it half-way: while it gathers what it
+//! needs, which may take long, SIGTERM and SIGINT end it at once and SIGHUP waits; from the sandbox on all are held back until
+//! the control thread hears them. Threads that start then hold them back for good.
 
 use std::future::ready;
 use std::io;
+use std::path::Path;
 
 use nix::sys::signal::{SigSet, Signal as Number};
 use tokio::signal::unix::{signal, Signal, SignalKind};
 use tokio::task::yield_now;
+
+use crate::kernel::ending;
 
 /// What ends the proxy.
 #[derive(Debug)]
@@ -22,17 +26,46 @@ pub(crate) struct Signals {
     pub(crate) stops: Stops,
 }
 
-/// Holds them back until [`Signals::hear`]: the first thing that the process does.
+const ENDS: [Number; 2] = [Number::SIGTERM, Number::SIGINT];
+
+/// Makes SIGTERM and SIGINT end the process at once, whatever it waits for, and holds SIGHUP back: the first thing that the
+/// process does.
+///
+/// # Errors
+///
+/// What the kernel says.
+pub(crate) fn begin() -> io::Result<()> {
+    SigSet::from_iter([Number::SIGHUP]).thread_block()?;
+    ending::end_at(&ENDS)?;
+    // Whoever started it may have held them back.
+    Ok(SigSet::from_iter(ENDS).thread_unblock()?)
+}
+
+/// Makes a file that goes when SIGTERM or SIGINT ends the process.
+///
+/// # Errors
+///
+/// Those of making it.
+pub(crate) fn with_file<T>(path: &Path, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let ends = SigSet::from_iter(ENDS);
+    ends.thread_block()?;
+    let made = make().and_then(|made| ending::name_file(path).map(|()| made));
+    ends.thread_unblock()?;
+    made
+}
+
+/// Holds all back until [`Signals::hear`].
 ///
 /// # Errors
 ///
 /// What the kernel says.
 pub(crate) fn hold() -> io::Result<()> {
-    Ok(all().thread_block()?)
+    all().thread_block()?;
+    ending::end_no_more_at(&ENDS)
 }
 
 fn all() -> SigSet {
-    [Number::SIGHUP, Number::SIGTERM, Number::SIGINT].into_iter().collect()
+    ENDS.into_iter().chain([Number::SIGHUP]).collect()
 }
 
 impl Signals {

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -33,6 +33,7 @@ use crate::signals::{Signals, Stops};
 use crate::succession::bequest::Step;
 use crate::succession::giving::Giving;
 use crate::succession::heir::{Estate, Inheritance};
+use crate::transparent::keeper::Want;
 use crate::transparent::keeper_channel::RuleKeeper;
 use crate::transparent::local_addresses::LocalAddresses;
 use crate::udp::flow::handover::{Gate, Heritage};
@@ -57,6 +58,8 @@ pub(crate) struct Proxy {
     /// Files and sockets that were opened before the sandbox, for good.
     pub(crate) begun_with: Operation,
     pub(crate) generation: Arc<Generation>,
+    /// Those before it of which connections may go on.
+    pub(crate) earlier: Vec<Weak<Generation>>,
     pub(crate) state: Arc<Mutex<State>>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) workers: Vec<Hand>,
@@ -66,6 +69,8 @@ pub(crate) struct Proxy {
     pub(crate) metrics: Option<(SocketAddr, TcpListener)>,
     pub(crate) notifier: Notifier,
     pub(crate) keeper: Option<RuleKeeper>,
+    /// What it keeps.
+    pub(crate) wanted: Option<Want>,
     pub(crate) locals: LocalAddresses,
     pub(crate) files: SystemFiles,
     /// Who copies these files.
@@ -226,7 +231,9 @@ impl Proxy {
 
     pub(crate) fn look(&mut self) {
         if self.giving.is_none() {
-            self.hear_of_rules(); // else a new process may be talking to the keeper
+            // Else a new process may be talking to the keeper.
+            self.hear_of_rules();
+            self.take_rules_of_ended();
         }
         if self.reader.as_mut().is_some_and(Reader::has_ended) {
             say("edgeproxy: nobody reads /etc/hosts and /etc/resolv.conf any more: they are as they were until a restart");

@@ -5,10 +5,11 @@
 
 mod namespaces;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use edgeproxy::transparent::keeper::{keep_rules, Report, Want};
 use edgeproxy::transparent::keeper_channel::RuleKeeper;
@@ -36,6 +37,14 @@ const TESTS: &[Test] = &[
     (
         "another_configuration_changes_the_rules_to_what_it_needs",
         another_configuration_changes_the_rules_to_what_it_needs,
+    ),
+    (
+        "what_cannot_be_had_leaves_what_was_there_and_it_is_kept_on",
+        what_cannot_be_had_leaves_what_was_there_and_it_is_kept_on,
+    ),
+    (
+        "a_slow_keeper_stays_and_its_late_answers_are_nobody_elses",
+        a_slow_keeper_stays_and_its_late_answers_are_nobody_elses,
     ),
     ("a_keeper_outlives_the_signals_of_its_service", a_keeper_outlives_the_signals_of_its_service),
     ("without_the_capability_the_keeper_says_so", without_the_capability_the_keeper_says_so),
@@ -220,13 +229,91 @@ fn another_configuration_changes_the_rules_to_what_it_needs() {
     let other = installed(elsewhere);
     assert!(other.contains("edgeproxy_0x5") && other.contains("lookup 6 ") && !other.contains("763"), "{other}");
     assert!(!installed(want(Needs::default())).contains("lookup 6 "));
+    // What both have in common is there all the time.
+    installed(want(needs("le")));
+    for (mark, table) in [(5, 763), (5, 6), (0x2f7, 6), (0x2f7, 763)] {
+        let both = installed(Want { mark: number(mark), table: number(table), ..want(needs("le")) });
+        for part in [format!("edgeproxy_{mark:#x} "), format!("from 127.0.0.0/8 iif lo lookup {table} ")] {
+            assert!(both.contains(&part), "{part}\n{both}");
+        }
+        let lines = |part: String| both.lines().filter(|line| line.contains(&part)).count();
+        let found =
+            (lines(format!("fwmark {mark:#x} lookup {table} ")), lines(" lookup ".to_owned() + &table.to_string()));
+        assert_eq!((found, lines("proto 237".to_owned())), ((2, 4), 6), "{both}");
+    }
+}
+
+fn what_cannot_be_had_leaves_what_was_there_and_it_is_kept_on() {
+    let mut keeper = start();
+    let before = want(needs("l"));
+    assert_eq!(keeper.want(before).unwrap(), Report::Installed);
+    let whole = in_the_kernel();
+    // Another program's tables: nobody else may change them while it lives.
+    let mut owner = Command::new("nft").arg("-i").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut orders = owner.stdin.take().unwrap();
+    for name in ["edgeproxy_0x2f7", "edgeproxy_0x5"] {
+        writeln!(orders, "add table inet {name} {{ flags owner; }}").unwrap();
+    }
+    let deadline = Instant::now() + Duration::from_millis(PATIENCE.into());
+    while !in_the_kernel().contains("edgeproxy_0x5") {
+        assert!(Instant::now() < deadline, "nobody has made the table");
+    }
+    let routing = |all: &str| {
+        let (routing, _) = all.split_once("table inet").unwrap_or((all, ""));
+        routing.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>()
+    };
+    for (mark, table) in [(0x2f7, 763), (5, 6), (5, 763), (0x2f7, 6)] {
+        let refused = Want { mark: number(mark), table: number(table), ..want(needs("ale")) };
+        let report = keeper.want(refused).unwrap();
+        assert!(matches!(&report, Report::Failed(_)), "{report:?}");
+        assert_eq!(routing(&in_the_kernel()), routing(&whole), "{mark:#x} {table}");
+    }
+    drop(orders);
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    while keeper.report().unwrap().is_some() {}
+    ip("rule del pref 1000 from 127.0.0.0/8 iif lo");
+    assert!(matches!(next(&mut keeper), Report::Restored(_)));
+    assert_eq!(in_the_kernel(), whole);
+}
+
+fn only_child() -> Pid {
+    let children = std::fs::read_to_string(format!("/proc/self/task/{}/children", nix::unistd::gettid())).unwrap();
+    Pid::from_raw(children.trim().parse().unwrap())
+}
+
+fn a_slow_keeper_stays_and_its_late_answers_are_nobody_elses() {
+    let mut keeper = start();
+    let mut installed = |want| {
+        assert_eq!(keeper.want(want).unwrap(), Report::Installed);
+        in_the_kernel()
+    };
+    let (elsewhere, loopback) = (installed(want(needs("e"))), installed(want(needs("l"))));
+    let child = only_child();
+    kill(child, Signal::SIGSTOP).unwrap();
+    for places in ["a", "e", ""] {
+        let error = keeper.want_within(want(needs(places)), Duration::from_millis(50)).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    }
+    assert_eq!(in_the_kernel(), loopback);
+    kill(child, Signal::SIGCONT).unwrap();
+    // Had it the answer of one of those before, the rules would be others.
+    assert_eq!(keeper.want(want(needs("e"))).unwrap(), Report::Installed);
+    assert_eq!(in_the_kernel(), elsewhere);
+    assert_eq!(keeper.report().unwrap(), None);
+    kill(child, Signal::SIGSTOP).unwrap();
+    keeper.want_within(want(needs("a")), Duration::from_millis(50)).unwrap_err();
+    keeper.tell(want(needs("l"))).unwrap();
+    kill(child, Signal::SIGCONT).unwrap();
+    assert_eq!(next(&mut keeper), Report::Installed, "the answer of what was told last");
+    assert_eq!(in_the_kernel(), loopback);
+    assert_eq!(keeper.report().unwrap(), None);
 }
 
 fn a_keeper_outlives_the_signals_of_its_service() {
     let mut keeper = start();
     assert_eq!(keeper.want(want(needs("l"))).unwrap(), Report::Installed);
-    let children = std::fs::read_to_string(format!("/proc/self/task/{}/children", nix::unistd::gettid())).unwrap();
-    let child = Pid::from_raw(children.trim().parse().unwrap());
+    let child = only_child();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         kill(child, signal).unwrap();
     }

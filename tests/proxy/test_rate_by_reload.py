@@ -25,11 +25,24 @@ connections = 1000NUMBER
 EACH = 50_000  # bytes, which a client's kernel takes at once
 
 
+NONE = ""
+
+
 def config(rate: str, number: int) -> str:
-    return CONFIG.replace("RATE", rate).replace("NUMBER", str(number))
+    line = f'rate = "{rate}"\n' if rate else ""
+    return CONFIG.replace('rate = "RATE"\n', line).replace("NUMBER", str(number))
 
 
-@pytest.mark.parametrize("rates", [["200kB/s"] * 6, ["200kB/s", "190kB/s"] * 3, ["2MB/s", "200kB/s"] * 3])
+@pytest.mark.parametrize(
+    "rates",
+    [
+        ["200kB/s"] * 6,
+        ["200kB/s", "190kB/s"] * 3,
+        ["2MB/s", "200kB/s"] * 3,
+        ["200kB/s", NONE] * 2 + ["200kB/s"] * 2,
+        [NONE] * 5 + ["200kB/s"],
+    ],
+)
 def test_reloads_neither_multiply_it_nor_fill_its_bucket(start: Start, rates: list[str]) -> None:
     """Each client begins under a configuration of its own; all together take as long as under the last one alone."""
     proxy = start(config(rates[0], 0))

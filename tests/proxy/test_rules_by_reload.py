@@ -65,7 +65,7 @@ def test_management_that_a_reload_turns_off_takes_the_rules_along_and_on_again_b
         assert managed != before
         for _ in range(2):
             proxy.reload(config(managed=False))
-            assert rules(node) == before, proxy.said
+            wait_until(lambda: rules(node) == before, DEADLINE, "the rules are gone")
             proxy.reload(config(managed=True))
             assert rules(node) == managed, proxy.said
     wait_until(lambda: rules(node) == before, DEADLINE, "the rules are gone")
@@ -78,7 +78,34 @@ def test_a_reload_that_needs_no_rules_any_more_takes_them_along(node: Node, lab_
         proxy.reload(config(managed=True))
         assert "lookup 25968" in rules(node)
         proxy.reload(config(managed=True, source="own"))
-        assert rules(node) == before, proxy.said
+        wait_until(lambda: rules(node) == before, DEADLINE, "the rules are gone")
+
+
+@pytest.mark.parametrize("managed", [True, False])
+def test_rules_stay_for_connections_that_began_under_them(node: Node, lab_folder: Path, *, managed: bool) -> None:
+    before = rules(node)
+    with serving(node, lab_folder / f"stay-{managed}", config(managed=True)) as proxy, ExitStack() as stack:
+        with_rules = rules(node)
+        server = stack.enter_context(node.listen(9000, "127.0.0.1"))
+        kept = stack.enter_context(node.connect(("127.0.0.1", 8000)))
+        kept.sendall(b"a")
+        backend = stack.enter_context(server.accept()[0])
+        assert backend.recv(1) == b"a"
+        for _ in range(2):
+            proxy.reload(config(managed=managed, source="own"))
+            assert rules(node) == with_rules
+        other = stack.enter_context(node.connect(("127.0.0.1", 8000)))
+        other.sendall(b"c")
+        later = stack.enter_context(server.accept()[0])
+        assert later.recv(1) == b"c"
+        backend.sendall(b"b")
+        assert kept.recv(1) == b"b"
+        assert rules(node) == with_rules
+        kept.close()
+        backend.close()
+        wait_until(lambda: rules(node) == before, DEADLINE, "the rules are gone")
+        later.sendall(b"d")
+        assert other.recv(1) == b"d"
 
 
 @pytest.mark.essential
@@ -122,3 +149,29 @@ def test_an_upgrade_without_management_takes_the_rules_along(node: Node, lab_fol
         kept.close()
         later.terminate()
         assert later.wait(DEADLINE) == 0
+
+
+def keeper_of(node: Node, proxy: Proxy) -> str:
+    (found,) = node.run(["pgrep", "-P", str(proxy.pid), "-f", "keep-rules"], check=True).stdout.split()
+    return found
+
+
+def test_a_keeper_that_is_slow_has_a_reload_refused_and_keeps_the_rules(node: Node, lab_folder: Path) -> None:
+    before = rules(node)
+    with serving(node, lab_folder / "slow", config(managed=True)) as proxy:
+        managed = rules(node)
+        assert managed != before
+        keeper = keeper_of(node, proxy)
+        node.run(["kill", "-STOP", keeper], check=True)
+        proxy.write(config(managed=True, source="own"))
+        proxy.send_signal(signal.SIGHUP)
+        wait_until(lambda: "not reloaded" in proxy.said, DEADLINE, "the refusal")
+        assert rules(node) == managed
+        node.run(["kill", "-CONT", keeper], check=True)
+        wait_until(lambda: "rules are as the configuration has them" in proxy.said, DEADLINE, "the keeper's answer")
+        assert rules(node) == managed
+        proxy.reload(config(managed=True, source="own"))
+        wait_until(lambda: rules(node) == before, DEADLINE, "the rules are gone")
+        proxy.reload(config(managed=True))
+        wait_until(lambda: rules(node) == managed, DEADLINE, "the rules are back")
+    wait_until(lambda: rules(node) == before, DEADLINE, "the rules are gone")

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -29,9 +29,6 @@ source = "client"
 manage_rules = true
 """
 
-HOLD = "import os, signal, sys; signal.pthread_sigmask(0, [1, 2, 15]); "
-EXEC = "os.execv(sys.argv[1], sys.argv[1:])"
-
 
 @pytest.fixture(scope="module")
 def node(lab_folder: Path) -> Iterator[Node]:
@@ -42,21 +39,45 @@ def node(lab_folder: Path) -> Iterator[Node]:
 
 
 @contextmanager
-def starting(node: Node, folder: Path) -> Iterator[tuple[Proxy, Process]]:
-    """A proxy whose signals are held back until it hears them itself, so that none comes too early; rules go too."""
+def starting(node: Node, folder: Path, *, waits_for: str = "") -> Iterator[tuple[Proxy, Process]]:
+    """A proxy; one of its files may be a FIFO that nobody has open, for which it waits. Rules go with it."""
     folder.mkdir()
     before = rules(node)
     proxy = Proxy(folder, "127.0.0.1", node.connect)
     proxy.write(CONFIG + OPERATION)
-    argv = ["python3", "-c", HOLD + EXEC, edgeproxy(), "run", "-c", str(proxy.config)]
+    if waits_for:
+        with suppress(FileNotFoundError):
+            (folder / waits_for).rename(folder / "later")
+        os.mkfifo(folder / waits_for)
+    argv = [edgeproxy(), "run", "-c", str(proxy.config)]
     with (folder / "stderr").open("w") as stderr, node.start(argv, stderr=stderr) as process:
-        wait_until(lambda: _is_edgeproxy(node, process.pid), DEADLINE, "the program")
         yield proxy, process
     wait_until(lambda: rules(node) == before, DEADLINE, "the rules are gone")
 
 
-def _is_edgeproxy(node: Node, pid: int) -> bool:
-    return node.read(f"/proc/{pid}/cmdline").startswith(edgeproxy().encode())
+def masks(node: Node, pid: int) -> dict[str, set[signal.Signals]]:
+    """What a process holds back, and what it catches."""
+    lines = node.read(f"/proc/{pid}/status").decode().splitlines()
+    fields = {key: value for key, _, value in (line.partition(":") for line in lines)}
+    return {key: {n for n in signal.Signals if int(fields[key], 16) >> (n - 1) & 1} for key in ("SigBlk", "SigCgt")}
+
+
+def hears(node: Node, process: Process) -> bool:
+    """Whether it has begun to."""
+    return signal.SIGTERM in masks(node, process.pid)["SigCgt"]
+
+
+def opened_for_writing(fifo: Path) -> int:
+    """A descriptor, once somebody waits to read there."""
+    found: list[int] = []
+
+    def look() -> bool:
+        with suppress(OSError):  # ENXIO: nobody does yet
+            found.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(found)
+
+    wait_until(look, DEADLINE, f"a reader of {fifo}")
+    return found[0]
 
 
 def rules(node: Node) -> str:
@@ -66,12 +87,41 @@ def rules(node: Node) -> str:
 
 # How far the start has come when the first signal is sent.
 MOMENTS: dict[str, Callable[[Node, Proxy], bool]] = {
-    "at once": lambda _, __: True,
     "with rules": lambda node, _: "lookup 25968" in node.run(["ip", "rule"], check=True).stdout,
     "with an admin socket": lambda _, proxy: (proxy.folder / "admin").exists(),
     "in its sandbox": lambda _, proxy: "sandbox:" in proxy.said,
     "ready": lambda _, proxy: "ready" in proxy.said,
 }
+
+
+@pytest.mark.essential
+def test_what_comes_before_it_has_read_its_configuration_is_not_lost(node: Node, lab_folder: Path) -> None:
+    with starting(node, lab_folder / "early", waits_for="c.toml") as (proxy, process):
+        with open(opened_for_writing(proxy.config), "w", encoding="utf-8") as told:
+            assert masks(node, process.pid)["SigBlk"] == {signal.SIGHUP}
+            assert masks(node, process.pid)["SigCgt"] >= {signal.SIGTERM, signal.SIGINT}
+            process.send_signal(signal.SIGHUP)
+            (proxy.folder / "later").rename(proxy.config)  # what the reload reads
+            told.write(proxy.config.read_text())
+        wait_until(lambda: "edgeproxy: reloaded" in proxy.said, DEADLINE, "the reload")
+        assert json.loads(proxy.ask("top", "--once", "--json"))["reloads"] == 1
+        process.terminate()
+        assert process.wait(DEADLINE) == 0
+
+
+@pytest.mark.essential
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("file", ["c.toml", "log"])
+def test_a_start_that_waits_for_a_file_can_be_ended(
+    node: Node, lab_folder: Path, file: str, number: signal.Signals
+) -> None:
+    with starting(node, lab_folder / f"{number.name}-{file}", waits_for=file) as (proxy, process):
+        wait_until(lambda: hears(node, process), DEADLINE, "its handlers")
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(number)
+        assert process.wait(DEADLINE) == 0, proxy.said
+        assert "told to end before it was ready" in proxy.said
+        assert not (proxy.folder / "admin").exists()
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -87,6 +137,7 @@ def test_sighup_neither_kills_nor_is_lost(node: Node, lab_folder: Path, moment: 
 
 def test_many_of_them_during_the_start_do_not_either(node: Node, lab_folder: Path) -> None:
     with starting(node, lab_folder / "hups") as (proxy, process):
+        wait_until(lambda: hears(node, process), DEADLINE, "its handlers")
 
         def is_ready() -> bool:
             process.send_signal(signal.SIGHUP)
@@ -114,12 +165,24 @@ def test_who_is_told_to_end_before_it_has_taken_over_leaves_all_as_it_was(node: 
     with starting(node, lab_folder / "heir") as (proxy, process):
         wait_until(lambda: "edgeproxy: ready" in proxy.said, DEADLINE, "the start")
         whole = rules(node)
-        words = [edgeproxy(), "run", "-c", str(proxy.config), "--take-over"]
-        ended = node.run(["python3", "-c", HOLD + "os.kill(os.getpid(), 15); " + EXEC, *words], timeout=DEADLINE)
-        assert ended.returncode == 0, ended.stderr
-        assert "told to end before it was ready" in ended.stderr
+        process.send_signal(signal.SIGSTOP)  # so that the heir waits for it
+        said = proxy.folder / "stderr.1"
+        argv = [edgeproxy(), "run", "-c", str(proxy.config), "--take-over"]
+        with said.open("w") as stderr, node.start(argv, stderr=stderr) as heir:
+            wait_until(lambda: asked(node, proxy), DEADLINE, "the heir asks")
+            heir.terminate()
+            assert heir.wait(DEADLINE) == 0, said.read_text()
+        assert "told to end before it was ready" in said.read_text()
+        process.send_signal(signal.SIGCONT)
         wait_until(lambda: "all goes on here" in proxy.said, DEADLINE, "the word of it")
         assert json.loads(proxy.ask("top", "--once", "--json"))["pid"] == process.pid
         assert rules(node) == whole
         process.terminate()
         assert process.wait(DEADLINE) == 0
+
+
+def asked(node: Node, proxy: Proxy) -> bool:
+    """Whether somebody is connected to the admin socket, whom nobody has accepted yet."""
+    lines = node.run(["ss", "-xlH"], check=True).stdout.splitlines()
+    (waiting,) = [line.split()[2] for line in lines if f"{proxy.folder}/admin" in line]
+    return int(waiting) > 0

@@ -177,6 +177,25 @@ def test_servers_that_are_replaced_are_asked(node: Node, lab_folder: Path, way: 
         wait_until(lambda: _is_led(node, proxy, PLACES[1]), DEADLINE, "the new server")
 
 
+def test_a_link_that_leads_out_of_reach_is_told_once_and_one_that_leads_back_is_read(
+    node: Node, lab_folder: Path
+) -> None:
+    def prepare(etc: Path, _: Path) -> None:
+        (etc / "hosts").write_text(hosts(PLACES[0]))
+
+    with serving(node, lab_folder / "out", prepare) as proxy:
+        etc, run = proxy.folder / "etc", proxy.folder / "run"
+        (proxy.folder / "elsewhere").mkdir()
+        (proxy.folder / "elsewhere/hosts").write_text(hosts(PLACES[1]))
+        link(etc / "hosts", str(proxy.folder / "elsewhere/hosts"))
+        wait_until(lambda: "/etc/hosts cannot be read any more" in proxy.said, DEADLINE, "the word of it")
+        assert leads_to(node, proxy) == f"{PLACES[0]}:9000"
+        (run / "hosts").write_text(hosts(PLACES[1]))
+        link(etc / "hosts", "/run/hosts")
+        wait_until(lambda: _is_led(node, proxy, PLACES[1]), DEADLINE, "the new file")
+        assert proxy.said.count("cannot be read") == 1
+
+
 def test_who_reads_them_ends_with_the_proxy_and_has_no_rights(node: Node, lab_folder: Path) -> None:
     def prepare(etc: Path, _: Path) -> None:
         (etc / "hosts").write_text(hosts(PLACES[0]))

@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::FileExt;
 
 use nix::sys::memfd::{memfd_create, MemFdCreateFlag};
@@ -22,7 +22,10 @@ pub(super) fn memory() -> io::Result<File> {
 pub(super) fn write(memory: &File, text: &[u8]) -> io::Result<()> {
     let mut whole = head(text).into_bytes();
     whole.extend_from_slice(text);
-    memory.write_all_at(&whole, 0)
+    // Not pwrite64, which no other process of the sandbox needs. Those who read have no use for the place.
+    let mut memory = memory;
+    memory.seek(SeekFrom::Start(0))?;
+    memory.write_all(&whole)
 }
 
 fn head(text: &[u8]) -> String {

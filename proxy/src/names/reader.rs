@@ -19,6 +19,7 @@ use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 
 use super::copied;
 use super::system::{self, Stamp, SystemFile, SystemFiles, HOSTS, LOOK, RESOLV_CONF};
+use crate::commands::say;
 use crate::sandbox::{enter, readable, Allowed, Ports};
 use crate::succession::channel::Channel;
 
@@ -67,7 +68,7 @@ pub(crate) fn read_names() -> io::Result<()> {
     enter(&allowed()).map_err(io::Error::other)?;
     let timeout = PollTimeout::try_from(LOOK).unwrap_or(PollTimeout::MAX);
     loop {
-        copies.iter_mut().for_each(Copied::refresh);
+        copies.iter_mut().filter_map(Copied::refresh).for_each(|fault| say(&format!("edgeproxy: {fault}")));
         match poll(&mut [PollFd::new(channel.as_fd(), PollFlags::POLLIN)], timeout) {
             Ok(0) | Err(Errno::EINTR) => {}
             Ok(_) if channel.read(&mut [0])? == 0 => return Ok(()),
@@ -95,28 +96,77 @@ struct Copied {
     path: &'static Path,
     memory: File,
     seen: Option<Stamp>,
+    /// Looks one after the other at which it was there and could not be read.
+    failures: u32,
 }
+
+/// A file may be in the middle of a change at one look, and not at two.
+const TOLD_AT: u32 = 2;
 
 impl Copied {
     fn new(path: &'static str, memory: File) -> Self {
-        Self { path: Path::new(path), memory, seen: None }
+        Self { path: Path::new(path), memory, seen: None, failures: 0 }
     }
 
     /// With memory of its own, and the file as it is now.
     fn begin(path: &'static str) -> io::Result<Self> {
         let mut copied = Self::new(path, copied::memory()?);
-        copied.refresh();
+        let _ = copied.refresh(); // one failure is not told
         Ok(copied)
     }
 
-    /// Copies it if it has changed. One that cannot be read is perhaps being replaced: its copy stays.
-    fn refresh(&mut self) {
-        let seen = system::stamp(self.path).ok();
-        if seen.is_none() || seen == self.seen {
-            return;
+    /// Copies it if it has changed. One that cannot be read is perhaps being replaced: its copy stays, and what is wrong is to be
+    /// told, once. A file that is not there is the same as its last copy.
+    fn refresh(&mut self) -> Option<String> {
+        match self.copy() {
+            Ok(()) => self.failures = 0,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                self.failures = self.failures.saturating_add(1);
+                let path = self.path.display();
+                return (self.failures == TOLD_AT).then(|| {
+                    format!(
+                        "{path} cannot be read any more, and is taken as it was: {error}; a link may lead into /etc and /run, \
+                         and where it led at the start"
+                    )
+                });
+            }
         }
-        if system::read(self.path).and_then(|text| copied::write(&self.memory, &text)).is_ok() {
+        None
+    }
+
+    fn copy(&mut self) -> io::Result<()> {
+        let seen = Some(system::stamp(self.path)?);
+        if seen != self.seen {
+            copied::write(&self.memory, &system::read(self.path)?)?;
             self.seen = seen;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_read_keeps_its_copy_and_is_told_once_each_time() {
+        let path = std::env::temp_dir().join(format!("edgeproxy-{}-copied", std::process::id()));
+        let mut copied = Copied::new(Box::leak(path.display().to_string().into_boxed_str()), copied::memory().unwrap());
+        let text = |copied: &Copied| copied::read(&copied.memory, &copied::stamp(&copied.memory).unwrap()).unwrap();
+        for round in [&b"first"[..], b"second"] {
+            fs::write(&path, round).unwrap();
+            assert_eq!((copied.refresh(), text(&copied).as_slice()), (None, round));
+            fs::remove_file(&path).unwrap();
+            assert_eq!((copied.refresh(), copied.refresh(), copied.refresh()), (None, None, None), "it is not there");
+            fs::create_dir(&path).unwrap(); // there, and cannot be read
+            assert_eq!(copied.refresh(), None, "perhaps it is being replaced");
+            let told = copied.refresh().unwrap();
+            assert!(told.starts_with(&path.display().to_string()) && told.contains("/run"), "{told}");
+            assert_eq!((copied.refresh(), text(&copied).as_slice()), (None, round));
+            fs::remove_dir(&path).unwrap();
         }
     }
 }

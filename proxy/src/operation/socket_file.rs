@@ -15,6 +15,18 @@ pub enum Predecessor {
     Replace,
 }
 
+/// That nobody answers there. It may wait for somebody who does not.
+///
+/// # Errors
+///
+/// Somebody does.
+pub(crate) fn respect(path: &Path) -> io::Result<()> {
+    match std_net::UnixStream::connect(path) {
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process answers there")),
+        Err(_) => Ok(()),
+    }
+}
+
 /// Listens at a path for its owner only, before the sandbox is entered. A socket that an ended process left is replaced.
 /// The socket gets its name when its mode is set: at no moment may others connect. Its folder is made, as systemd's
 /// `RuntimeDirectory=` makes it: /run is empty after each boot.
@@ -22,8 +34,8 @@ pub fn listen(path: &Path, predecessor: Predecessor) -> io::Result<std_net::Unix
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
         fs::DirBuilder::new().mode(0o755).create(folder)?;
     }
-    if predecessor == Predecessor::Respect && std_net::UnixStream::connect(path).is_ok() {
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process answers there"));
+    if predecessor == Predecessor::Respect {
+        respect(path)?;
     }
     if fs::symlink_metadata(path).is_ok_and(|found| !std::os::unix::fs::FileTypeExt::is_socket(&found.file_type())) {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is not a socket"));

@@ -11,7 +11,6 @@ pub(super) const ALLOWED: &[c_long] = &[
     SYS_readv,
     SYS_writev,
     SYS_pread64,
-    SYS_pwrite64,
     SYS_lseek,
     SYS_sendto,
     SYS_recvfrom,

@@ -2,7 +2,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{ready, Context, Poll};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ impl Bucket {
     }
 
     fn fill(&mut self, now: Instant) {
+        // Who waited for the lock has an earlier now; no time counts twice.
+        let now = now.max(self.filled);
         let depth = (self.rate * DEPTH.as_secs_f64()).max(1.0);
         self.level = (self.level + self.rate * (now - self.filled).as_secs_f64()).min(depth);
         self.filled = now;
@@ -47,7 +50,7 @@ impl Bucket {
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // between 1 and the depth
             return Ok(self.level as usize);
         }
-        Err(now + Duration::from_secs_f64((1.0 - self.level) / self.rate))
+        Err(self.filled + Duration::from_secs_f64((1.0 - self.level) / self.rate))
     }
 
     /// Takes what has passed.
@@ -58,48 +61,84 @@ impl Bucket {
     }
 }
 
+/// The bound on all flows of a listener together, in one direction. A reload may set it, change it, and take it away, for all
+/// who are there.
+#[derive(Debug, Default)]
+pub(crate) struct Bound {
+    /// Without it nobody needs the lock.
+    is_set: AtomicBool,
+    /// It stays while there is no bound, so that no debt is forgiven by it.
+    bucket: Mutex<Option<Bucket>>,
+}
+
+impl Bound {
+    pub(crate) fn set(&self, rate: Option<u32>, now: Instant) {
+        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        match (bucket.as_mut(), rate) {
+            (Some(bucket), Some(rate)) => bucket.change(rate, now),
+            (None, Some(rate)) => *bucket = Some(Bucket::new(rate, now)),
+            (_, None) => {}
+        }
+        self.is_set.store(rate.is_some(), Ordering::Relaxed);
+    }
+
+    fn is_set(&self) -> bool {
+        self.is_set.load(Ordering::Relaxed)
+    }
+
+    fn with_bucket<T>(&self, of: impl FnOnce(&mut Bucket) -> T) -> Option<T> {
+        let mut bucket = self.is_set().then(|| self.bucket.lock().unwrap_or_else(PoisonError::into_inner))?;
+        bucket.as_mut().map(of)
+    }
+}
+
 /// What one direction of one flow may carry: by its own bucket, and by the one of its listener.
 #[derive(Debug)]
 pub(crate) struct Allowance {
-    own: Option<Bucket>,
-    shared: Option<Arc<Mutex<Bucket>>>,
-    wait: Pin<Box<Sleep>>,
+    own: Option<Box<Bucket>>,
+    shared: Arc<Bound>,
+    wait: Option<Pin<Box<Sleep>>>,
 }
 
 impl Allowance {
-    /// `None` where nothing bounds the flow.
-    pub(crate) fn of(own: Option<u32>, shared: Option<Arc<Mutex<Bucket>>>) -> Option<Box<Self>> {
-        let now = Instant::now();
-        (own.is_some() || shared.is_some()).then(|| {
-            let own = own.map(|rate| Bucket::new(rate, now));
-            Box::new(Self { own, shared, wait: Box::pin(sleep_until(now)) })
-        })
+    pub(crate) fn of(own: Option<u32>, shared: Arc<Bound>) -> Self {
+        let own = own.map(|rate| Box::new(Bucket::new(rate, Instant::now())));
+        Self { own, shared, wait: None }
+    }
+
+    /// Whether anything bounds the flow now.
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.own.is_some() || self.shared.is_set()
     }
 
     /// Bytes that may pass, once any may.
     pub(crate) fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<usize> {
         loop {
+            if !self.is_bounded() {
+                return Poll::Ready(usize::MAX);
+            }
             let now = Instant::now();
             let own = self.own.as_mut().map_or(Ok(usize::MAX), |bucket| bucket.room(now));
-            let shared = match &self.shared {
-                Some(bucket) => bucket.lock().map_or(Ok(usize::MAX), |mut bucket| bucket.room(now)),
-                None => Ok(usize::MAX),
-            };
-            match (own, shared) {
+            let shared = self.shared.with_bucket(|bucket| bucket.room(now)).unwrap_or(Ok(usize::MAX));
+            let until = match (own, shared) {
                 (Ok(own), Ok(shared)) => return Poll::Ready(own.min(shared)),
-                (Err(until), Ok(_)) | (Ok(_), Err(until)) => self.wait.as_mut().reset(until),
-                (Err(one), Err(other)) => self.wait.as_mut().reset(one.max(other)),
-            }
-            ready!(self.wait.as_mut().poll(context));
+                (Err(until), Ok(_)) | (Ok(_), Err(until)) => until,
+                (Err(one), Err(other)) => one.max(other),
+            };
+            let wait = self.wait.get_or_insert_with(|| Box::pin(sleep_until(until)));
+            wait.as_mut().reset(until);
+            ready!(wait.as_mut().poll(context));
         }
     }
 
     /// Takes so many bytes if anything may pass now; whether it did. For datagrams, which do not wait.
     pub(crate) fn take_now(&mut self, bytes: usize) -> bool {
+        if !self.is_bounded() {
+            return true;
+        }
         let now = Instant::now();
         let own = self.own.as_mut().map_or(true, |bucket| bucket.room(now).is_ok());
-        let shared = self.shared.as_ref().and_then(|bucket| bucket.lock().ok()?.room(now).ok());
-        let passes = own && (self.shared.is_none() || shared.is_some());
+        let passes = own && self.shared.with_bucket(|bucket| bucket.room(now).is_ok()).unwrap_or(true);
         if passes {
             self.spend(bytes);
         }
@@ -111,9 +150,7 @@ impl Allowance {
         if let Some(bucket) = &mut self.own {
             bucket.spend(bytes);
         }
-        if let Some(Ok(mut bucket)) = self.shared.as_ref().map(|bucket| bucket.lock()) {
-            bucket.spend(bytes);
-        }
+        self.shared.with_bucket(|bucket| bucket.spend(bytes));
     }
 }
 
@@ -158,6 +195,37 @@ mod tests {
         assert_eq!(bucket.room(begin + Duration::from_secs(1)), Ok(500), "what the former rate had filled");
         bucket.change(1_000, begin + Duration::from_secs(2));
         assert_eq!(bucket.room(begin + Duration::from_secs(2)), Ok(50), "as much as it holds");
+    }
+
+    #[test]
+    fn no_time_counts_twice_where_clocks_were_read_in_another_order_than_the_lock_was_had() {
+        let begin = Instant::now();
+        let at = |milliseconds| begin + Duration::from_millis(milliseconds);
+        let mut bucket = Bucket::new(100_000, begin);
+        bucket.spend(5_000 + 9_000);
+        let mut until = Vec::new();
+        for milliseconds in [40, 10, 40, 0, 40, 30, 40] {
+            until.push(bucket.room(at(milliseconds)).expect_err("in debt"));
+        }
+        until.dedup();
+        assert_eq!(until.len(), 1, "{until:?}");
+        assert!((until[0] - begin).as_millis().abs_diff(90) <= 1, "{:?}", until[0] - begin);
+    }
+
+    #[test]
+    fn a_bound_that_comes_or_goes_holds_for_those_who_are_there() {
+        let now = Instant::now();
+        let shared = Arc::new(Bound::default());
+        let mut flow = Allowance::of(None, Arc::clone(&shared));
+        assert!(!flow.is_bounded() && flow.take_now(usize::MAX) && flow.take_now(usize::MAX));
+        shared.set(Some(1_000), now);
+        assert!(flow.is_bounded() && flow.take_now(1_000_000) && !flow.take_now(1));
+        shared.set(None, now);
+        assert!(!flow.is_bounded() && flow.take_now(1_000_000));
+        shared.set(Some(1_000), now);
+        assert!(!flow.take_now(1), "the debt of before is still there");
+        let mut other = Allowance::of(Some(u32::MAX), shared);
+        assert!(!other.take_now(1), "one bound for all");
     }
 
     #[test]

@@ -280,12 +280,9 @@ fn header_for(epoch: &Epoch, story: &mut Story, backend: BackendId) -> Vec<u8> {
 }
 
 /// What each direction of a flow at this listener may carry: from the client, to the client.
-pub(crate) fn allowances(epoch: &Epoch, listener: ListenerId) -> [Option<Box<Allowance>>; 2] {
+pub(crate) fn allowances(epoch: &Epoch, listener: ListenerId) -> [Allowance; 2] {
     let own = epoch.listener(listener).and_then(|listener| listener.rate_per_flow).map(std::num::NonZeroU32::get);
-    match epoch.generation.buckets(listener) {
-        Some(shared) => shared.map(|bucket| Allowance::of(own, Some(bucket))),
-        None => [Allowance::of(own, None), Allowance::of(own, None)],
-    }
+    epoch.generation.rates(listener).unwrap_or_default().map(|shared| Allowance::of(own, shared))
 }
 
 /// Whether the socket's own address must be asked for: a listener at a fixed address knows it.

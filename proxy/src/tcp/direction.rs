@@ -43,7 +43,7 @@ pub(crate) struct Direction {
     kept: Option<Kept>,
     progress: Progress,
     bytes: u64,
-    allowance: Option<Box<Allowance>>,
+    allowance: Allowance,
 }
 
 #[derive(Debug)]
@@ -55,12 +55,7 @@ struct Kept {
 impl Direction {
     /// A direction that begins with bytes which were read before (what follows a PROXY header, a hello), and of which the
     /// receiver has so many already.
-    pub(crate) fn beginning_with(
-        bytes: Vec<u8>,
-        written: usize,
-        allowance: Option<Box<Allowance>>,
-        scratch: &Scratch,
-    ) -> Self {
+    pub(crate) fn beginning_with(bytes: Vec<u8>, written: usize, allowance: Allowance, scratch: &Scratch) -> Self {
         let kept = (written < bytes.len()).then_some(Kept { bytes, written });
         scratch.keep(kept.as_ref().map_or(0, |kept| kept.bytes.len()));
         Self { kept, progress: Progress::Open, bytes: written as u64, allowance }
@@ -173,10 +168,7 @@ impl Direction {
         scratch: &Scratch,
         moved: &mut bool,
     ) -> Poll<Result<(), Broken>> {
-        let room = match &mut self.allowance {
-            Some(allowance) => ready!(allowance.poll_room(context)),
-            None => usize::MAX,
-        };
+        let room = ready!(self.allowance.poll_room(context));
         let mut buffer = scratch.borrow();
         let limit = scratch.read_limit().min(room);
         let mut read = ReadBuf::new(buffer.get_mut(..limit).unwrap_or_default());
@@ -187,9 +179,7 @@ impl Direction {
             return Poll::Ready(Ok(()));
         }
         *moved = true;
-        if let Some(allowance) = &mut self.allowance {
-            allowance.spend(filled.len());
-        }
+        self.allowance.spend(filled.len());
         let mut rest = filled;
         while !rest.is_empty() {
             match Pin::new(&mut *receiver).poll_write(context, rest) {

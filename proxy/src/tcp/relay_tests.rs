@@ -39,8 +39,14 @@ fn bench(leftover: &'static [u8], patience: Patience, rate: Option<u32>) -> Benc
             let mut client = adopt(near_client);
             let mut backend = adopt(near_backend);
             let scratch = Scratch::new();
-            let mut up = Direction::beginning_with(leftover.to_vec(), 0, Allowance::of(rate, None), &scratch);
-            let mut down = Direction::beginning_with(Vec::new(), 0, Allowance::of(rate, None), &scratch);
+            let mut up = Direction::beginning_with(
+                leftover.to_vec(),
+                0,
+                Allowance::of(rate, std::sync::Arc::default()),
+                &scratch,
+            );
+            let mut down =
+                Direction::beginning_with(Vec::new(), 0, Allowance::of(rate, std::sync::Arc::default()), &scratch);
             let end = relay(&mut client, &mut backend, &mut up, &mut down, &scratch, patience, |_, _| ()).await;
             if !matches!(end, RelayEnd::Closed { .. }) {
                 for stream in [&client, &backend] {
@@ -282,8 +288,9 @@ fn relayed_at_once(near_client: Blocking, near_backend: Blocking, kept_elsewhere
         let (mut client, mut backend) = (adopt(near_client), adopt(near_backend));
         let scratch = Scratch::new();
         scratch.keep(kept_elsewhere);
-        let mut up = Direction::beginning_with(Vec::new(), 0, None, &scratch);
-        let mut down = Direction::beginning_with(Vec::new(), 0, None, &scratch);
+        let mut up = Direction::beginning_with(Vec::new(), 0, Allowance::of(None, std::sync::Arc::default()), &scratch);
+        let mut down =
+            Direction::beginning_with(Vec::new(), 0, Allowance::of(None, std::sync::Arc::default()), &scratch);
         let first = std::cell::Cell::new(None);
         let tell = |up: &Direction, down: &Direction| {
             first.set(first.get().or(Some((up.bytes(), down.bytes()))));

@@ -54,6 +54,23 @@ impl Want {
     }
 }
 
+/// A line of the proxy.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Told {
+    /// What the answer to it bears, so that none is taken for another's: a keeper may be slow, and two proxies talk to it
+    /// during an upgrade.
+    pub(crate) number: u64,
+    pub(crate) want: Want,
+}
+
+/// A line of the keeper.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Said {
+    /// The number of what it answers, if anything.
+    pub(crate) answers: Option<u64>,
+    pub(crate) report: Report,
+}
+
 /// What the keeper says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -62,8 +79,10 @@ pub enum Report {
     Installed,
     /// Somebody had removed these; they are there again.
     Restored(Vec<String>),
-    /// Something is not there and could not be put; it is tried again.
+    /// Something is not there and could not be put; it is tried again. As an answer: what was wanted before stays.
     Failed(String),
+    /// All that is wanted is there, and something that no longer is could not be taken away.
+    Left(String),
 }
 
 /// The internal command: serves the channel until it closes. Standard input must be a stream socket.
@@ -77,7 +96,7 @@ pub fn keep_rules() -> io::Result<()> {
     let channel = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut keeper = Keeper::new(channel)?;
     let served = keeper.serve();
-    let removed = keeper.kept.take().map_or(Ok(()), |kept| remove(kept, &mut keeper.requests));
+    let removed = keeper.kept.take().map_or(Ok(()), |kept| remove(kept, None, &mut keeper.requests));
     served.and(removed)
 }
 
@@ -105,6 +124,14 @@ struct Kept {
     set: RuleSet,
     /// nftables' table as it was shown when it was put.
     listing: Option<String>,
+}
+
+impl Kept {
+    fn announce(want: Want) -> io::Result<Self> {
+        let Want { needs, mark, table } = want;
+        let presence = Presence::announce(mark, table, needs)?;
+        Ok(Self { want, presence, set: RuleSet::new(needs, mark, table), listing: None })
+    }
 }
 
 struct Keeper {
@@ -183,38 +210,68 @@ impl Keeper {
         }
         while let Some(end) = self.heard.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.heard.drain(..=end).collect();
-            let report = match serde_json::from_slice(&line) {
-                Ok(want) => {
-                    self.install(want).map_or_else(|error| Report::Failed(error.to_string()), |()| Report::Installed)
+            let (answers, report) = match serde_json::from_slice(&line) {
+                Ok(Told { number, want }) => {
+                    let installed = self.install(want);
+                    (
+                        Some(number),
+                        installed.map_or_else(|error| Report::Failed(error.to_string()), |()| Report::Installed),
+                    )
                 }
-                Err(error) => Report::Failed(format!("a line of the proxy is not understood: {error}")),
+                Err(error) => (None, Report::Failed(format!("a line of the proxy is not understood: {error}"))),
             };
-            self.say(&report);
+            self.say(answers, report);
         }
         Ok(true)
     }
 
-    /// The new before the old goes, so that connections which need both lose no packet.
+    /// The new before the old goes, so that connections which need both lose no packet. Where the new cannot be had, the old
+    /// stays.
     fn install(&mut self, want: Want) -> io::Result<()> {
-        let Want { needs, mark, table } = want;
-        let same_rules = self.kept.as_ref().is_some_and(|kept| (kept.want.mark, kept.want.table) == (mark, table));
-        if same_rules && self.kept.as_ref().is_some_and(|kept| kept.want == want) {
-            let _lock = Lock::take(mark, table)?;
+        let lock = Lock::take(want.mark, want.table)?;
+        if self.kept.as_ref().is_some_and(|kept| kept.want == want) {
             return self.put().map(drop);
         }
-        let lock = Lock::take(mark, table)?;
-        let presence = Presence::announce(mark, table, needs)?;
-        let new = Kept { want, presence, set: RuleSet::new(needs, mark, table), listing: None };
-        let old = self.kept.replace(new);
-        if same_rules {
-            drop(old); // or it would count as another keeper
-            self.put()?;
-            let Some(kept) = &self.kept else { return Ok(()) };
-            return kernel_rules::take_all_but(&mut self.requests, &kept.set, mark, table);
-        }
+        let old = self.kept.replace(Kept::announce(want)?);
         let put = self.put();
         drop(lock);
-        old.map_or(Ok(()), |old| remove(old, &mut self.requests)).and(put.map(drop))
+        match put {
+            Ok(_) => {
+                if let Err(error) = old.map_or(Ok(()), |old| self.leave(old)) {
+                    self.say(None, Report::Left(error.to_string()));
+                }
+                Ok(())
+            }
+            Err(error) => {
+                let Err(more) = self.go_back_to(old) else { return Err(error) };
+                Err(io::Error::new(error.kind(), format!("{error}; nor can all be put back as it was: {more}")))
+            }
+        }
+    }
+
+    /// Takes away what only the former want needed.
+    fn leave(&mut self, old: Kept) -> io::Result<()> {
+        let Some(new) = &mut self.kept else { return Ok(()) };
+        let (set, mark, table) = (new.set.clone(), new.want.mark, new.want.table);
+        if (old.want.mark, old.want.table) != (mark, table) {
+            return remove(old, Some(&set), &mut self.requests);
+        }
+        drop(old); // or it would count as another keeper
+        new.listing = None; // nftables' table is still that of both
+        let _lock = Lock::take(mark, table)?;
+        self.put()?;
+        let Some(kept) = &self.kept else { return Ok(()) };
+        kernel_rules::take_all_but(&mut self.requests, &kept.set, mark, table)
+    }
+
+    /// Takes away what was put of a want that cannot be had, and keeps the former one again.
+    fn go_back_to(&mut self, old: Option<Kept>) -> io::Result<()> {
+        let Some(refused) = std::mem::replace(&mut self.kept, old) else { return Ok(()) };
+        let stays = self.kept.as_ref().map(|kept| (kept.set.clone(), kept.want));
+        let removed = remove(refused, stays.as_ref().map(|(set, _)| set), &mut self.requests);
+        let Some((_, Want { mark, table, .. })) = stays else { return removed };
+        let _lock = Lock::take(mark, table)?;
+        self.put().and(removed)
     }
 
     /// Puts what is missing; what that was. The lock is the caller's.
@@ -262,8 +319,8 @@ impl Keeper {
         let looked = Lock::take(kept.want.mark, kept.want.table).and_then(|_lock| self.put());
         match looked {
             Ok(put) if put.is_empty() => {}
-            Ok(put) => self.say(&Report::Restored(put)),
-            Err(error) => self.say(&Report::Failed(error.to_string())),
+            Ok(put) => self.say(None, Report::Restored(put)),
+            Err(error) => self.say(None, Report::Failed(error.to_string())),
         }
     }
 
@@ -290,22 +347,26 @@ impl Keeper {
     }
 
     /// The proxy may be gone, or not listen: neither is a reason to end.
-    fn say(&mut self, report: &Report) {
-        if let Ok(mut line) = serde_json::to_vec(report) {
+    fn say(&mut self, answers: Option<u64>, report: Report) {
+        if let Ok(mut line) = serde_json::to_vec(&Said { answers, report }) {
             line.push(b'\n');
             let _ = self.channel.write_all(&line);
         }
     }
 }
 
-/// Removes what no other keeper needs.
-fn remove(kept: Kept, requests: &mut Requests) -> io::Result<()> {
+/// Removes what no other keeper needs, and not what is kept beside it.
+fn remove(kept: Kept, beside: Option<&RuleSet>, requests: &mut Requests) -> io::Result<()> {
     let Kept { want: Want { mark, table, .. }, presence, .. } = kept;
     // Without the lock all the same: whoever does not give it back must not keep rules in the kernel.
     let _lock = Lock::take(mark, table);
     let others = presence.others(mark, table)?.unwrap_or_default();
     drop(presence);
-    kernel_rules::take_all_but(requests, &RuleSet::new(others, mark, table), mark, table)
+    let mut keep = RuleSet::new(others, mark, table);
+    if let Some(beside) = beside {
+        keep.add(beside);
+    }
+    kernel_rules::take_all_but(requests, &keep, mark, table)
 }
 
 fn is_removal(change: &RouteNetlinkMessage) -> bool {

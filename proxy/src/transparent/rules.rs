@@ -85,6 +85,15 @@ impl RuleSet {
         Self { routes, rules, nftables: nftables(needs, mark, &nftables_name), nftables_name }
     }
 
+    /// And all of another one; of a table of the same name its own text stays.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.routes.extend(&other.routes);
+        self.rules.extend(&other.rules);
+        if self.nftables_name == other.nftables_name && self.nftables.is_none() {
+            self.nftables.clone_from(&other.nftables);
+        }
+    }
+
     /// The lines that install it, for a person or a script. They may be run again.
     #[must_use]
     pub fn install_lines(&self) -> String {

@@ -48,8 +48,8 @@ pub(crate) struct Flow {
     end: Cell<Option<CloseReason>>,
     last_up: Cell<Instant>,
     pub(super) last_down: Cell<Instant>,
-    up_allowance: RefCell<Option<Box<Allowance>>>,
-    down_allowance: RefCell<Option<Box<Allowance>>>,
+    up_allowance: RefCell<Allowance>,
+    down_allowance: RefCell<Allowance>,
     /// The flow's task, while it waits for what others do to the flow.
     task: RefCell<Option<Waker>>,
     followed: RefCell<Option<Box<Followed>>>,
@@ -83,7 +83,7 @@ pub(crate) struct Beginning {
     pub(crate) reply: Reply,
     pub(crate) reply_prefix: Option<Box<[u8]>>,
     pub(crate) outlet: Outlet,
-    pub(crate) allowances: [Option<Box<Allowance>>; 2],
+    pub(crate) allowances: [Allowance; 2],
     pub(crate) permit: Permit,
 }
 
@@ -316,15 +316,15 @@ impl Drop for Flow {
 
 /// Lets those datagrams pass that the rate allows.
 fn limited<'a>(
-    allowance: &mut Option<Box<Allowance>>,
+    allowance: &mut Allowance,
     epoch: &Epoch,
     joined: impl Iterator<Item = Joined<'a>>,
     pass: impl FnOnce(&mut dyn Iterator<Item = Joined<'a>>),
 ) {
-    let Some(allowance) = allowance else {
+    if !allowance.is_bounded() {
         let mut joined = joined;
         return pass(&mut joined);
-    };
+    }
     let mut over_rate = 0;
     let mut within = joined.flat_map(Joined::datagrams).map(Joined::one).filter(|datagram| {
         let passes = allowance.take_now(datagram.bytes.len());
