@@ -177,7 +177,7 @@ fn descriptors_needed(config: &Config) -> u64 {
 
 /// Has the kernel make its table of descriptors as large as it may become, while this process has one thread. A table that
 /// threads share grows (at 64 descriptors, 128, 256 and so on) only after the kernel has waited for all processors
-/// (`expand_fdtable` in its fs/file.c), and until then each thread waits that opens a descriptor: measured, 10 to 25 ms.
+/// (`expand_fdtable` in its fs/file.c), and until then each thread waits that opens a descriptor: measured, 8 to 15 ms.
 fn reserve_descriptors(count: u64) {
     let last = i32::try_from(count.min(MOST_RESERVED).saturating_sub(1)).unwrap_or(0);
     let reserved = File::open("/dev/null").and_then(|any| Ok(fcntl(any.as_raw_fd(), F_DUPFD_CLOEXEC(last))?));
