@@ -1,7 +1,9 @@
 //! `edgeproxy run`: all that needs rights is had first, then they are given up, then workers start.
 
+use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -9,7 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::SystemTime;
 
+use nix::fcntl::{fcntl, FcntlArg::F_DUPFD_CLOEXEC};
 use nix::sys::resource::{getrlimit, setrlimit, Resource};
+use nix::unistd::close;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::Instant;
@@ -124,9 +128,11 @@ pub(crate) fn command(path: &Path, start: &Start) -> ExitCode {
 /// Runs a configuration until SIGTERM or SIGINT, and reads its file anew on SIGHUP. Faults after the start are told on stderr
 /// and end nothing.
 fn run(path: &Path, config: Config, start: &Start) -> Result<(), RunError> {
-    if let Some(lack) = lack_of_descriptors(&config, raise_descriptor_limit()) {
+    let most = raise_descriptor_limit();
+    if let Some(lack) = lack_of_descriptors(&config, most) {
         say(&format!("edgeproxy: {lack}"));
     }
+    reserve_descriptors(descriptors_needed(&config).min(most));
     let runtime = Builder::new_current_thread().enable_all().build().map_err(host("event queue"))?;
     let mut inheritance =
         start.predecessor(&config)?.map(|socket| Inheritance::ask(&socket)).transpose().map_err(taking)?;
@@ -159,6 +165,9 @@ fn taking(error: impl Into<HeirError>) -> RunError {
 /// Descriptors beside those of clients and listeners: lookups, checks, those who ask.
 const OTHER_DESCRIPTORS: usize = 512;
 
+/// Descriptors for which there is room from the start, at most: the kernel takes eight bytes for each.
+const MOST_RESERVED: u64 = 64 * 1024;
+
 /// As many descriptors as the host allows; how many that are.
 fn raise_descriptor_limit() -> u64 {
     let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) else { return u64::MAX };
@@ -168,16 +177,30 @@ fn raise_descriptor_limit() -> u64 {
     }
 }
 
-/// What to say where the host allows fewer descriptors than the limits of the configuration may take. A connection takes two,
-/// a flow one.
-fn lack_of_descriptors(config: &Config, most: u64) -> Option<String> {
+/// How many descriptors the limits of a configuration may take. A connection takes two, a flow one.
+fn descriptors_needed(config: &Config) -> u64 {
     let limits = &config.limits;
     let of_clients = limits.connections.get().saturating_mul(2).saturating_add(limits.udp_flows.get());
     let endpoints: usize = config.listeners.iter().map(|listener| listener.tcp.len() + listener.udp.len()).sum();
     let of_listeners = endpoints.saturating_mul(config.workers.get());
     let needed = of_clients.saturating_add(of_listeners).saturating_add(OTHER_DESCRIPTORS);
-    let is_enough = u64::try_from(needed).is_ok_and(|needed| needed <= most);
-    (!is_enough).then(|| {
+    u64::try_from(needed).unwrap_or(u64::MAX)
+}
+
+/// Has the kernel make its table of descriptors as large as it may become, while this process has one thread. A table that
+/// threads share grows (at 64 descriptors, 128, 256 and so on) only after the kernel has waited for all processors
+/// (`expand_fdtable` in its fs/file.c), and until then each thread waits that opens a descriptor: measured, 8 to 15 ms.
+fn reserve_descriptors(count: u64) {
+    let last = i32::try_from(count.min(MOST_RESERVED).saturating_sub(1)).unwrap_or(0);
+    let reserved = File::open("/dev/null").and_then(|any| Ok(fcntl(any.as_raw_fd(), F_DUPFD_CLOEXEC(last))?));
+    // Where it cannot be had now, it grows when it must.
+    let _ = reserved.map(close);
+}
+
+/// What to say where the host allows fewer descriptors than the limits of the configuration may take.
+fn lack_of_descriptors(config: &Config, most: u64) -> Option<String> {
+    let needed = descriptors_needed(config);
+    (needed > most).then(|| {
         format!(
             "note: [limits] may take {needed} descriptors, and this host allows {most}: fewer clients will be served; \
              raise it (`LimitNOFILE=` of systemd, `ulimit -Hn`), or lower connections and udp_flows"

@@ -315,9 +315,23 @@ fn too_few_descriptors_are_told_of_at_the_start() {
     std::fs::write(&path, text(limits).replace("HERE", "127.0.0.1")).expect("written");
     let config = crate::config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
     let needed = 2 * 100 + 50 + 1 + OTHER_DESCRIPTORS as u64;
+    assert_eq!(descriptors_needed(&config), needed);
     assert_eq!(lack_of_descriptors(&config, needed), None);
     let said = lack_of_descriptors(&config, needed - 1).expect("one is lacking");
     assert!(said.contains(&format!("may take {needed} ")), "{said}");
+}
+
+#[test]
+fn the_table_of_descriptors_grows_when_it_is_asked_to() {
+    let room = || {
+        let status = std::fs::read_to_string("/proc/self/status").expect("proc(5)");
+        let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).expect("it is told");
+        size.trim().parse::<u64>().expect("a number")
+    };
+    assert!(raise_descriptor_limit() >= 2_000, "this host allows too few descriptors for the tests");
+    reserve_descriptors(0);
+    reserve_descriptors(2_000);
+    assert!(room() >= 2_000, "{}", room());
 }
 
 #[test]

@@ -309,3 +309,14 @@ def test_who_leaves_makes_room_in_whichever_state(start: Start) -> None:
     wait_until(lambda: proxy.active("in") == 0, DEADLINE, "they have gone")
     with waiting(proxy, 4):
         pass
+
+
+def room_for_descriptors(proxy: Proxy) -> int:
+    """How large the kernel's table is (proc(5), FDSize)."""
+    status = Path(f"/proc/{proxy.pid}/status").read_text()
+    return int(status.partition("FDSize:")[2].split()[0])
+
+
+def test_there_is_room_for_the_descriptors_of_all_who_may_come_before_anybody_has(start: Start) -> None:
+    few, many = (start(config(limits=f"connections = {count}\nudp_flows = 10")) for count in (100, 1500))
+    assert room_for_descriptors(few) < 2 * 1500 <= room_for_descriptors(many)
