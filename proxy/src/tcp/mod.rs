@@ -7,7 +7,7 @@ pub(crate) mod dial;
 mod direction;
 mod header;
 pub(crate) mod listener;
-mod places;
+pub(crate) mod places;
 mod preface;
 mod relay;
 #[cfg(test)]

@@ -27,15 +27,21 @@ use super::sending::{send_all, Joined, Sent, Way};
 use super::table::{FlowKey, Table};
 use super::upstream::Upstream;
 
-/// A flow; its table and its task share it.
+/// A flow; its table and those who tend it share it, and its task at first.
 #[derive(Debug)]
 pub(crate) struct Flow {
     pub(super) worker: Rc<Worker>,
     pub(super) epoch: Rc<Epoch>,
     pub(super) story: SharedStory,
     key: Cell<FlowKey>,
-    table: Weak<Table>,
+    pub(super) table: Weak<Table>,
     me: Weak<Flow>,
+    /// Where it is tended.
+    pub(super) place: Cell<u32>,
+    /// When it is looked at next.
+    pub(super) alarm: Cell<Option<Instant>>,
+    /// It has no task any more.
+    pub(super) is_settled: Cell<bool>,
     reply: Reply,
     /// Stands before each answer: a peer that speaks Cloudflare's protocol wants its header back.
     reply_prefix: Option<Box<[u8]>>,
@@ -47,11 +53,11 @@ pub(crate) struct Flow {
     pub(super) is_refused: Cell<bool>,
     end: Cell<Option<CloseReason>>,
     last_up: Cell<Instant>,
-    pub(super) last_down: Cell<Instant>,
+    last_down: Cell<Instant>,
     up_allowance: RefCell<Option<Box<Allowance>>>,
     down_allowance: RefCell<Option<Box<Allowance>>>,
     /// The flow's task, while it waits for what others do to the flow.
-    task: RefCell<Option<Waker>>,
+    pub(super) task: RefCell<Option<Waker>>,
     followed: RefCell<Option<Box<Followed>>>,
     permit: RefCell<Option<Permit>>,
 }
@@ -98,6 +104,9 @@ impl Flow {
             key: Cell::new(key),
             table,
             me: Weak::clone(me),
+            place: Cell::new(u32::MAX),
+            alarm: Cell::new(None),
+            is_settled: Cell::new(false),
             reply,
             reply_prefix,
             outlet: RefCell::new(outlet),
@@ -113,6 +122,7 @@ impl Flow {
             followed: RefCell::new(None),
             permit: RefCell::new(Some(permit)),
         });
+        flow.place.set(flow.worker.udp.tended.put(Rc::clone(&flow)));
         let living = &flow.worker.udp.living;
         living.set(living.get() + 1);
         flow.worker.udp.queue.push(&flow, living.get());
@@ -125,7 +135,7 @@ impl Flow {
         self.key.get()
     }
 
-    /// Ends the flow; its task does the rest.
+    /// Ends the flow; those who tend it do the rest.
     pub(crate) fn close(&self, reason: CloseReason) {
         if self.end.get().is_none() {
             self.end.set(Some(reason));
@@ -139,7 +149,9 @@ impl Flow {
     }
 
     pub(super) fn wake(&self) {
-        if let Some(task) = &*self.task.borrow() {
+        if self.is_settled.get() {
+            self.worker.udp.tended.nudge(self.place.get());
+        } else if let Some(task) = &*self.task.borrow() {
             task.wake_by_ref();
         }
     }
@@ -204,6 +216,9 @@ impl Flow {
         self.last_down.set(now);
         if self.standing.get() == Standing::Unanswered {
             self.standing.set(Standing::Answered);
+            self.candidate_answered();
+            // Its time may be over sooner now.
+            self.wake();
         }
         let messages = || batch.messages().map(|(message, bytes)| Joined { bytes, segment: message.segment });
         if self.is_quic.get() {
@@ -305,6 +320,9 @@ impl GivesWay for Flow {
 
 impl Drop for Flow {
     fn drop(&mut self) {
+        if let Some(reason) = self.end.get() {
+            self.story.borrow_mut().close = reason;
+        }
         let station = &self.worker.udp;
         station.living.set(station.living.get().saturating_sub(1));
         if let Some(followed) = self.followed.get_mut().take() {

@@ -167,7 +167,7 @@ impl Listener {
             Ok(flow) => {
                 self.table.insert(&flow);
                 flow.carry(rest, now);
-                spawn_local(live(flow, Rc::clone(&self.table)));
+                spawn_local(live(flow));
             }
             Err(drop) => {
                 let all = 1 + rest.by_ref().map(|joined| joined.count() as u64).sum::<u64>();
@@ -262,8 +262,10 @@ impl Listener {
     }
 }
 
-async fn live(flow: Rc<Flow>, table: Rc<Table>) {
-    let reason = flow.live().await;
-    flow.story.borrow_mut().close = reason;
-    table.remove(&flow);
+/// A flow has a task until it is clear that it stays with its backend.
+async fn live(flow: Rc<Flow>) {
+    match flow.begin_to_live().await {
+        Ok(()) => flow.settle(),
+        Err(reason) => flow.finish(reason),
+    }
 }
