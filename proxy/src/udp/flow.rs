@@ -33,7 +33,10 @@ pub(crate) struct Flow {
     pub(super) worker: Rc<Worker>,
     pub(super) epoch: Rc<Epoch>,
     pub(super) story: SharedStory,
-    key: Cell<FlowKey>,
+    peer: Cell<SocketAddr>,
+    hit: SocketAddr,
+    /// Few flows have these, and all would have the room.
+    named: Option<Box<(SocketAddr, SocketAddr)>>,
     pub(super) table: Weak<Table>,
     me: Weak<Flow>,
     /// Where it is tended.
@@ -51,7 +54,8 @@ pub(crate) struct Flow {
     standing: Cell<Standing>,
     /// ICMP said that the backend is not there.
     pub(super) is_refused: Cell<bool>,
-    end: Cell<Option<CloseReason>>,
+    /// Others have ended it: its story says why.
+    pub(super) is_ended: Cell<bool>,
     last_up: Cell<Instant>,
     last_down: Cell<Instant>,
     up_allowance: RefCell<Option<Box<Allowance>>>,
@@ -101,7 +105,9 @@ impl Flow {
             worker,
             epoch,
             story: story.share(),
-            key: Cell::new(key),
+            peer: Cell::new(key.peer),
+            hit: key.hit,
+            named: key.named.map(Box::new),
             table,
             me: Weak::clone(me),
             place: Cell::new(u32::MAX),
@@ -113,7 +119,7 @@ impl Flow {
             is_quic: Cell::new(false),
             standing: Cell::new(Standing::Unanswered),
             is_refused: Cell::new(false),
-            end: Cell::new(None),
+            is_ended: Cell::new(false),
             last_up: Cell::new(now),
             last_down: Cell::new(now),
             up_allowance: RefCell::new(up),
@@ -132,20 +138,20 @@ impl Flow {
 
     /// What it is known by now.
     pub(crate) fn key(&self) -> FlowKey {
-        self.key.get()
+        FlowKey { peer: self.peer.get(), hit: self.hit, named: self.named.as_deref().copied() }
     }
 
     /// Ends the flow; those who tend it do the rest.
     pub(crate) fn close(&self, reason: CloseReason) {
-        if self.end.get().is_none() {
-            self.end.set(Some(reason));
+        if !self.is_ended.replace(true) {
+            self.story.borrow_mut().close = reason;
         }
         self.wake();
     }
 
     /// How others have ended it, if they have.
     pub(super) fn end(&self) -> Option<CloseReason> {
-        self.end.get()
+        self.is_ended.get().then(|| self.story.borrow().close)
     }
 
     pub(super) fn wake(&self) {
@@ -226,7 +232,7 @@ impl Flow {
         }
         let (socket, from) = self.reply.way(!self.is_quic.get());
         let prefix = self.reply_prefix.as_deref().unwrap_or_default();
-        let way = Way { socket, route: Route { to: Some(self.key.get().peer), from, segment: None }, prefix };
+        let way = Way { socket, route: Route { to: Some(self.peer.get()), from, segment: None }, prefix };
         limited(&mut self.down_allowance.borrow_mut(), &self.epoch, messages(), |joined| {
             let sent = send_all(&way, joined);
             let mut story = self.story.borrow_mut();
@@ -257,10 +263,9 @@ impl Flow {
         let followed = followed.get_or_insert_with(|| {
             Box::new(Followed { number: self.worker.udp.number(&self.me), places: Vec::with_capacity(2) })
         });
-        let key = self.key.get();
-        let place = Place::Connection { hit: key.hit, id };
+        let place = Place::Connection { hit: self.hit, id };
         // Flows of one peer for many clients cannot be followed: the new endpoint would have to name its client.
-        let is_followed = key.named.is_none() && followed.places.len() < MOST_OF_FLOW;
+        let is_followed = self.named.is_none() && followed.places.len() < MOST_OF_FLOW;
         if is_followed && !followed.places.contains(&place) {
             let home = self.worker.udp.home(followed.number);
             if self.worker.udp.homes.learn(place, home) {
@@ -271,13 +276,11 @@ impl Flow {
 
     /// The client has another endpoint now; datagrams from there come to another worker (`is_elsewhere`), or to this one.
     pub(crate) fn move_to(&self, peer: SocketAddr, is_elsewhere: bool) {
-        let before = self.key.get();
-        if before.peer == peer {
+        if self.peer.get() == peer {
             return;
         }
-        let key = FlowKey { peer, ..before };
         match (self.table.upgrade(), self.me.upgrade()) {
-            (Some(table), Some(me)) => table.rekey(&me, || self.key.set(key)),
+            (Some(table), Some(me)) => table.rekey(&me, || self.peer.set(peer)),
             // About to end.
             _ => return,
         }
@@ -290,7 +293,7 @@ impl Flow {
                 }
                 is_id
             });
-            let place = Place::Endpoint { hit: key.hit, peer };
+            let place = Place::Endpoint { hit: self.hit, peer };
             if is_elsewhere && homes.learn(place, self.worker.udp.home(followed.number)) {
                 followed.places.push(place);
             }
@@ -301,7 +304,7 @@ impl Flow {
 impl GivesWay for Flow {
     fn standing(&self) -> Standing {
         // Who is about to end has no place to give.
-        if self.end.get().is_some() {
+        if self.is_ended.get() {
             return Standing::Confirmed;
         }
         self.standing.get()
@@ -320,9 +323,6 @@ impl GivesWay for Flow {
 
 impl Drop for Flow {
     fn drop(&mut self) {
-        if let Some(reason) = self.end.get() {
-            self.story.borrow_mut().close = reason;
-        }
         let station = &self.worker.udp;
         station.living.set(station.living.get().saturating_sub(1));
         if let Some(followed) = self.followed.get_mut().take() {

@@ -266,7 +266,7 @@ impl Flow {
     /// Passes on what the backend has said; whether it may have said more.
     pub(super) fn hear(&self) -> bool {
         // What comes now is for another process, or for nobody.
-        if self.end().is_some() {
+        if self.is_ended.get() {
             return false;
         }
         let mut batch = self.worker.batch.borrow_mut();

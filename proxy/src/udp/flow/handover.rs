@@ -101,7 +101,7 @@ impl FlowState {
 impl Flow {
     /// Ends the flow here, for it to go on elsewhere. None if it is about to end anyway.
     pub(crate) fn hand_over(&self, gate: Gate, key: FlowKey, peer: Peer, now: Instant) -> Option<Heritage> {
-        if self.end.get().is_some() {
+        if self.is_ended.get() {
             return None;
         }
         let mut outlet = self.outlet.borrow_mut();
