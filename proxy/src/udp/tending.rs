@@ -209,3 +209,19 @@ impl Drop for Watched {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::mem::size_of;
+
+    use crate::story::Story;
+
+    use super::*;
+
+    /// All that each flow has for itself on a 64-bit machine; beside it stand a few words in the tables of its worker.
+    #[test]
+    fn a_flow_and_its_story_stay_below_three_quarters_of_a_kilobyte() {
+        let whole = size_of::<Flow>() + size_of::<RefCell<Story>>();
+        assert!(whole <= 768, "{} and {} bytes", size_of::<Flow>(), size_of::<RefCell<Story>>());
+    }
+}
