@@ -22,8 +22,8 @@ use super::flow::Flow;
 /// Flows whose answers are taken by one look at the queue, one batch of each.
 const EVENTS: usize = 64;
 
-/// Such looks without a pause.
-const LOOKS_A_TURN: u32 = 8;
+/// Batches of answers that are passed on without a pause.
+const BATCHES_A_TURN: u32 = 16;
 
 /// Flows that are ended without a pause.
 const ENDS_A_TURN: usize = 256;
@@ -116,7 +116,7 @@ impl Tended {
     pub(crate) async fn hear(worker: Rc<Worker>) {
         let tended = &worker.udp.tended;
         let mut events = [EpollEvent::empty(); EVENTS];
-        let mut looks = 0u32;
+        let mut batches = 0u32;
         loop {
             let Ok(mut ready) = tended.news.readable().await else { return };
             let count = tended.queue.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
@@ -126,14 +126,15 @@ impl Tended {
                 let has_more = flow.is_some_and(|flow| flow.hear());
                 // Behind an error there may be answers.
                 is_all &= !has_more && !event.events().contains(EpollFlags::EPOLLERR);
+                // The others on this thread have their turn, however much there is to hear.
+                batches = batches.wrapping_add(1);
+                if batches % BATCHES_A_TURN == 0 {
+                    yield_now().await;
+                }
             }
             // What comes from now on is told anew.
             if is_all {
                 ready.clear_ready();
-            }
-            looks = looks.wrapping_add(1);
-            if looks % LOOKS_A_TURN == 0 {
-                yield_now().await;
             }
         }
     }
