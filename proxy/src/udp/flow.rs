@@ -222,9 +222,7 @@ impl Flow {
         self.last_down.set(now);
         if self.standing.get() == Standing::Unanswered {
             self.standing.set(Standing::Answered);
-            self.candidate_answered();
-            // Its time may be over sooner now.
-            self.wake();
+            self.answered_first();
         }
         let messages = || batch.messages().map(|(message, bytes)| Joined { bytes, segment: message.segment });
         if self.is_quic.get() {

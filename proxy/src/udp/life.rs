@@ -290,7 +290,14 @@ impl Flow {
         }
     }
 
-    pub(super) fn candidate_answered(&self) {
+    /// The backend has said its first.
+    pub(super) fn answered_first(&self) {
+        // A task waits for that; without one, its time may be over sooner now.
+        if !self.is_settled.get() {
+            self.wake();
+        } else if self.alarm.get().is_some_and(|alarm| self.idle_at() < alarm) {
+            self.set_alarm();
+        }
         if let Outlet::Open(Upstream { condition: Some(condition), .. }) = &*self.outlet.borrow() {
             condition.connected();
         }
