@@ -70,6 +70,19 @@ class BenchLab:
             processes.pin(moved, allowed)
 
     @contextmanager
+    def apart(self, of_proxy: Collection[int]) -> Iterator[int]:
+        """The proxy on one processor of its own, the backend on another, which is given for the load too."""
+        others = processes.find(_network(self.backend), {LOAD.name})
+        allowed = os.sched_getaffinity(0)
+        own, rest = max(allowed), min(allowed)
+        processes.pin(of_proxy, {own})
+        processes.pin(others, {rest})
+        try:
+            yield rest
+        finally:
+            processes.pin([*of_proxy, *others], allowed)
+
+    @contextmanager
     def held(self, to: str, count: int) -> Iterator[None]:
         """So many idle connections of the client."""
         argv = [str(LOAD), "idle", "--to", to, "--clients", str(count)]

@@ -29,6 +29,7 @@ PING_ONE, PING_MANY = "ping, 1 connection", "ping, 64 connections"
 IDLE = "idle"
 UDP_ONE, UDP_MANY, UDP_JOINED = "UDP echo, 1 flow", "UDP echo, 16 flows", "UDP echo, joined"
 FLOOD, FLOOD_JOINED = "UDP flood", "UDP flood, joined"
+CARRIED, CARRIED_SINGLY = "UDP carried, 16 flows", "UDP carried, 64 flows, singly"
 TRANSPARENT = "introduced and transparent"
 
 _SILENCE = 8.0  # seconds after which a connection is called idle
@@ -149,6 +150,42 @@ def _flood(*more: object) -> Callable[[Running, float], Sample]:
     return take
 
 
+# Datagrams a second between which the highest rate is looked for, and by how many steps: to one fortieth.
+_SLOWEST, _FASTEST, _STEPS = 4_000, 1_000_000, 8
+_TRIES = 2  # of a step, for a pause of the machine's is not the proxy's
+_LOST = 0.01  # of the datagrams, at the highest rate that counts as carried
+_KEPT = 0.95  # of the rate, below which it is the sender who cannot
+
+
+def _carried(flows: int, burst: int) -> Callable[[Running, float], Sample]:
+    """The highest rate at which one processor carries datagrams that come whether it can or not."""
+
+    def take(proxy: Running, seconds: float) -> Sample:
+        most = {"per_s": 0.0, "cpu_us_each": 0.0}
+        low, high = float(_SLOWEST), float(_FASTEST)
+        with proxy.bench.apart(proxy.processes()) as processor:
+            for _ in range(_STEPS):
+                rate = (low * high) ** 0.5
+                words = ("--flows", flows, "--burst", burst, "--rate", rate, "--seconds", max(0.5, seconds / 4))
+                tries = (_carry(proxy, processor, rate, words) for _ in range(_TRIES))
+                found = next((one for one in tries if one), None)
+                low, high, most = (rate, high, found) if found else (low, rate, most)
+        return most
+
+    return take
+
+
+def _carry(proxy: Running, processor: int, rate: float, words: tuple[object, ...]) -> Sample | None:
+    """What it took; none if it was too much."""
+    before = proxy.processor_seconds()
+    where = ("--to", proxy.at(COUNTED), "--count", direct(COUNTED.backend_port))
+    found = proxy.bench.load("carry", *where, *words, processor=processor)
+    used = proxy.processor_seconds() - before
+    if found["lost"] > _LOST * (found["came"] + found["lost"]) or found["per_s"] < _KEPT * rate:
+        return None
+    return {"per_s": found["per_s"], "cpu_us_each": used / found["came"] * 1e6}
+
+
 def measures(idle_connections: int) -> list[Measure]:
     return [
         Measure(BULK_UP, SINK, _bulk(SINK, "up")),
@@ -163,5 +200,7 @@ def measures(idle_connections: int) -> list[Measure]:
         Measure(UDP_JOINED, UDP_ECHO_JOINED, _udp(UDP_ECHO_JOINED, 16, "--joined")),
         Measure(FLOOD, COUNTED, _flood()),
         Measure(FLOOD_JOINED, COUNTED, _flood("--joined")),
+        Measure(CARRIED, COUNTED, _carried(16, 10)),
+        Measure(CARRIED_SINGLY, COUNTED, _carried(64, 1)),
         Measure(TRANSPARENT, INTRODUCED, _introduced, has_direct=False),
     ]

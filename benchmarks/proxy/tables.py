@@ -5,6 +5,8 @@ from __future__ import annotations
 from benchmarks.proxy.measures import (
     BULK_DOWN,
     BULK_UP,
+    CARRIED,
+    CARRIED_SINGLY,
     CONNECT,
     CONNECT_NAME,
     FLOOD,
@@ -38,6 +40,8 @@ _RATES = [
     (UDP_JOINED, "gbit_s", "the same, Gbit/s each way"),
     (FLOOD, "per_s", "datagrams a second that arrive of a flood"),
     (FLOOD_JOINED, "per_s", "the same, joined"),
+    (CARRIED, "per_s", "datagrams a second that one processor carries, 16 flows, by tens"),
+    (CARRIED_SINGLY, "per_s", "the same, 64 flows, one by one"),
 ]
 _COSTS = [
     (BULK_UP, "cpu_s_per_gb", "bulk up, s per GB"),
@@ -50,6 +54,8 @@ _COSTS = [
     (UDP_ONE, "cpu_us_each", "datagram, one flow, us"),
     (UDP_MANY, "cpu_us_each", "datagram, 16 flows, us"),
     (UDP_JOINED, "cpu_us_each", "datagram, joined, us"),
+    (CARRIED, "cpu_us_each", "datagram at the highest rate, 16 flows, us"),
+    (CARRIED_SINGLY, "cpu_us_each", "the same, 64 flows, us"),
 ]
 
 

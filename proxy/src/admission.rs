@@ -13,13 +13,17 @@ const SHARDS: usize = 32;
 
 /// Who is counted as one source: an IPv4 address, or an IPv6 /64 (what one household is given at least, RFC 6177).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct SourceKey(u128);
+pub(crate) struct SourceKey(u64);
 
 impl SourceKey {
     pub(crate) fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
-            IpAddr::V4(v4) => Self(u128::from(v4.to_ipv6_mapped())),
-            IpAddr::V6(v6) => Self(u128::from(v6) & !u128::from(u64::MAX)),
+            // Multicast addresses of IPv6, with which it would be one, are nobody's own (RFC 4291 section 2.7).
+            IpAddr::V4(v4) => Self(0xffff_ffff << 32 | u64::from(u32::from(v4))),
+            IpAddr::V6(v6) => {
+                let [a, b, c, d, ..] = v6.segments();
+                Self([a, b, c, d].into_iter().fold(0, |prefix, part| prefix << 16 | u64::from(part)))
+            }
         }
     }
 }
@@ -186,5 +190,6 @@ mod tests {
         assert!(!same("2001:db8::1", "2001:db8:0:1::1"));
         assert!(same("192.0.2.1", "::ffff:192.0.2.1"));
         assert!(!same("192.0.2.1", "192.0.2.2"));
+        assert!(!same("192.0.2.1", "0:0:c000:201::1"));
     }
 }

@@ -91,11 +91,6 @@ impl Batch {
         }
     }
 
-    /// Whether the last [`Self::receive`] brought nothing.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.messages.is_empty()
-    }
-
     /// The messages of the last [`Self::receive`], each with its bytes.
     pub(crate) fn messages(&self) -> impl Iterator<Item = (Message, &[u8])> {
         let buffers = self.bytes.chunks_exact(MESSAGE_BYTES);

@@ -40,6 +40,7 @@ use crate::udp;
 use crate::udp::flow::handover::{Gate, Heritage};
 use crate::udp::listener::Listener;
 use crate::udp::station::{take_handed, Membership, Station};
+use crate::udp::tending::Tended;
 
 /// How often a worker hands its log lines over, though they are few.
 const TICK: Duration = Duration::from_secs(1);
@@ -195,7 +196,7 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) -> io:
         flows,
         batch,
         udp_endpoints,
-        udp: Station::new(udp.homes, udp.worker),
+        udp: Station::new(udp.homes, udp.worker)?,
         epoch,
         deny: RefCell::new(deny),
         stories: RefCell::default(),
@@ -203,6 +204,8 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) -> io:
     });
     spawn_local(Resting::watch(Rc::clone(&worker)));
     spawn_local(take_handed(Rc::clone(&worker), udp.inbox));
+    spawn_local(Tended::hear(Rc::clone(&worker)));
+    spawn_local(Tended::look_after(Rc::clone(&worker)));
     let mut doors: HashMap<Gate, Door> = HashMap::new();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -258,6 +261,7 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) -> io:
         }
     }
     worker.resting.end();
+    worker.udp.tended.end();
     Ok(())
 }
 

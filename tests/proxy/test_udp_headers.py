@@ -56,14 +56,26 @@ FIRST, SECOND, SPP, BARE = header(ENDS, b"1"), header(OTHER, b"2"), simple(ENDS,
 MATRIX: dict[tuple[str, str], list[tuple[bytes, Ends | str | None]]] = {
     ("never", "auto"): [(FIRST, None), (BARE, None), (SPP, None)],
     ("require", "every"): [(FIRST, ENDS), (SECOND, OTHER), (BARE, "header"), (SPP, "header")],
-    ("require", "first"): [(BARE, "header"), (FIRST, ENDS), (BARE, ENDS), (SECOND, ENDS)],
+    ("require", "first"): [(FIRST, ENDS), (BARE, ENDS), (SECOND, ENDS)],
     ("require", "spp"): [(SPP, ENDS), (FIRST, "header"), (BARE, "header")],
     ("require", "auto"): [(FIRST, ENDS), (BARE, ENDS), (SECOND, OTHER), (BARE, OTHER)],
     ("optional", "every"): [(BARE, None), (FIRST, ENDS), (BARE, None)],
-    ("optional", "first"): [(BARE, None), (FIRST, ENDS), (SECOND, ENDS)],
+    ("optional", "first"): [(BARE, None), (FIRST, None), (SECOND, None)],  # what a client may have written
     ("optional", "spp"): [(SPP, ENDS), (BARE, None), (FIRST, None)],
     ("optional", "auto"): [(SPP, ENDS), (BARE, None), (SPP, ENDS)],
 }
+
+
+@pytest.mark.parametrize("beginning", [BARE, header(ENDS)[:20], v2(ENDS) + b"of TCP", b"PROXY UNKNOWN\r\n"])
+def test_behind_a_socket_that_began_without_its_header_no_client_gives_itself_a_name(
+    start: Start, beginning: bytes
+) -> None:
+    proxy = start(IN.replace("POLICY", "require").replace("FRAMING", "first"))
+    with udp(proxy.here, 9001) as backend, udp(proxy.here) as peer:
+        for datagram in (beginning, SECOND, BARE):
+            peer.sendto(datagram, (proxy.here, 8443))
+        wait_drops(proxy, {"header": 3})
+        assert silent(backend)
 
 
 @pytest.mark.parametrize("joined", [False, True])

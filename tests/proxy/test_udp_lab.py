@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import re
 import socket
 import struct
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -238,8 +240,7 @@ def test_a_flood_of_made_up_sources_leaves_flows_that_live_and_memory_in_bounds(
             if number % 500 == 0:
                 assert _exchange(good, backend) == to_good, "the same flow"
                 wait_until(lambda: flows(proxy) <= 1000, DEADLINE, "flows in bounds")
-        # Its process id is one of the node, whose /proc is another one than ours.
-        assert 1 < len(lab["home"].run(["ls", f"/proc/{proxy.pid}/fd"], check=True).stdout.split()) < 1300
+        assert _descriptors(lab, proxy) < 1300
         assert _peak(proxy) - before < 40_000, "kilobytes, with the log's lines"
         with lab["client"].udp(timeout=DEADLINE) as late:
 
@@ -254,6 +255,61 @@ def test_a_flood_of_made_up_sources_leaves_flows_that_live_and_memory_in_bounds(
             wait_until(is_served, DEADLINE, "a newcomer's turn")
         wait_until(lambda: {line["close"] for line in proxy.lines()} == {"evicted"}, DEADLINE, "the reason")
         assert set(drops(proxy)) <= {"flow_limit"}
+
+
+def test_a_hundred_thousand_made_up_sources_cost_honest_flows_nothing_and_are_forgotten(lab: Lab, folder: Path) -> None:
+    most, honest_flows, sources, at_once = 1000, 4, 100_000, 500
+    text = '[listener.in]\nudp = ["192.0.2.1:8443"]\n[[rule]]\nfrom = ["203.0.0.0/8"]\nto = "void"\n' + RULE
+    text += '[backend.b]\ntargets = ["10.0.0.9:9001"]\n[backend.void]\ntargets = ["10.0.0.9:9002"]\n'
+    text += f'[limits]\nudp_flows = {most}\n[timeouts]\nudp_one_way = "3s"\n'
+    with ExitStack() as stack:
+        proxy = stack.enter_context(at_home(lab, folder, text))
+        backend = stack.enter_context(lab["service"].udp(9001, "10.0.0.9", timeout=DEADLINE))
+        stack.enter_context(lab["service"].udp(9002, "10.0.0.9"))  # hears all, and answers nothing
+        wire = stack.enter_context(lab["client"].packet("outside"))
+        honest = [stack.enter_context(lab["client"].udp(timeout=DEADLINE)) for _ in range(honest_flows)]
+
+        def ask_all() -> list[tuple[str, int]]:
+            """By which endpoint the backend is asked for each of them."""
+            found = []
+            for client in honest:
+                client.sendto(b"?", ("192.0.2.1", 8443))
+                asked, sender = heard(backend)
+                backend.sendto(b"!", sender)
+                assert (asked, heard(client)[0]) == (b"?", b"!")
+                found.append(sender)
+            return found
+
+        known = ask_all()
+        assert ask_all() == known, "they have been answered, and have spoken since"
+        before, header = _peak(proxy), _frame_to_home(lab)
+        for first in range(0, sources, at_once):
+            for number in range(first, first + at_once):
+                wire.send(_spoofed(header, number))
+            # As many as a socket's buffer holds: the kernel loses none, so all of them are met.
+            wait_until(lambda goal=first + at_once: _met(proxy) == goal + honest_flows, DEADLINE, "all")  # type: ignore[misc]
+            wait_until(lambda: flows(proxy) <= most, DEADLINE, "flows in bounds")
+            if first % 5000 == 0:
+                assert ask_all() == known, "the same flows"
+        assert _descriptors(lab, proxy) < most + 300
+        assert _peak(proxy) - before < 40_000, "kilobytes, with the log's lines"
+        wait_until(lambda: flows(proxy) == honest_flows, DEADLINE, "silent flows end")
+        assert _descriptors(lab, proxy) < 300
+        assert ask_all() == known
+        proxy.connections()
+        assert set(drops(proxy)) <= {"flow_limit"}
+        assert drops(proxy).get("flow_limit", 0) < sources / 100
+        ends = Counter(re.findall(r'"close":"(\w+)"', (proxy.folder / "log").read_text()))
+        assert set(ends) == {"evicted", "one_way_timeout"}
+
+
+def _met(proxy: Proxy) -> int:
+    """Flows that have ever begun, and those that were refused: another worker's newcomer may be faster to a place."""
+    of = re.compile(
+        r'edgeproxy_(active\{listener=".*",transport="udp"|closed_total\{transport="udp",reason=".*"|'
+        r'dropped_datagrams_total\{reason="flow_limit")\}'
+    )
+    return int(sum(value for key, value in proxy.metrics().items() if of.fullmatch(key)))
 
 
 def _exchange(good: socket.socket, backend: socket.socket) -> tuple[str, int]:
@@ -272,6 +328,13 @@ def _exchange(good: socket.socket, backend: socket.socket) -> tuple[str, int]:
             assert heard(good)[0] == b"!"
             return received[1]
     raise TimeoutError
+
+
+def _descriptors(lab: Lab, proxy: Proxy) -> int:
+    """How many it has open; its number is one of the node's processes."""
+    listed = lab["home"].run(["ls", f"/proc/{proxy.pid}/fd"], check=True).stdout.split()
+    assert len(listed) > 10, "it has sockets at least"
+    return len(listed)
 
 
 def _peak(proxy: Proxy) -> int:

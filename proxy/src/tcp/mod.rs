@@ -8,7 +8,7 @@ mod direction;
 mod header;
 mod last_words;
 pub(crate) mod listener;
-mod places;
+pub(crate) mod places;
 mod preface;
 mod relay;
 #[cfg(test)]

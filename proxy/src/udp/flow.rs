@@ -27,15 +27,24 @@ use super::sending::{send_all, Joined, Sent, Way};
 use super::table::{FlowKey, Table};
 use super::upstream::Upstream;
 
-/// A flow; its table and its task share it.
+/// A flow; its table and those who tend it share it, and its task at first.
 #[derive(Debug)]
 pub(crate) struct Flow {
     pub(super) worker: Rc<Worker>,
     pub(super) epoch: Rc<Epoch>,
     pub(super) story: SharedStory,
-    key: Cell<FlowKey>,
-    table: Weak<Table>,
+    peer: Cell<SocketAddr>,
+    hit: SocketAddr,
+    /// Few flows have these, and all would have the room.
+    named: Option<Box<(SocketAddr, SocketAddr)>>,
+    pub(super) table: Weak<Table>,
     me: Weak<Flow>,
+    /// Where it is tended.
+    pub(super) place: Cell<u32>,
+    /// When it is looked at next.
+    pub(super) alarm: Cell<Option<Instant>>,
+    /// It has no task any more.
+    pub(super) is_settled: Cell<bool>,
     reply: Reply,
     /// Stands before each answer: a peer that speaks Cloudflare's protocol wants its header back.
     reply_prefix: Option<Box<[u8]>>,
@@ -45,13 +54,14 @@ pub(crate) struct Flow {
     standing: Cell<Standing>,
     /// ICMP said that the backend is not there.
     pub(super) is_refused: Cell<bool>,
-    end: Cell<Option<CloseReason>>,
+    /// Others have ended it: its story says why.
+    pub(super) is_ended: Cell<bool>,
     last_up: Cell<Instant>,
     pub(super) last_down: Cell<Instant>,
     up_allowance: RefCell<Allowance>,
     down_allowance: RefCell<Allowance>,
     /// The flow's task, while it waits for what others do to the flow.
-    task: RefCell<Option<Waker>>,
+    pub(super) task: RefCell<Option<Waker>>,
     followed: RefCell<Option<Box<Followed>>>,
     permit: RefCell<Option<Permit>>,
 }
@@ -95,16 +105,21 @@ impl Flow {
             worker,
             epoch,
             story: story.share(),
-            key: Cell::new(key),
+            peer: Cell::new(key.peer),
+            hit: key.hit,
+            named: key.named.map(Box::new),
             table,
             me: Weak::clone(me),
+            place: Cell::new(u32::MAX),
+            alarm: Cell::new(None),
+            is_settled: Cell::new(false),
             reply,
             reply_prefix,
             outlet: RefCell::new(outlet),
             is_quic: Cell::new(false),
             standing: Cell::new(Standing::Unanswered),
             is_refused: Cell::new(false),
-            end: Cell::new(None),
+            is_ended: Cell::new(false),
             last_up: Cell::new(now),
             last_down: Cell::new(now),
             up_allowance: RefCell::new(up),
@@ -113,6 +128,7 @@ impl Flow {
             followed: RefCell::new(None),
             permit: RefCell::new(Some(permit)),
         });
+        flow.place.set(flow.worker.udp.tended.put(Rc::clone(&flow)));
         let living = &flow.worker.udp.living;
         living.set(living.get() + 1);
         flow.worker.udp.queue.push(&flow, living.get());
@@ -122,24 +138,26 @@ impl Flow {
 
     /// What it is known by now.
     pub(crate) fn key(&self) -> FlowKey {
-        self.key.get()
+        FlowKey { peer: self.peer.get(), hit: self.hit, named: self.named.as_deref().copied() }
     }
 
-    /// Ends the flow; its task does the rest.
+    /// Ends the flow; those who tend it do the rest.
     pub(crate) fn close(&self, reason: CloseReason) {
-        if self.end.get().is_none() {
-            self.end.set(Some(reason));
+        if !self.is_ended.replace(true) {
+            self.story.borrow_mut().close = reason;
         }
         self.wake();
     }
 
     /// How others have ended it, if they have.
     pub(super) fn end(&self) -> Option<CloseReason> {
-        self.end.get()
+        self.is_ended.get().then(|| self.story.borrow().close)
     }
 
     pub(super) fn wake(&self) {
-        if let Some(task) = &*self.task.borrow() {
+        if self.is_settled.get() {
+            self.worker.udp.tended.nudge(self.place.get());
+        } else if let Some(task) = &*self.task.borrow() {
             task.wake_by_ref();
         }
     }
@@ -204,6 +222,7 @@ impl Flow {
         self.last_down.set(now);
         if self.standing.get() == Standing::Unanswered {
             self.standing.set(Standing::Answered);
+            self.answered_first();
         }
         let messages = || batch.messages().map(|(message, bytes)| Joined { bytes, segment: message.segment });
         if self.is_quic.get() {
@@ -211,7 +230,7 @@ impl Flow {
         }
         let (socket, from) = self.reply.way(!self.is_quic.get());
         let prefix = self.reply_prefix.as_deref().unwrap_or_default();
-        let way = Way { socket, route: Route { to: Some(self.key.get().peer), from, segment: None }, prefix };
+        let way = Way { socket, route: Route { to: Some(self.peer.get()), from, segment: None }, prefix };
         limited(&mut self.down_allowance.borrow_mut(), &self.epoch, messages(), |joined| {
             let sent = send_all(&way, joined);
             let mut story = self.story.borrow_mut();
@@ -242,10 +261,9 @@ impl Flow {
         let followed = followed.get_or_insert_with(|| {
             Box::new(Followed { number: self.worker.udp.number(&self.me), places: Vec::with_capacity(2) })
         });
-        let key = self.key.get();
-        let place = Place::Connection { hit: key.hit, id };
+        let place = Place::Connection { hit: self.hit, id };
         // Flows of one peer for many clients cannot be followed: the new endpoint would have to name its client.
-        let is_followed = key.named.is_none() && followed.places.len() < MOST_OF_FLOW;
+        let is_followed = self.named.is_none() && followed.places.len() < MOST_OF_FLOW;
         if is_followed && !followed.places.contains(&place) {
             let home = self.worker.udp.home(followed.number);
             if self.worker.udp.homes.learn(place, home) {
@@ -256,13 +274,11 @@ impl Flow {
 
     /// The client has another endpoint now; datagrams from there come to another worker (`is_elsewhere`), or to this one.
     pub(crate) fn move_to(&self, peer: SocketAddr, is_elsewhere: bool) {
-        let before = self.key.get();
-        if before.peer == peer {
+        if self.peer.get() == peer {
             return;
         }
-        let key = FlowKey { peer, ..before };
         match (self.table.upgrade(), self.me.upgrade()) {
-            (Some(table), Some(me)) => table.rekey(&me, || self.key.set(key)),
+            (Some(table), Some(me)) => table.rekey(&me, || self.peer.set(peer)),
             // About to end.
             _ => return,
         }
@@ -275,7 +291,7 @@ impl Flow {
                 }
                 is_id
             });
-            let place = Place::Endpoint { hit: key.hit, peer };
+            let place = Place::Endpoint { hit: self.hit, peer };
             if is_elsewhere && homes.learn(place, self.worker.udp.home(followed.number)) {
                 followed.places.push(place);
             }
@@ -286,7 +302,7 @@ impl Flow {
 impl GivesWay for Flow {
     fn standing(&self) -> Standing {
         // Who is about to end has no place to give.
-        if self.end.get().is_some() {
+        if self.is_ended.get() {
             return Standing::Confirmed;
         }
         self.standing.get()

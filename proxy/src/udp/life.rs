@@ -1,15 +1,16 @@
 //! A flow's life: decide, open the way to a backend, send what was held, pass on answers until nobody speaks any more.
 
 use std::future::{poll_fn, Future};
+use std::io;
 use std::mem;
 use std::pin::pin;
-use std::rc::Rc;
 use std::task::Poll;
 
-use tokio::time::{sleep_until, timeout_at, Instant};
+use tokio::time::{timeout_at, Instant};
 
 use crate::config::model::{Arrival, BackendId, Protocol, Transport};
-use crate::operation::outcomes::UdpDrop;
+use crate::kernel::BATCH;
+use crate::operation::outcomes::{HeaderOut, UdpDrop};
 use crate::operation::CloseReason;
 use crate::route::{decide, final_decision, Arrived, Captures, Decision};
 use crate::sniff::quic_header::{long_header, PacketType};
@@ -19,72 +20,41 @@ use crate::transparent::socket::udp_from;
 use super::dial::{Choice, Search};
 use super::flow::{Flow, Outlet};
 use super::held::Held;
-use super::upstream::{news, receive, Header, Upstream};
-
-/// Batches of answers that a flow takes before others have their turn.
-const BATCHES_IN_A_ROW: usize = 4;
+use super::upstream::{Header, Upstream};
 
 /// The shortest datagram with a client's Initial packet (RFC 9000 section 14.1).
 const SHORTEST_INITIAL: usize = 1200;
 
-/// What is needed to begin anew with another candidate: where a backend's host says that nobody is there, nobody has seen
-/// the first datagrams.
-struct Retry {
-    search: Box<Search>,
-    first: Box<Held>,
-    until: Instant,
-}
-
-/// How the answers ended.
-enum Ended {
-    Wholly(CloseReason),
-    Refused(Option<Box<Retry>>),
+/// Why the first datagrams need not be kept any more, or are needed again.
+enum Kept {
+    Ended(CloseReason),
+    Enough,
+    Refused,
 }
 
 impl Flow {
-    /// Lives; why it ends.
-    pub(crate) async fn live(&self) -> CloseReason {
-        if matches!(*self.outlet.borrow(), Outlet::Open(_)) {
-            return self.live_on().await;
-        }
-        // Boxed: what a flow needs before it runs would be with it for as long as it lives.
-        let mut search = match Box::pin(self.unless_ended(self.decide())).await {
-            Ok((backend, captures)) => {
-                let story = self.story.borrow();
-                Box::new(Search::new(story.client, story.original_dst, captures, backend))
-            }
-            Err(reason) => return self.unsent(reason),
+    /// Lives until it is clear that it stays with its backend; why it ends, if it does.
+    pub(super) async fn begin_to_live(&self) -> Result<(), CloseReason> {
+        // Boxed: what a flow needs before it runs would be with it while it waits for an answer.
+        let decided = Box::pin(self.unless_ended(self.decide())).await;
+        let (backend, captures) = decided.map_err(|reason| self.unsent(reason))?;
+        let mut search = {
+            let story = self.story.borrow();
+            Box::new(Search::new(story.client, story.original_dst, captures, backend))
         };
         loop {
             let opened = Box::pin(self.unless_ended(self.open(&mut search))).await;
-            let first = match opened {
-                Ok(upstream) => self.release(upstream),
-                Err(reason) => return self.unsent(reason),
-            };
-            let retry = first.filter(|_| !search.is_over()).map(|first| {
-                let until = Instant::now() + self.patience();
-                Box::new(Retry { search, first, until })
-            });
-            match self.pass_answers(retry).await {
-                Ended::Wholly(reason) => return reason,
-                Ended::Refused(retry) => {
-                    self.candidate_failed(retry.is_none());
-                    let Some(retry) = retry else { return CloseReason::BackendRefused };
-                    *self.outlet.borrow_mut() = Outlet::Held(retry.first);
-                    search = retry.search;
+            let first = self.release(opened.map_err(|reason| self.unsent(reason))?);
+            let Some(first) = first.filter(|_| !search.is_over()) else { return Ok(()) };
+            // Nobody has seen the first datagrams where a backend's host says that nobody is there.
+            match self.wait_for_answer(Instant::now() + self.patience()).await {
+                Kept::Ended(reason) => return Err(reason),
+                Kept::Enough => return Ok(()),
+                Kept::Refused => {
+                    self.candidate_failed(false);
+                    *self.outlet.borrow_mut() = Outlet::Held(first);
                     search.reason = CloseReason::BackendRefused;
                 }
-            }
-        }
-    }
-
-    /// The life of a flow that has its way to a backend from an earlier process. Its first datagrams are not known here.
-    async fn live_on(&self) -> CloseReason {
-        match self.pass_answers(None).await {
-            Ended::Wholly(reason) => reason,
-            Ended::Refused(_) => {
-                self.candidate_failed(true);
-                CloseReason::BackendRefused
             }
         }
     }
@@ -211,8 +181,11 @@ impl Flow {
             udp_from(seen, chosen.source, to, &self.worker.udp_endpoints).map_err(|error| failure(&error).reason)?;
         let header = Header::of(chosen.send_proxy_udp, client, original_dst);
         let candidate = self.epoch.generation.candidates(id).get(candidate);
-        Upstream::open(found, header, !self.is_quic.get(), candidate)
-            .map_err(|error| CloseReason::IoError(error.kind()))
+        let opened = Upstream::open(found, header, !self.is_quic.get(), candidate).and_then(|mut upstream| {
+            upstream.watch(&self.worker.udp.tended, self.place.get())?;
+            Ok(upstream)
+        });
+        opened.map_err(|error| CloseReason::IoError(error.kind()))
     }
 
     /// Sends what was held, and all that follows, by a new socket; gives what was held.
@@ -232,69 +205,101 @@ impl Flow {
         backend.map_or(std::time::Duration::ZERO, |backend| backend.connect_timeout)
     }
 
-    /// Passes on answers until the flow ends, or the backend is found not to be there before it has answered.
-    async fn pass_answers(&self, mut retry: Option<Box<Retry>>) -> Ended {
-        let socket = match &*self.outlet.borrow() {
-            Outlet::Open(upstream) => Rc::clone(&upstream.socket),
-            Outlet::Held(_) | Outlet::Closed => return Ended::Wholly(CloseReason::BackendUnreachable),
-        };
-        let mut heard = pin!(news(&socket));
-        let mut clock = pin!(sleep_until(self.idle_at()));
-        let mut was_answered = false;
-        poll_fn(|context| {
+    /// Waits until the backend has answered, or is found not to be there; its host tells so of the first datagrams.
+    async fn wait_for_answer(&self, until: Instant) -> Kept {
+        let until = until.min(self.idle_at());
+        let answered = poll_fn(|context| {
             self.watch(context);
-            for _ in 0..BATCHES_IN_A_ROW {
-                if let Some(reason) = self.end() {
-                    return Poll::Ready(Ended::Wholly(reason));
-                }
-                match heard.as_mut().poll(context) {
-                    Poll::Ready(Err(error)) => return Poll::Ready(Ended::Wholly(CloseReason::IoError(error.kind()))),
-                    Poll::Ready(Ok(what)) => {
-                        heard.set(news(&socket));
-                        let mut batch = self.worker.batch.borrow_mut();
-                        let received = receive(&socket, what, &mut batch);
-                        if received.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused) {
-                            self.is_refused.set(true);
-                        }
-                        if !batch.is_empty() {
-                            self.answer(&batch, Instant::now());
-                        }
-                        continue;
-                    }
-                    Poll::Pending => {}
-                }
-                // A backend that has answered may come back.
-                if self.is_refused.take() && !self.is_answered() {
-                    return Poll::Ready(Ended::Refused(retry.take()));
-                }
-                if self.is_answered() && !was_answered {
-                    (was_answered, retry) = (true, None);
-                    self.candidate_answered();
-                    clock.as_mut().reset(self.idle_at());
-                }
-                let until = retry.as_ref().map_or(self.idle_at(), |retry| retry.until.min(self.idle_at()));
-                if clock.deadline() > until {
-                    clock.as_mut().reset(until);
-                }
-                if clock.as_mut().poll(context).is_pending() {
-                    return Poll::Pending;
-                }
-                let now = Instant::now();
-                if now >= self.idle_at() {
-                    let is_answered = self.is_answered();
-                    let reason = if is_answered { CloseReason::IdleTimeout } else { CloseReason::OneWayTimeout };
-                    return Poll::Ready(Ended::Wholly(reason));
-                }
-                retry = retry.take().filter(|retry| now < retry.until);
-                clock.as_mut().reset(retry.as_ref().map_or(self.idle_at(), |retry| retry.until.min(self.idle_at())));
+            if let Some(reason) = self.end() {
+                return Poll::Ready(Kept::Ended(reason));
             }
-            context.waker().wake_by_ref();
+            if self.is_answered() {
+                return Poll::Ready(Kept::Enough);
+            }
+            if self.is_refused.take() {
+                return Poll::Ready(Kept::Refused);
+            }
             Poll::Pending
-        })
-        .await
+        });
+        timeout_at(until, answered).await.unwrap_or(Kept::Enough)
     }
 
-    fn candidate_answered(&self) {
+    /// Goes on without a task.
+    pub(super) fn settle(&self) {
+        self.is_settled.set(true);
+        self.task.take();
+        self.look(Instant::now());
+    }
+
+    /// Ends the flow, if it is to end; else it is looked at when its time will be over.
+    pub(super) fn look(&self, now: Instant) {
+        if !self.is_settled.get() {
+            return;
+        }
+        if let Some(reason) = self.end() {
+            return self.finish(reason);
+        }
+        // A backend that has answered may come back.
+        if self.is_refused.take() && !self.is_answered() {
+            self.candidate_failed(true);
+            return self.finish(CloseReason::BackendRefused);
+        }
+        if now >= self.idle_at() {
+            let is_answered = self.is_answered();
+            return self.finish(if is_answered { CloseReason::IdleTimeout } else { CloseReason::OneWayTimeout });
+        }
+        self.set_alarm();
+    }
+
+    fn set_alarm(&self) {
+        let at = self.idle_at();
+        self.worker.udp.tended.set_alarm(self.place.get(), self.alarm.replace(Some(at)), at);
+    }
+
+    /// Has ended.
+    pub(super) fn finish(&self, reason: CloseReason) {
+        let Some(me) = self.worker.udp.tended.let_go(self.place.get(), self.alarm.take()) else { return };
+        self.story.borrow_mut().close = reason;
+        if let Some(table) = self.table.upgrade() {
+            table.remove(&me);
+        }
+    }
+
+    /// Passes on what the backend has said; whether it may have said more.
+    pub(super) fn hear(&self) -> bool {
+        // What comes now is for another process, or for nobody.
+        if self.is_ended.get() {
+            return false;
+        }
+        let mut batch = self.worker.batch.borrow_mut();
+        let received = match &*self.outlet.borrow() {
+            Outlet::Open(upstream) => upstream.receive(&mut batch),
+            Outlet::Held(_) | Outlet::Closed => return false,
+        };
+        match received {
+            Ok(count) => {
+                self.answer(&batch, Instant::now());
+                count == BATCH
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(error) => {
+                if error.kind() == io::ErrorKind::ConnectionRefused {
+                    self.is_refused.set(true);
+                    self.wake();
+                }
+                true
+            }
+        }
+    }
+
+    /// The backend has said its first.
+    pub(super) fn answered_first(&self) {
+        // A task waits for that; without one, its time may be over sooner now.
+        if !self.is_settled.get() {
+            self.wake();
+        } else if self.alarm.get().is_some_and(|alarm| self.idle_at() < alarm) {
+            self.set_alarm();
+        }
         if let Outlet::Open(Upstream { condition: Some(condition), .. }) = &*self.outlet.borrow() {
             condition.connected();
         }
@@ -306,13 +311,14 @@ impl Flow {
             condition.failed(Instant::now().into_std());
         }
         let counters = &self.epoch.counters;
-        if let Some(backend) = self.story.borrow().backend {
-            if is_last {
-                counters.backend_failed(backend);
-            } else {
-                // Its story goes on with another one.
-                counters.backend_closed(backend);
-            }
+        let mut story = self.story.borrow_mut();
+        let Some(backend) = story.backend else { return };
+        if is_last {
+            counters.backend_failed(backend);
+        } else {
+            // Its story goes on as if it had not been there; what it was sent is sent again.
+            counters.backend_closed(backend);
+            (story.target, story.connect, story.header_out, story.bytes_in) = (None, None, HeaderOut::None, 0);
         }
     }
 }

@@ -2,9 +2,12 @@
 
 mod inherited;
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use tokio::task::spawn_local;
@@ -167,7 +170,7 @@ impl Listener {
             Ok(flow) => {
                 self.table.insert(&flow);
                 flow.carry(rest, now);
-                spawn_local(live(flow, Rc::clone(&self.table)));
+                begin_to_live(flow);
             }
             Err(drop) => {
                 let all = 1 + rest.by_ref().map(|joined| joined.count() as u64).sum::<u64>();
@@ -262,8 +265,26 @@ impl Listener {
     }
 }
 
-async fn live(flow: Rc<Flow>, table: Rc<Table>) {
-    let reason = flow.live().await;
-    flow.story.borrow_mut().close = reason;
-    table.remove(&flow);
+/// Most flows have their backend at once. The others have a task until they have.
+fn begin_to_live(flow: Rc<Flow>) {
+    let mut life = Box::pin(live(flow));
+    // A task has it polled again, by its own waker.
+    let nobody = Waker::from(Arc::new(Nobody));
+    if life.as_mut().poll(&mut Context::from_waker(&nobody)).is_pending() {
+        spawn_local(life);
+    }
+}
+
+async fn live(flow: Rc<Flow>) {
+    match flow.begin_to_live().await {
+        Ok(()) => flow.settle(),
+        Err(reason) => flow.finish(reason),
+    }
+}
+
+/// Whom to wake while there is no task.
+struct Nobody;
+
+impl Wake for Nobody {
+    fn wake(self: Arc<Self>) {}
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! door -> listener (unwrapping, table, rebinding) -> flow -> life: held -> decide -> dial -> upstream -> sending
-//!                                                      <- reply <- answers
+//!                                                      <- reply <- tending <- answers
 //! ```
 
 mod dial;
@@ -18,5 +18,6 @@ mod reply;
 mod sending;
 pub(crate) mod station;
 pub(crate) mod table;
+pub(crate) mod tending;
 mod unwrapping;
 mod upstream;

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::io;
 use std::rc::{Rc, Weak};
 
 use tokio::sync::mpsc::Receiver;
@@ -16,6 +17,7 @@ use super::giving_way::Queue;
 use super::held::Store;
 use super::rebinding::{Handed, Home, Homes};
 use super::sending::Joined;
+use super::tending::Tended;
 
 /// What a worker is given of what all workers share.
 #[derive(Debug)]
@@ -40,6 +42,7 @@ impl Membership {
 #[derive(Debug)]
 pub(crate) struct Station {
     pub(crate) store: Rc<Store>,
+    pub(crate) tended: Tended,
     pub(crate) queue: Queue<Flow>,
     pub(crate) homes: Homes,
     worker: usize,
@@ -53,9 +56,15 @@ pub(crate) struct Station {
 }
 
 impl Station {
-    pub(crate) fn new(homes: Homes, worker: usize) -> Self {
-        Self {
+    /// Needs a runtime around it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel has no further event queue.
+    pub(crate) fn new(homes: Homes, worker: usize) -> io::Result<Self> {
+        Ok(Self {
             store: Rc::default(),
+            tended: Tended::new()?,
             queue: Queue::default(),
             homes,
             worker,
@@ -63,7 +72,7 @@ impl Station {
             last_number: Cell::new(0),
             living: Cell::new(0),
             occupancy: Occupancy::default(),
-        }
+        })
     }
 
     /// A number for a flow that others are to know of.

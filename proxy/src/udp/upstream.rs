@@ -3,17 +3,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use socket2::SockRef;
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
 
 use crate::config::model::SendProxyUdp;
 use crate::generation::Candidate;
-use crate::kernel::{allow_fragments, receive_joined, Batch, Route, BATCH};
+use crate::kernel::{allow_fragments, receive_joined, Batch, Route};
 use crate::operation::outcomes::{HeaderOut, SourceUsed};
 use crate::transparent::socket::{Rung, UdpToBackend};
 use crate::transparent::udp_endpoints::Claim;
@@ -21,6 +18,7 @@ use crate::upstream::condition::{Active, Condition};
 use crate::wire::{proxy_v2, spp};
 
 use super::sending::{send_all, Joined, Sent, Way};
+use super::tending::{Tended, Watched};
 
 /// Bytes of answers that may wait for a worker that is busy; the kernel's own bound is `net.core.rmem_max`.
 const RECEIVE_BUFFER: usize = 1024 * 1024;
@@ -28,7 +26,7 @@ const RECEIVE_BUFFER: usize = 1024 * 1024;
 /// A connected socket towards a backend.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    pub(crate) socket: Rc<UdpSocket>,
+    socket: Watched,
     header: Header,
     pub(crate) source: SourceUsed,
     /// Keeps the client's endpoint towards this backend for this flow alone.
@@ -69,7 +67,7 @@ impl Upstream {
     ///
     /// # Errors
     ///
-    /// There is no room in the event queue.
+    /// What the kernel says of an option of the socket.
     pub(crate) fn open(
         found: UdpToBackend,
         header: Header,
@@ -89,7 +87,7 @@ impl Upstream {
             Rung::ClientAddress => SourceUsed::ClientAddress,
             Rung::Own(_) => SourceUsed::Own,
         };
-        let socket = Rc::new(UdpSocket::from_std(socket)?);
+        let socket = OwnedFd::from(socket).into();
         let in_use = candidate.map(|candidate| candidate.condition.begin());
         // A name with captures is many hosts: that one of them fails says nothing of the others.
         let condition = candidate.filter(|candidate| !candidate.is_many_hosts);
@@ -98,18 +96,26 @@ impl Upstream {
     }
 
     /// Takes over the socket of a flow that began in another process. Of its candidate nothing is known.
+    pub(crate) fn resume(socket: OwnedFd, header: Header, source: SourceUsed, claim: Option<Claim>) -> Self {
+        Self { socket: socket.into(), header, source, _claim: claim.map(Box::new), condition: None, _in_use: None }
+    }
+
+    /// Has the flow at a place hear what the backend says.
     ///
     /// # Errors
     ///
     /// There is no room in the event queue.
-    pub(crate) fn resume(
-        socket: OwnedFd,
-        header: Header,
-        source: SourceUsed,
-        claim: Option<Claim>,
-    ) -> io::Result<Self> {
-        let socket = Rc::new(UdpSocket::from_std(socket.into())?);
-        Ok(Self { socket, header, source, _claim: claim.map(Box::new), condition: None, _in_use: None })
+    pub(super) fn watch(&mut self, tended: &Tended, place: u32) -> io::Result<()> {
+        tended.watch(&mut self.socket, place)
+    }
+
+    /// Takes what the backend has sent; how many messages.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock`: nothing; what ICMP told of an earlier datagram.
+    pub(super) fn receive(&self, batch: &mut Batch) -> io::Result<usize> {
+        batch.receive(self.socket.as_fd())
     }
 
     /// The socket and the header, for another process.
@@ -148,26 +154,4 @@ impl Upstream {
     pub(crate) fn form(&self) -> HeaderOut {
         self.header.form
     }
-}
-
-/// Waits until there is something to receive, or ICMP has told something.
-pub(crate) async fn news(socket: &UdpSocket) -> io::Result<Interest> {
-    let ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;
-    Ok(if ready.is_error() { Interest::ERROR } else { Interest::READABLE })
-}
-
-/// Takes what the backend has sent, or what ICMP told: that of which there is [`news`].
-///
-/// # Errors
-///
-/// What ICMP told of an earlier datagram; `WouldBlock` also when that was all.
-pub(crate) fn receive(socket: &UdpSocket, news: Interest, batch: &mut Batch) -> io::Result<()> {
-    batch.clear();
-    socket.try_io(news, || {
-        // What comes after the last one is told anew, and what stands behind an error is told with that.
-        if batch.receive(socket.as_fd())? < BATCH && news == Interest::READABLE {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        Ok(())
-    })
 }

@@ -24,7 +24,8 @@ usage: proxyload serve [--address IP]
        proxyload ping --to ADDRESS --seconds S --clients N
        proxyload idle --to ADDRESS --clients N            (says `ready`, holds until its stdin ends)
        proxyload udp --to ADDRESS --seconds S --flows N --window N [--joined]
-       proxyload flood --to ADDRESS --count ADDRESS --seconds S [--joined]";
+       proxyload flood --to ADDRESS --count ADDRESS --seconds S [--joined]
+       proxyload carry --to ADDRESS --count ADDRESS --seconds S --flows N --burst N --rate R";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         "idle" => idle::run(&arguments),
         "udp" => udp::echoed(&arguments),
         "flood" => udp::flooded(&arguments),
+        "carry" => udp::carried(&arguments),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

@@ -1,7 +1,8 @@
-//! Datagrams of 1200 bytes: echoed within a window, as QUIC would send them, or as many as can be sent.
+//! Datagrams of 1200 bytes: echoed within a window, as QUIC would send them; as many as can be sent; or at a rate.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::arguments::Arguments;
@@ -11,6 +12,9 @@ use crate::poll::{now, Poll};
 
 /// What has not come back by then is lost.
 const PATIENCE: Duration = Duration::from_millis(200);
+
+/// How often a sender at a rate looks whether something is due.
+const TICK: Duration = Duration::from_micros(200);
 
 struct Flow {
     datagrams: Datagrams,
@@ -93,6 +97,53 @@ pub fn flooded(arguments: &Arguments) -> io::Result<()> {
     let (came, took) = (counted(counter)? - before, begun.elapsed());
     report(came, sent.saturating_sub(came), took);
     Ok(())
+}
+
+/// Sends at a rate, whatever becomes of it: `burst` datagrams of one flow after another. The backend says how many came.
+pub fn carried(arguments: &Arguments) -> io::Result<()> {
+    let (to, seconds) = (arguments.to()?, arguments.seconds()?);
+    let counter: SocketAddr = arguments.get("count")?;
+    let (count, burst, rate): (usize, usize, f64) =
+        (arguments.get("flows")?, arguments.get("burst")?, arguments.get("rate")?);
+    let mut flows = Vec::new();
+    for _ in 0..count {
+        let mut flow = Datagrams::new(connected(to)?, false)?;
+        now(flow.send(1, None))?;
+        flows.push(flow);
+    }
+    // Flows that begin are another matter.
+    let (before, begun) = (settled(counter)?, Instant::now());
+    let mut sent = 0u64;
+    while begun.elapsed() < seconds {
+        let due = (begun.elapsed().as_secs_f64() * rate) as u64;
+        for flow in &mut flows {
+            if sent < due {
+                sent += now(flow.send(burst, None))?.unwrap_or(0) as u64;
+            }
+        }
+        if sent >= due {
+            thread::sleep(TICK);
+        }
+        flows.rotate_left(1);
+    }
+    let took = begun.elapsed();
+    let came = settled(counter)? - before;
+    report(came, sent.saturating_sub(came), took);
+    Ok(())
+}
+
+/// What the backend has counted, once it counts no more.
+fn settled(counter: SocketAddr) -> io::Result<u64> {
+    let mut last = counted(counter)?;
+    for _ in 0..50 {
+        thread::sleep(PATIENCE / 2);
+        let now = counted(counter)?;
+        if now == last {
+            break;
+        }
+        last = now;
+    }
+    Ok(last)
 }
 
 fn connected(to: SocketAddr) -> io::Result<UdpSocket> {

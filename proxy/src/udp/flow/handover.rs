@@ -101,12 +101,12 @@ impl FlowState {
 impl Flow {
     /// Ends the flow here, for it to go on elsewhere. None if it is about to end anyway.
     pub(crate) fn hand_over(&self, gate: Gate, key: FlowKey, peer: Peer, now: Instant) -> Option<Heritage> {
-        if self.end.get().is_some() {
+        if self.is_ended.get() {
             return None;
         }
         let mut outlet = self.outlet.borrow_mut();
         let (stage, upstream) = match &*outlet {
-            // It stays open until the flow's task has ended: other workers may have datagrams for it on their way.
+            // It stays open until the flow has ended: other workers may have datagrams for it on their way.
             Outlet::Open(upstream) => {
                 let (socket, header) = match upstream.copy() {
                     Ok(copy) => copy,
@@ -174,6 +174,11 @@ impl Flow {
         let now = Instant::now();
         let Open { is_quic, standing, places, last_up_us, last_down_us, .. } = open;
         let flow = Self::begin(beginning);
+        if let Outlet::Open(upstream) = &mut *flow.outlet.borrow_mut() {
+            if let Err(error) = upstream.watch(&flow.worker.udp.tended, flow.place.get()) {
+                flow.close(CloseReason::IoError(error.kind()));
+            }
+        }
         flow.is_quic.set(is_quic);
         flow.standing.set(standing);
         flow.last_up.set(before(now, last_up_us));
@@ -191,13 +196,9 @@ impl Flow {
 
 impl Open {
     /// The way to its backend.
-    ///
-    /// # Errors
-    ///
-    /// There is no room in the event queue.
-    pub(crate) fn outlet(&self, socket: OwnedFd, endpoints: &UdpEndpoints) -> std::io::Result<Outlet> {
+    pub(crate) fn outlet(&self, socket: OwnedFd, endpoints: &UdpEndpoints) -> Outlet {
         let claim = self.claim(socket.as_fd(), endpoints);
-        Ok(Outlet::Open(Upstream::resume(socket, self.header.clone(), self.source, claim)?))
+        Outlet::Open(Upstream::resume(socket, self.header.clone(), self.source, claim))
     }
 
     /// A client's endpoint towards a backend is this flow's in this process too.

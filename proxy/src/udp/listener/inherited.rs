@@ -3,7 +3,6 @@
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use tokio::task::spawn_local;
 use tokio::time::Instant;
 
 use crate::config::model::Transport;
@@ -15,7 +14,7 @@ use crate::udp::flow::{Beginning, Flow};
 use crate::udp::sending::Joined;
 use crate::wire::udp_preface::PeerFraming;
 
-use super::{live, Here, Listener, Newcomer};
+use super::{Here, Listener, Newcomer};
 
 impl Listener {
     /// All flows, for another process; they have ended here.
@@ -51,7 +50,7 @@ impl Listener {
                     // A flow that cannot go on has told its story.
                     if let Some(flow) = self.resume(&here, &state, open, upstream) {
                         self.table.insert(&flow);
-                        spawn_local(live(flow, Rc::clone(&self.table)));
+                        flow.settle();
                     }
                 }
                 (Stage::Open(_), None) => {}
@@ -75,13 +74,7 @@ impl Listener {
             story.close = CloseReason::TransparencyImpossible;
             return None;
         };
-        let outlet = match open.outlet(upstream, &self.worker.udp_endpoints) {
-            Ok(outlet) => outlet,
-            Err(error) => {
-                story.close = CloseReason::IoError(error.kind());
-                return None;
-            }
-        };
+        let outlet = open.outlet(upstream, &self.worker.udp_endpoints);
         let beginning = Beginning {
             story,
             key,

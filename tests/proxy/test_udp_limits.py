@@ -1,0 +1,84 @@
+"""How many flows there may be: in all, of one source, of one candidate; and answers of many at once."""
+
+from __future__ import annotations
+
+import socket
+
+from lab.realise.asking import wait_until
+from tests.proxy.conftest import Start
+from tests.proxy.running import DEADLINE
+from tests.proxy.udp_bench import drops, flow_ended, flows, heard, send_joined, silent, udp, wait_drops
+
+PLAIN = """
+[listener.in]
+udp = ["HERE:8443"]
+[[rule]]
+to = "b"
+[backend.b]
+targets = ["HERE:9001"]
+"""
+
+
+def test_a_flow_limit_lets_the_oldest_unanswered_flow_go_and_no_other(start: Start) -> None:
+    proxy = start("workers = 1\n" + PLAIN + "[limits]\nudp_flows = 4\n")
+    with udp(proxy.here, 9001) as backend:
+        clients = [udp(proxy.here) for _ in range(12)]
+        try:
+            good = clients[:3]
+            for client in good:
+                client.sendto(b"?", (proxy.here, 8443))
+                backend.sendto(b"!", heard(backend)[1])
+                heard(client)
+                client.sendto(b"thanks", (proxy.here, 8443))
+                heard(backend)
+            for client in clients[3:]:
+                client.sendto(b"flood", (proxy.here, 8443))
+                assert heard(backend)[0] == b"flood", "each has its turn"
+            for client in clients[3:-1]:
+                flow_ended(proxy, client, "evicted")
+            for client in good:
+                client.sendto(b"still here", (proxy.here, 8443))
+                assert heard(backend)[0] == b"still here"
+            assert len(proxy.lines()) == 8
+        finally:
+            for client in clients:
+                client.close()
+    assert drops(proxy) == {}
+
+
+def test_a_source_has_no_more_flows_than_its_limit(start: Start) -> None:
+    proxy = start(PLAIN + "[limits]\nudp_flows_per_source = 2\n")
+    with udp(proxy.here, 9001) as backend:
+        clients = [udp(proxy.here) for _ in range(5)] + [udp("127.0.0.1")]
+        for client in clients:
+            client.sendto(b"?", (proxy.here, 8443))
+        assert [heard(backend)[0] for _ in range(3)] == [b"?"] * 3
+        wait_drops(proxy, {"flow_limit": 3})
+        assert silent(backend)
+        for client in clients:
+            client.close()
+
+
+def test_flows_count_for_the_balance_by_fewest_connections(start: Start) -> None:
+    text = PLAIN.replace('["HERE:9001"]', '["HERE:9001", "HERE:9002"]\nbalance = "least_connections"')
+    proxy = start(text)
+    with udp(proxy.here, 9001) as first, udp(proxy.here, 9002) as second:
+        clients = [udp(proxy.here) for _ in range(6)]
+        for count, client in enumerate(clients, 1):
+            client.sendto(b"?", (proxy.here, 8443))
+            wait_until(lambda count=count: flows(proxy) == count, DEADLINE, "the flow")  # type: ignore[misc]
+        for backend in (first, second):
+            assert [heard(backend)[0] for _ in range(3)] == [b"?"] * 3
+        for client in clients:
+            client.close()
+
+
+def test_answers_by_calls_of_many_arrive_as_they_were(start: Start) -> None:
+    proxy = start(PLAIN)
+    answers = [bytes([number]) * 1000 for number in range(40)] + [b"end"]
+    with udp(proxy.here, 9001) as backend, udp(proxy.here) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        client.sendto(b"?", (proxy.here, 8443))
+        _, sender = heard(backend)
+        send_joined(backend, sender, answers)
+        assert [heard(client)[0] for _ in answers] == answers
