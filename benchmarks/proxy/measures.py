@@ -158,10 +158,10 @@ _KEPT = 0.95  # of the rate, below which it is the sender who cannot
 
 
 def _carried(flows: int, burst: int) -> Callable[[Running, float], Sample]:
-    """The highest rate at which one processor carries datagrams that come whether it can or not."""
+    """The highest rate at which one processor carries datagrams that come anyway, and what one costs then."""
 
     def take(proxy: Running, seconds: float) -> Sample:
-        most = {"per_s": 0.0, "cpu_us_each": 0.0}
+        most = {"per_s": 0.0, "cpu_us_each": float("inf")}
         low, high = float(_SLOWEST), float(_FASTEST)
         with proxy.bench.apart(proxy.processes()) as processor:
             for _ in range(_STEPS):
