@@ -97,9 +97,17 @@ fn preferred(backend: &Backend, candidates: &[Candidate], turn: u64, client: IpA
         return vec![0];
     }
     let mut order = by_balance(backend, candidates, turn, client);
-    if backend.source != Source::Own {
-        // A backend can see the client's address only over the client's own address family.
-        order.sort_by_key(|index| backend.targets.get(*index).is_some_and(|target| is_of_other_family(target, client)));
+    // A backend can see the client's address only over the client's own address family.
+    let is_other = |index: &usize| backend.targets.get(*index).is_some_and(|target| is_of_other_family(target, client));
+    match backend.source {
+        Source::Own => {}
+        Source::Client { or_own: false } => order.sort_by_key(is_other),
+        Source::Client { or_own: true } => {
+            let now = Instant::now().into_std();
+            let is_usable = |index: &usize| candidates.get(*index).is_some_and(|one| one.condition.is_usable(now));
+            // To be served comes before to be seen.
+            order.sort_by_key(|index| (!is_usable(index), is_other(index)));
+        }
     }
     order
 }

@@ -38,6 +38,15 @@ fn chain(epoch: &Epoch, backend_name: &str, client: &str) -> Chain {
     Chain::new(backend(epoch, backend_name), client.parse().expect("an address"))
 }
 
+/// All candidates in their order.
+fn all(epoch: &Epoch, chain: &mut Chain) -> Vec<String> {
+    std::iter::from_fn(|| {
+        let (id, index) = chain.next(epoch)?;
+        Some(epoch.config().backends[id.0].targets[index].to_string())
+    })
+    .collect()
+}
+
 fn failures(epoch: &Epoch) -> [u64; 3] {
     ["one", "two", "three"].map(|name| {
         let counters = epoch.counters.backend(backend(epoch, name)).expect("counted");
@@ -89,4 +98,48 @@ fn what_was_told_is_counted_once() {
         drop(chain);
         assert_eq!(failures(&epoch), [1, u64::from(by.is_none()), 0], "{by:?}");
     }
+}
+
+/// Of an IPv4 client, the candidate of its own family being down.
+fn order_with_its_own_family_down(source: &str) -> Vec<String> {
+    let text = format!(
+        r#"
+        [listener.in]
+        tcp = ["127.0.0.1:1"]
+        [[rule]]
+        to = "both"
+        [backend.both]
+        targets = ["[2001:db8::1]:1", "192.0.2.1:1", "[2001:db8::2]:1", "192.0.2.2:1"]
+        eject = {{failures = 1, duration = "1h"}}
+        source = "{source}"
+        "#
+    );
+    let epoch = epoch(&text);
+    let healthy = all(&epoch, &mut chain(&epoch, "both", "198.51.100.1"));
+    let expected = if source == "own" {
+        ["[2001:db8::1]:1", "192.0.2.1:1", "[2001:db8::2]:1", "192.0.2.2:1"]
+    } else {
+        ["192.0.2.1:1", "192.0.2.2:1", "[2001:db8::1]:1", "[2001:db8::2]:1"]
+    };
+    assert_eq!(healthy, expected, "{source}: while all are well");
+    [0, 1, 3].into_iter().for_each(|index| fail(&epoch, "both", index));
+    all(&epoch, &mut chain(&epoch, "both", "198.51.100.1"))
+}
+
+#[test]
+fn where_the_clients_address_is_a_wish_a_healthy_candidate_of_the_other_family_comes_first() {
+    let expected = ["[2001:db8::2]:1", "192.0.2.1:1", "192.0.2.2:1", "[2001:db8::1]:1"];
+    assert_eq!(order_with_its_own_family_down("client_or_own"), expected);
+}
+
+#[test]
+fn where_the_clients_address_is_a_must_only_its_family_can_serve_and_comes_first() {
+    let expected = ["192.0.2.1:1", "192.0.2.2:1", "[2001:db8::2]:1", "[2001:db8::1]:1"];
+    assert_eq!(order_with_its_own_family_down("client"), expected);
+}
+
+#[test]
+fn with_the_proxys_own_address_families_do_not_matter() {
+    let expected = ["[2001:db8::2]:1", "[2001:db8::1]:1", "192.0.2.1:1", "192.0.2.2:1"];
+    assert_eq!(order_with_its_own_family_down("own"), expected);
 }
