@@ -123,6 +123,11 @@ impl Permit {
         }
         Ok(())
     }
+
+    /// Whether nobody else comes in, whoever it is.
+    pub(crate) fn is_last(&self, bounds: Bounds) -> bool {
+        self.admission.total() >= bounds.total.get() || self.listener.load(Ordering::Relaxed) >= bounds.listener.get()
+    }
 }
 
 impl Drop for Permit {
@@ -167,6 +172,17 @@ mod tests {
             assert!(admission.admit(address("192.0.2.1"), &listener, bounds).is_ok(), "{bound:?}: room again");
             assert_eq!((admission.total(), listener.load(Ordering::Relaxed)), (0, 0));
             assert!(admission.shards.iter().all(|shard| shard.lock().expect("no panic").is_empty()));
+        }
+    }
+
+    #[test]
+    fn the_last_permit_knows_that_it_is() {
+        let (admission, listener) = (Arc::new(Admission::default()), Occupancy::default());
+        let permit = admission.admit(address("192.0.2.1"), &listener, bounds(9, 9, 9)).expect("room");
+        for (bounds, is_last) in
+            [(bounds(1, 9, 9), true), (bounds(9, 1, 9), true), (bounds(2, 2, 2), false), (bounds(9, 9, 1), false)]
+        {
+            assert_eq!(permit.is_last(bounds), is_last, "{bounds:?}");
         }
     }
 

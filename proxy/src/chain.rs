@@ -2,12 +2,14 @@
 
 use std::mem;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::vec;
 
 use tokio::time::Instant;
 
 use crate::config::model::{Backend, BackendId, Host, Source, Target};
 use crate::generation::{Candidate, Epoch};
+use crate::operation::counters::WorkerCounters;
 use crate::route::order;
 
 /// The candidates of a backend and its fallbacks, each once. The configuration has no circles.
@@ -22,17 +24,22 @@ pub(crate) struct Chain {
     kept_back: Vec<(BackendId, usize)>,
     /// Backends that have not served so far.
     begun: Vec<BackendId>,
+    /// That of the candidate which is tried now.
+    current: Option<BackendId>,
+    /// Where those are counted that did not serve; none before the first is begun.
+    counters: Option<Arc<WorkerCounters>>,
 }
 
 impl Chain {
     /// Begins at a backend.
     pub(crate) fn new(backend: BackendId, client: IpAddr) -> Self {
         let (order, kept_back, begun) = (Vec::new().into_iter(), Vec::new(), Vec::new());
-        Self { client, backend: Some(backend), order, kept_back, begun }
+        Self { client, backend: Some(backend), order, kept_back, begun, current: None, counters: None }
     }
 
     /// The next candidate: its backend, and which target of it.
     pub(crate) fn next(&mut self, epoch: &Epoch) -> Option<(BackendId, usize)> {
+        self.current = None;
         while self.order.len() == 0 {
             match self.backend.take() {
                 Some(id) => self.begin(epoch, id)?,
@@ -40,7 +47,9 @@ impl Chain {
                 None => self.order = mem::take(&mut self.kept_back).into_iter(),
             }
         }
-        self.order.next()
+        let next = self.order.next();
+        self.current = next.map(|(backend, _)| backend);
+        next
     }
 
     fn begin(&mut self, epoch: &Epoch, id: BackendId) -> Option<()> {
@@ -48,6 +57,7 @@ impl Chain {
         let (candidates, turn) = (epoch.generation.candidates(id), epoch.generation.turn(id));
         let mut order = preferred(backend, candidates, turn, self.client);
         self.begun.push(id);
+        self.counters.get_or_insert_with(|| Arc::clone(&epoch.counters));
         self.backend = backend.fallback;
         if self.backend.is_some() || !self.kept_back.is_empty() {
             let now = Instant::now().into_std();
@@ -73,14 +83,31 @@ impl Chain {
     }
 }
 
+/// A client that does not wait to the end was not served by those that were passed over.
+impl Drop for Chain {
+    fn drop(&mut self) {
+        let Some(counters) = &self.counters else { return };
+        let passed_over = self.begun.iter().filter(|id| self.current != Some(**id));
+        passed_over.for_each(|id| counters.backend_failed(*id));
+    }
+}
+
 fn preferred(backend: &Backend, candidates: &[Candidate], turn: u64, client: IpAddr) -> Vec<usize> {
     if candidates.len() == 1 {
         return vec![0];
     }
     let mut order = by_balance(backend, candidates, turn, client);
-    if backend.source != Source::Own {
-        // A backend can see the client's address only over the client's own address family.
-        order.sort_by_key(|index| backend.targets.get(*index).is_some_and(|target| is_of_other_family(target, client)));
+    // A backend can see the client's address only over the client's own address family.
+    let is_other = |index: &usize| backend.targets.get(*index).is_some_and(|target| is_of_other_family(target, client));
+    match backend.source {
+        Source::Own => {}
+        Source::Client { or_own: false } => order.sort_by_key(is_other),
+        Source::Client { or_own: true } => {
+            let now = Instant::now().into_std();
+            let is_usable = |index: &usize| candidates.get(*index).is_some_and(|one| one.condition.is_usable(now));
+            // To be served comes before to be seen.
+            order.sort_by_key(|index| (!is_usable(index), is_other(index)));
+        }
     }
     order
 }
@@ -104,3 +131,7 @@ fn by_balance(backend: &Backend, candidates: &[Candidate], turn: u64, client: Ip
         .collect();
     order::order(backend.balance, &known, turn, client)
 }
+
+#[cfg(test)]
+#[path = "chain_tests.rs"]
+mod tests;

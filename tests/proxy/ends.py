@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterable
+from contextlib import suppress
 
 DEADLINE = 60.0  # seconds
 
@@ -72,6 +73,15 @@ def peer(end: socket.socket) -> str:
 
 def endpoint(name: tuple[str, int]) -> str:
     return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+
+
+def fill(end: socket.socket) -> None:
+    """Send until nothing more is taken."""
+    end.settimeout(0.5)
+    with suppress(TimeoutError):
+        while True:
+            end.sendall(b"x" * 100_000)
+    end.settimeout(DEADLINE)
 
 
 def read_all(end: socket.socket) -> bytes:

@@ -19,6 +19,7 @@ from tests.proxy.ends import (
     accepted,
     connect,
     endpoint,
+    fill,
     is_reset,
     listening,
     own,
@@ -94,6 +95,26 @@ def test_connections_of_a_listener_are_bounded(start: Start) -> None:
         is_served(proxy, port=8444)
     wait_until(lambda: proxy.active("in") == 0, DEADLINE, "they have gone")
     is_served(proxy)
+
+
+def test_whoever_broke_off_while_a_backend_is_slow_makes_room_first(start: Start) -> None:
+    """What they said still goes to the backend; that takes less patience where others need the place."""
+    proxy = start(config(listener="connections = 1"))
+    with listening(proxy.here, 9001) as server, ExitStack() as stack:
+        names = {}
+        for port in [8444, 8443]:
+            client = stack.enter_context(connect(proxy.here, port))
+            client.sendall(BANNER)
+            assert read(stack.enter_context(accepted(server)), len(BANNER)) == BANNER
+            fill(client)
+            names[port] = own(client)
+            reset(client)
+        proxy.ended(names[8443], "client_reset")
+        assert [line["peer"] for line in proxy.connections()] == [names[8444]]
+        with connect(proxy.here, 8443) as client, ExitStack() as inner:
+            client.sendall(BANNER)
+            assert read(inner.enter_context(accepted(server)), len(BANNER)) == BANNER
+    proxy.ended(names[8444], "client_reset")
 
 
 def test_connections_of_a_source_are_bounded(start: Start) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from lab.realise.asking import wait_until
 from tests.proxy.conftest import Start
-from tests.proxy.ends import DEADLINE, accepted, connect, is_reset, listening, own, read, read_all, reset
+from tests.proxy.ends import DEADLINE, accepted, connect, fill, is_reset, listening, own, read, read_all, reset
 from tests.proxy.running import Proxy
 
 CONFIG = """
@@ -181,15 +181,6 @@ def test_a_reset_after_an_end_of_the_other_side_is_a_reset(proxy: Proxy, first: 
         reset(breaking)
         assert is_reset(other)
     proxy.ended(who, f"{first}_reset")
-
-
-def fill(end: socket.socket) -> None:
-    """Send until nothing more is taken."""
-    end.settimeout(0.5)
-    with suppress(TimeoutError):
-        while True:
-            end.sendall(b"x" * 100_000)
-    end.settimeout(DEADLINE)
 
 
 def unacknowledged(end: socket.socket) -> int:

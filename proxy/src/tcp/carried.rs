@@ -129,19 +129,25 @@ impl Carried {
     }
 
     async fn pass_last_words(&mut self, worker: &Worker, broken: End) {
-        let patience = self.story.borrow().epoch.config().timeouts.half_closed;
-        let Self { story, client, backend, up, down, header_length, .. } = self;
+        let (epoch, listener) = {
+            let story = self.story.borrow();
+            (Rc::clone(&story.epoch), story.listener)
+        };
+        let patience = epoch.config().timeouts.half_closed;
+        let Self { story, client, backend, up, down, header_length, permit, .. } = self;
+        let bounds = epoch.generation.bounds(listener).map(|(_, bounds)| bounds);
+        let is_crowded = || bounds.is_some_and(|bounds| permit.is_last(bounds));
         let (Some(client), Some(backend)) = (client.get(), backend.get()) else { return };
         match broken {
             End::Client => {
                 let down = down.bytes();
                 let tell = |up: &Direction| note(story, up.bytes().saturating_sub(*header_length), down);
-                last_words(client, backend, up, &worker.scratch, patience, tell).await;
+                last_words(client, backend, up, &worker.scratch, patience, is_crowded, tell).await;
             }
             End::Backend => {
                 let up = up.bytes().saturating_sub(*header_length);
                 let tell = |down: &Direction| note(story, up, down.bytes());
-                last_words(backend, client, down, &worker.scratch, patience, tell).await;
+                last_words(backend, client, down, &worker.scratch, patience, is_crowded, tell).await;
             }
         }
     }

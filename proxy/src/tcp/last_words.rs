@@ -10,24 +10,34 @@ use tokio::time::{sleep, timeout, Instant};
 use crate::kernel::unsent;
 
 use super::direction::Direction;
-use super::scratch::Scratch;
+use super::scratch::{Scratch, KEPT_BUDGET};
 
 /// How soon, and then how often, it is looked whether all has arrived: of that the kernel tells nobody.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 const LATER_LOOK: Duration = Duration::from_millis(250);
 
+/// So long after the break it is over in any case: who breaks off holds nothing any more, and must not make this proxy hold
+/// more and more connections to a backend that is slow. Some megabytes wait at most, and mostly those take seconds.
+const LONGEST: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 30 });
+
+/// The same where others need the place or the memory: a few ways there and back.
+const LONGEST_WHEN_CROWDED: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 1_000 });
+
 /// Carries what the broken sender has left in `way` and in the kernel, and waits until the receiver has acknowledged it, has
-/// taken nothing for as long as `patience`, or is gone too. `tell` is called when bytes were carried.
+/// taken nothing for as long as `patience`, is gone too, or it takes too long. `is_crowded`: there is no place for others.
+/// `tell` is called when bytes were carried.
 pub(crate) async fn last_words(
     sender: &mut TcpStream,
     receiver: &mut TcpStream,
     way: &mut Direction,
     scratch: &Scratch,
     patience: Duration,
+    is_crowded: impl Fn() -> bool,
     mut tell: impl FnMut(&Direction),
 ) {
     let (mut is_carried, mut waiting) = (false, usize::MAX);
-    let (mut last_move, mut pause) = (Instant::now(), FIRST_LOOK);
+    let (begun, mut pause) = (Instant::now(), FIRST_LOOK);
+    let mut last_move = begun;
     loop {
         let mut moved = false;
         if is_carried {
@@ -51,10 +61,16 @@ pub(crate) async fn last_words(
         if moved || left < waiting {
             last_move = Instant::now();
         }
-        if last_move.elapsed() >= patience {
+        let is_crowded = is_crowded() || way.is_stalled() && scratch.kept() >= KEPT_BUDGET;
+        let longest = if is_crowded { LONGEST_WHEN_CROWDED } else { LONGEST };
+        if last_move.elapsed() >= patience || begun.elapsed() >= longest {
             return;
         }
         waiting = left;
         pause = (pause * 2).min(LATER_LOOK).min(patience);
     }
 }
+
+#[cfg(test)]
+#[path = "last_words_tests.rs"]
+mod tests;

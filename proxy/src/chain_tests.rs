@@ -1,0 +1,145 @@
+//! Chains over real configurations, conditions and counters.
+
+use super::*;
+use crate::generation::Generation;
+use crate::names::{Names, SystemFiles};
+use crate::operation::ledger::{self, Ledger};
+use crate::transparent::local_addresses::LocalAddresses;
+
+const THREE: &str = r#"
+[listener.in]
+tcp = ["127.0.0.1:1"]
+[[rule]]
+to = "one"
+[backend.one]
+targets = ["192.0.2.1:1", "192.0.2.2:1"]
+fallback = "two"
+eject = {failures = 1, duration = "1h"}
+[backend.two]
+targets = ["192.0.2.3:1"]
+fallback = "three"
+[backend.three]
+targets = ["192.0.2.4:1"]
+"#;
+
+fn epoch(text: &str) -> Epoch {
+    let config = crate::config::parse(text, "c.toml").unwrap_or_else(|faults| panic!("{faults:?}"));
+    let counters = Ledger::default().begin(ledger::Names::of(&config), 1).pop().expect("a worker");
+    let names = Names::new(&config.resolver, SystemFiles::default());
+    let generation = Generation::after(None, config, &LocalAddresses::default(), Instant::now());
+    Epoch { generation: Arc::new(generation), counters, names }
+}
+
+fn backend(epoch: &Epoch, name: &str) -> BackendId {
+    BackendId(epoch.config().backends.iter().position(|backend| backend.name == name).expect("a backend"))
+}
+
+fn chain(epoch: &Epoch, backend_name: &str, client: &str) -> Chain {
+    Chain::new(backend(epoch, backend_name), client.parse().expect("an address"))
+}
+
+/// All candidates in their order.
+fn all(epoch: &Epoch, chain: &mut Chain) -> Vec<String> {
+    std::iter::from_fn(|| {
+        let (id, index) = chain.next(epoch)?;
+        Some(epoch.config().backends[id.0].targets[index].to_string())
+    })
+    .collect()
+}
+
+fn failures(epoch: &Epoch) -> [u64; 3] {
+    ["one", "two", "three"].map(|name| {
+        let counters = epoch.counters.backend(backend(epoch, name)).expect("counted");
+        counters.failures.get()
+    })
+}
+
+fn fail(epoch: &Epoch, name: &str, index: usize) {
+    let condition = &epoch.generation.candidates(backend(epoch, name))[index].condition;
+    condition.failed(Instant::now().into_std());
+    assert!(!condition.is_usable(Instant::now().into_std()), "it is ejected");
+}
+
+#[test]
+fn who_leaves_early_counts_for_the_backends_that_were_passed_over_and_for_no_other() {
+    for (tried, expected) in
+        [(0, [0, 0, 0]), (1, [0, 0, 0]), (2, [0, 0, 0]), (3, [1, 0, 0]), (4, [1, 1, 0]), (5, [1, 1, 1])]
+    {
+        let epoch = epoch(THREE);
+        let mut chain = chain(&epoch, "one", "198.51.100.1");
+        for _ in 0..tried {
+            chain.next(&epoch);
+        }
+        drop(chain);
+        assert_eq!(failures(&epoch), expected, "after {tried}");
+    }
+}
+
+#[test]
+fn a_backend_to_which_a_chain_comes_back_has_not_yet_failed() {
+    let epoch = epoch(THREE);
+    fail(&epoch, "one", 0);
+    let mut chain = chain(&epoch, "one", "198.51.100.1");
+    let tried: Vec<_> = (0..4).filter_map(|_| chain.next(&epoch)).collect();
+    assert_eq!(tried.last(), Some(&(backend(&epoch, "one"), 0)));
+    drop(chain);
+    assert_eq!(failures(&epoch), [0, 1, 1]);
+}
+
+#[test]
+fn what_was_told_is_counted_once() {
+    for by in [None, Some("two")] {
+        let epoch = epoch(THREE);
+        let mut chain = chain(&epoch, "one", "198.51.100.1");
+        for _ in 0..3 {
+            chain.next(&epoch);
+        }
+        chain.served(&epoch, by.map(|name| backend(&epoch, name)));
+        drop(chain);
+        assert_eq!(failures(&epoch), [1, u64::from(by.is_none()), 0], "{by:?}");
+    }
+}
+
+/// Of an IPv4 client, the candidate of its own family being down.
+fn order_with_its_own_family_down(source: &str) -> Vec<String> {
+    let text = format!(
+        r#"
+        [listener.in]
+        tcp = ["127.0.0.1:1"]
+        [[rule]]
+        to = "both"
+        [backend.both]
+        targets = ["[2001:db8::1]:1", "192.0.2.1:1", "[2001:db8::2]:1", "192.0.2.2:1"]
+        eject = {{failures = 1, duration = "1h"}}
+        source = "{source}"
+        "#
+    );
+    let epoch = epoch(&text);
+    let healthy = all(&epoch, &mut chain(&epoch, "both", "198.51.100.1"));
+    let expected = if source == "own" {
+        ["[2001:db8::1]:1", "192.0.2.1:1", "[2001:db8::2]:1", "192.0.2.2:1"]
+    } else {
+        ["192.0.2.1:1", "192.0.2.2:1", "[2001:db8::1]:1", "[2001:db8::2]:1"]
+    };
+    assert_eq!(healthy, expected, "{source}: while all are well");
+    [0, 1, 3].into_iter().for_each(|index| fail(&epoch, "both", index));
+    all(&epoch, &mut chain(&epoch, "both", "198.51.100.1"))
+}
+
+#[test]
+fn where_the_clients_address_is_a_wish_a_healthy_candidate_of_the_other_family_comes_first() {
+    let expected = ["[2001:db8::2]:1", "192.0.2.1:1", "192.0.2.2:1", "[2001:db8::1]:1"];
+    assert_eq!(order_with_its_own_family_down("client_or_own"), expected);
+}
+
+#[test]
+fn where_the_clients_address_is_a_must_only_its_family_can_serve_and_comes_first() {
+    let expected = ["192.0.2.1:1", "192.0.2.2:1", "[2001:db8::2]:1", "[2001:db8::1]:1"];
+    assert_eq!(order_with_its_own_family_down("client"), expected);
+}
+
+#[test]
+fn with_the_proxys_own_address_families_do_not_matter() {
+    let expected = ["[2001:db8::2]:1", "[2001:db8::1]:1", "192.0.2.1:1", "192.0.2.2:1"];
+    assert_eq!(order_with_its_own_family_down("own"), expected);
+}
