@@ -43,7 +43,7 @@ def figures(results: Results) -> Iterator[Figure]:
     yield from _below_best(results, IDLE, "kib_each", 0.25, unit="KiB a connection")
     for measure in (UDP_JOINED, FLOOD_JOINED):
         yield from _beside_best_nginx(results, measure, ">= 2 x", 2.0)
-    # How many come through is bounded by client and backend, who share the processors: DIRECT, the most that there can be,
+    # How many come through is bounded by client and backend, who share the processors: DIRECT, the most there can be,
     # and the cost tell what the proxy has to do with it.
     for measure in (UDP_ONE, UDP_MANY, CARRIED, CARRIED_SINGLY):
         yield from _beside_best_nginx(results, measure, ">= 2 x", 2.0)

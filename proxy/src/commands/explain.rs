@@ -331,19 +331,21 @@ mod tests {
     }
 
     #[test]
-    fn home_leads_by_protocol_and_refuses_what_no_rule_takes() {
+    fn home_leads_by_protocol_and_whatever_else_to_the_last() {
         for (protocol, transport, expected) in [
             (Protocol::Ssh, Transport::Tcp, "ssh"),
             (Protocol::Silence, Transport::Tcp, "ssh"),
             (Protocol::Http1, Transport::Tcp, "http"),
             (Protocol::Quic, Transport::Udp, "tls"),
             (Protocol::Postgres, Transport::Tcp, "others"),
+            (Protocol::Dns, Transport::Udp, "others"),
         ] {
             let asked = Explain { protocol: Some(protocol), transport: Some(transport), ..Explain::default() };
             assert_eq!(ask(HOME, &asked).1["ends"][0]["rule"], expected, "{protocol:?}");
         }
+        let without_the_last = HOME.replace("name = \"others\"", "name = \"others\"\ntransport = \"tcp\"");
         let asked = Explain { protocol: Some(Protocol::Dns), transport: Some(Transport::Udp), ..Explain::default() };
-        let (text, json) = ask(HOME, &asked);
+        let (text, json) = ask(&without_the_last, &asked);
         assert_eq!(json["outcome"], "no_rule");
         assert!(text.ends_with("no rule matches: refused\n"), "{text}");
     }
