@@ -107,12 +107,15 @@ impl Proxy {
         Ok(())
     }
 
+    fn want_of(&self, config: &Config) -> Want {
+        Want::of(config, |address| self.locals.is_local(address))
+    }
+
     /// What a configuration wants, and those before it of which connections go on.
     fn want_beside_earlier(&mut self, config: &Config) -> Want {
         self.earlier.retain(|generation| generation.strong_count() > 0);
-        let of = |config: &Config| Want::of(config, |address| self.locals.is_local(address));
         let earlier = self.earlier.iter().rev().filter_map(Weak::upgrade);
-        earlier.map(|generation| of(&generation.config)).fold(of(config), |want, before| {
+        earlier.map(|generation| self.want_of(&generation.config)).fold(self.want_of(config), |want, before| {
             // Whoever is there under another mark or table is found by these as well.
             let own = if want.needs.is_empty() { before } else { want };
             if before.needs.is_empty() {
@@ -139,12 +142,13 @@ impl Proxy {
     /// Has the rules kept that a configuration needs, and those before it of which connections go on.
     pub(crate) fn keep_rules(&mut self, config: &Config) -> Result<(), Unkept> {
         let want = self.want_beside_earlier(config);
+        let own = self.want_of(config).needs;
         let Some(keeper) = &mut self.keeper else {
             let unkept = Unkept {
                 found: "this process has none that keeps rules, and gave CAP_NET_ADMIN up".to_owned(),
                 mend: RESTART,
             };
-            return if want.needs.is_empty() { Ok(()) } else { Err(unkept) };
+            return if own.is_empty() { Ok(()) } else { Err(unkept) };
         };
         match keeper.want(want) {
             Ok(Report::Installed | Report::Restored(_) | Report::Left(_)) => {

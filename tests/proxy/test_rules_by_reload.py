@@ -175,3 +175,19 @@ def test_a_keeper_that_is_slow_has_a_reload_refused_and_keeps_the_rules(node: No
         proxy.reload(config(managed=True))
         wait_until(lambda: rules(node) == managed, DEADLINE, "the rules are back")
     wait_until(lambda: rules(node) == before, DEADLINE, "the rules are gone")
+
+
+def test_without_its_keeper_a_reload_that_needs_no_rules_is_taken_and_one_that_does_is_refused(
+    node: Node, lab_folder: Path
+) -> None:
+    before = rules(node)
+    with serving(node, lab_folder / "gone", config(managed=True)) as proxy:
+        node.run(["kill", "-KILL", keeper_of(node, proxy)], check=True)
+        wait_until(lambda: "the rule keeper is gone" in proxy.said, DEADLINE, "the word of it")
+        proxy.reload(config(managed=True, source="own"))
+        proxy.write(config(managed=True))
+        proxy.send_signal(signal.SIGHUP)
+        wait_until(lambda: "not reloaded" in proxy.said, DEADLINE, "the refusal")
+    with serving(node, lab_folder / "gone-after", config(managed=True)):
+        pass  # it takes over what the dead one left
+    wait_until(lambda: rules(node) == before, DEADLINE, "the rules are gone")

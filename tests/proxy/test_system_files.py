@@ -185,6 +185,7 @@ def test_a_link_that_leads_out_of_reach_is_told_once_and_one_that_leads_back_is_
 
     with serving(node, lab_folder / "out", prepare) as proxy:
         etc, run = proxy.folder / "etc", proxy.folder / "run"
+        wait_until(lambda: _is_in_its_sandbox(node), DEADLINE, "the reader's sandbox")
         (proxy.folder / "elsewhere").mkdir()
         (proxy.folder / "elsewhere/hosts").write_text(hosts(PLACES[1]))
         link(etc / "hosts", str(proxy.folder / "elsewhere/hosts"))
@@ -196,11 +197,18 @@ def test_a_link_that_leads_out_of_reach_is_told_once_and_one_that_leads_back_is_
         assert proxy.said.count("cannot be read") == 1
 
 
+def _is_in_its_sandbox(node: Node) -> bool:
+    """Whether the process that reads them is: from then on links of later lead where it may not read."""
+    (reader,) = _readers(node)
+    return b"Seccomp:\t2" in node.read(f"/proc/{reader}/status")
+
+
 def test_who_reads_them_ends_with_the_proxy_and_has_no_rights(node: Node, lab_folder: Path) -> None:
     def prepare(etc: Path, _: Path) -> None:
         (etc / "hosts").write_text(hosts(PLACES[0]))
 
     with serving(node, lab_folder / "reader", prepare) as proxy:
+        wait_until(lambda: _is_in_its_sandbox(node), DEADLINE, "the reader's sandbox")
         (reader,) = _readers(node)
         lines = node.read(f"/proc/{reader}/status").decode().splitlines()
         status = {key: value.strip() for key, value in (line.split(":", 1) for line in lines)}

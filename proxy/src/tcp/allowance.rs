@@ -111,7 +111,7 @@ impl Allowance {
         self.own.is_some() || self.shared.is_set()
     }
 
-    /// Bytes that may pass, once any may.
+    /// Bytes that may pass, once any may. All there are (`usize::MAX`) need not be taken from the buckets: nothing bounds them.
     pub(crate) fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<usize> {
         loop {
             if !self.is_bounded() {

@@ -179,7 +179,9 @@ impl Direction {
             return Poll::Ready(Ok(()));
         }
         *moved = true;
-        self.allowance.spend(filled.len());
+        if room < usize::MAX {
+            self.allowance.spend(filled.len());
+        }
         let mut rest = filled;
         while !rest.is_empty() {
             match Pin::new(&mut *receiver).poll_write(context, rest) {
