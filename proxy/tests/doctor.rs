@@ -169,18 +169,66 @@ fn routes_of_others_in_the_table() {
     });
 }
 
+/// The home whose rules are there, with another listener.
+fn listening_at(addresses: &str) -> Config {
+    config(&HOME.replace(r#"udp = ["0.0.0.0:443"]"#, &format!("udp = [{addresses}]")))
+}
+
 #[test]
-fn listeners_of_addresses_that_nobody_has() {
-    in_namespaces("listeners_of_addresses_that_nobody_has", || {
+fn listeners_of_addresses_that_no_interface_has_but_one_could() {
+    in_namespaces("listeners_of_addresses_that_no_interface_has_but_one_could", || {
         network();
-        let text = HOME.replace(r#"udp = ["0.0.0.0:443"]"#, r#"udp = ["192.0.2.1:443", "192.168.5.1:443"]"#);
+        // A narrower network, and one on a link that is down.
+        ip("address add 10.0.0.130/25 dev inner");
+        ip("link add asleep type veth peer name beside");
+        ip("address add 10.0.0.194/26 dev asleep");
         mend(&ask(&config(HOME)));
-        let found = ask(&config(&text));
-        assert_eq!(missing(&found), ["listeners"]);
-        assert!(found.iter().any(|finding| finding.found.starts_with("no interface has 192.0.2.1")), "{found:#?}");
+        let config = listening_at(r#""10.0.0.9:443", "10.0.0.200:443", "[fd05::9]:443", "192.168.5.1:443""#);
+        let found = ask(&config);
+        let lines: Vec<_> = found.iter().map(|finding| finding.mend.as_str()).filter(|line| !line.is_empty()).collect();
+        let expected = [
+            "ip address add 10.0.0.9/24 dev outer",
+            "ip address add 10.0.0.200/25 dev inner",
+            "ip address add fd05::9/64 dev inner",
+        ];
+        assert_eq!(lines, expected, "{found:#?}");
+        assert_eq!(missing(&found), ["listeners"; 3]);
         mend(&found);
-        assert_eq!(missing(&ask(&config(&text))), [""; 0]);
+        assert_eq!(missing(&ask(&config)), [""; 0]);
     });
+}
+
+#[test]
+fn listeners_of_addresses_in_no_network_here_are_told_in_words() {
+    in_namespaces("listeners_of_addresses_in_no_network_here_are_told_in_words", || {
+        network();
+        ip("address add 203.0.113.1/24 dev lo");
+        mend(&ask(&config(HOME)));
+        let strange = ["192.0.2.1", "203.0.113.2", "2001:db8::77", "fe80::77"];
+        let listed: Vec<_> = strange.into_iter().map(quoted_endpoint).collect();
+        let config = listening_at(&listed.join(", "));
+        let found = ask(&config);
+        assert_eq!(missing(&found), ["listeners"; 4], "{found:#?}");
+        for (finding, ip) in found.iter().filter(|finding| finding.name == "listeners").zip(strange) {
+            assert!(finding.found.starts_with(&format!("no interface has {ip}")), "{finding}");
+            assert_eq!(finding.mend, "", "nothing that could hide a mistake is offered");
+            let switch = format!("net.{}.ip_nonlocal_bind=1", if ip.contains(':') { "ipv6" } else { "ipv4" });
+            assert!(finding.found.contains(&switch) && finding.found.contains("tproxy"), "{finding}");
+        }
+        // Each family has its own switch.
+        run(Command::new("sh").args(["-ec", "echo 1 > /proc/sys/net/ipv4/ip_nonlocal_bind"]));
+        assert_eq!(missing(&ask(&config)), ["listeners"; 2]);
+        run(Command::new("sh").args(["-ec", "echo 1 > /proc/sys/net/ipv6/ip_nonlocal_bind"]));
+        assert_eq!(missing(&ask(&config)), [""; 0]);
+    });
+}
+
+fn quoted_endpoint(ip: &str) -> String {
+    if ip.contains(':') {
+        format!("\"[{ip}]:443\"")
+    } else {
+        format!("\"{ip}:443\"")
+    }
 }
 
 #[test]

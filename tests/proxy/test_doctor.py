@@ -119,12 +119,26 @@ def test_a_link_that_is_too_small_for_the_edges_header_is_mended_by_the_line_giv
         node.run(["ip", "address", "replace", "fd44::5/64", "dev", device, "nodad"], check=True)
 
 
-def test_an_address_that_nobody_has_is_mended_by_the_line_given(node: Node, lab_folder: Path) -> None:
-    config = example(lab_folder, "edge.toml", '"0.0.0.0:80"', '"0.0.0.0:80", "192.0.2.77:81", "[2001:db8::77]:81"')
+def listening_also(folder: Path, endpoints: str) -> Path:
+    return example(folder, "edge.toml", "tcp = [", f"tcp = [{endpoints},")
+
+
+def test_an_address_that_nobody_has_is_mended_by_the_line_given_where_it_may_be_right(
+    node: Node, lab_folder: Path
+) -> None:
+    config = listening_also(lab_folder, '"10.144.0.77:81", "[fd44::77]:81"')
     found = ask(node, lab_folder, config)
     assert [finding["name"] for finding in found] == ["listeners", "listeners"]
     mend(node, found)
     assert ask(node, lab_folder, config) == []
+
+
+def test_an_address_of_no_network_here_is_told_in_words_alone(node: Node, lab_folder: Path) -> None:
+    config = listening_also(lab_folder, '"192.0.2.77:81", "[2001:db8::77]:81"')
+    found = ask(node, lab_folder, config)
+    assert [(finding["name"], finding["mend"]) for finding in found] == [("listeners", "")] * 2
+    for finding, version in zip(found, [4, 6], strict=True):
+        assert f"net.ipv{version}.ip_nonlocal_bind" in finding["found"]
 
 
 @pytest.mark.root

@@ -5,7 +5,7 @@ use std::fmt;
 use caps::Capability;
 use serde::Serialize;
 
-use super::host_facts::{HostFacts, Tried};
+use super::host_facts::{HostFacts, Strange, Tried};
 use super::needs::{Family, Place};
 use super::rules::RuleSet;
 use crate::config::model::{Config, SendProxyUdp, Source};
@@ -119,11 +119,24 @@ fn ipv6(facts: &HostFacts) -> Option<Finding> {
     }
 }
 
-fn strange_listener(ip: &std::net::IpAddr) -> Finding {
-    let length = if ip.is_ipv4() { 32 } else { 128 };
-    let found =
-        format!("no interface has {ip}: correct it, wait for the interface that will have it, or give it to `lo`");
-    finding("listeners", Status::Missing, found, format!("ip address add {ip}/{length} dev lo"))
+/// A line only where it is likely right: elsewhere it would hide a typing error, or take what another host has.
+fn strange_listener(Strange { ip, neighbour }: &Strange) -> Finding {
+    let family = if ip.is_ipv4() { "ipv4" } else { "ipv6" };
+    let floating = format!(
+        "an address that moves between hosts wants net.{family}.ip_nonlocal_bind=1, or a listener of arrival = \"tproxy\""
+    );
+    let Some((device, length)) = neighbour else {
+        let found = format!(
+            "no interface has {ip}, and none that is up has a network around it: see whether it is right, and whether its \
+             interface is still to come; {floating}"
+        );
+        return finding("listeners", Status::Missing, found, "");
+    };
+    let found = format!(
+        "no interface has {ip}, which is in a network of {device}: if it is right and no other host's, give it to {device}; \
+         {floating}"
+    );
+    finding("listeners", Status::Missing, found, format!("ip address add {ip}/{length} dev {device}"))
 }
 
 fn rules(config: &Config, facts: &HostFacts) -> Vec<Finding> {

@@ -5,8 +5,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use caps::{CapSet, Capability};
+use ipnet::IpNet;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
 use socket2::{Domain, Socket, Type};
@@ -61,6 +62,15 @@ pub struct ReversePath {
     pub accepts_local: bool,
 }
 
+/// An address of a listener that no interface has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Strange {
+    /// The address.
+    pub ip: IpAddr,
+    /// Whose network it lies in, and that network's prefix length: a link that is up and has another address there.
+    pub neighbour: Option<(String, u8)>,
+}
+
 /// All that [`super::doctor`] judges.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostFacts {
@@ -74,8 +84,8 @@ pub struct HostFacts {
     pub ipv6: Tried,
     /// The first port that needs no capability.
     pub first_free_port: u16,
-    /// Addresses of listeners that no interface has.
-    pub strange_listeners: Vec<IpAddr>,
+    /// Addresses of listeners that no interface has, and that cannot be bound without one.
+    pub strange_listeners: Vec<Strange>,
     /// Whether a running proxy keeps the rules.
     pub is_kept: bool,
     /// Rules and routes that are not there, as `ip` takes them.
@@ -119,7 +129,7 @@ impl HostFacts {
             transparent: Family::ALL.map(|family| (family, try_transparent(config, needs, family))),
             ipv6: if wants_ipv6(config) { outcome(UdpSocket::bind("[::1]:0").map(drop)) } else { Tried::NotNeeded },
             first_free_port: number("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or(1024),
-            strange_listeners: strange_listeners(config, &addresses),
+            strange_listeners: strange_listeners(config, &addresses, &mut requests)?,
             is_kept: sharing::anybody(rules.mark, rules.table)?,
             missing: missing.iter().map(line).collect(),
             foreign_routes: kernel_rules::foreign_routes(&mut requests, rules.table)?,
@@ -163,14 +173,57 @@ fn wants_ipv6(config: &Config) -> bool {
         || targets.into_iter().any(|target| matches!(target.host, Host::Address(IpAddr::V6(_))))
 }
 
-fn strange_listeners(config: &Config, addresses: &LocalAddresses) -> Vec<IpAddr> {
+fn strange_listeners(config: &Config, addresses: &LocalAddresses, requests: &mut Requests) -> io::Result<Vec<Strange>> {
     let direct = config.listeners.iter().filter(|listener| listener.arrival == Arrival::Direct);
     let all = direct.flat_map(|listener| listener.tcp.iter().chain(&listener.udp)).map(SocketAddr::ip);
-    let mut strange: Vec<IpAddr> =
-        all.filter(|ip| !ip.is_unspecified() && !ip.is_multicast() && !addresses.is_local(*ip)).collect();
+    let mut strange: Vec<IpAddr> = all
+        .filter(|ip| !ip.is_unspecified() && !ip.is_multicast() && !addresses.is_local(*ip) && !binds_nonlocal(*ip))
+        .collect();
     strange.sort_unstable();
     strange.dedup();
-    strange
+    if strange.is_empty() {
+        return Ok(Vec::new());
+    }
+    let links = requests.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
+    let known = requests.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
+    Ok(strange.into_iter().map(|ip| Strange { ip, neighbour: neighbour(&links, &known, ip) }).collect())
+}
+
+/// `ip_nonlocal_bind`: addresses can be bound before they are here (ip-sysctl).
+fn binds_nonlocal(ip: IpAddr) -> bool {
+    let family = if ip.is_ipv4() { "ipv4" } else { "ipv6" };
+    number::<u8>(&format!("/proc/sys/net/{family}/ip_nonlocal_bind")).unwrap_or(0) != 0
+}
+
+/// The link with the narrowest network around an address. What is only on one link (link-local) tells of none.
+fn neighbour(links: &[RouteNetlinkMessage], addresses: &[RouteNetlinkMessage], ip: IpAddr) -> Option<(String, u8)> {
+    let around = addresses.iter().filter_map(|answer| {
+        let RouteNetlinkMessage::NewAddress(message) = answer else { return None };
+        let length = message.header.prefix_len;
+        let is_around = message.attributes.iter().any(|attribute| {
+            let AddressAttribute::Address(own) = attribute else { return false };
+            IpNet::new(*own, length).is_ok_and(|net| net.contains(&ip) && !is_link_local(*own))
+        });
+        let device = is_around.then(|| name_if_up(links, message.header.index)).flatten()?;
+        Some((device, length))
+    });
+    around.max_by_key(|(_, length)| *length)
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.segments().first().is_some_and(|first| first & 0xffc0 == 0xfe80), // RFC 4291, 2.5.6
+    }
+}
+
+fn name_if_up(links: &[RouteNetlinkMessage], index: u32) -> Option<String> {
+    let usable = links.iter().any(|answer| {
+        let RouteNetlinkMessage::NewLink(link) = answer else { return false };
+        let flags = link.header.flags;
+        link.header.index == index && flags.contains(LinkFlags::Up) && !flags.contains(LinkFlags::Loopback)
+    });
+    usable.then(|| name_and_mtu(links, index)).flatten().map(|(name, _)| name)
 }
 
 fn line(missing: &Missing) -> String {
