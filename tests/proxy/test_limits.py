@@ -108,7 +108,7 @@ def test_whoever_broke_off_while_a_backend_is_slow_makes_room_first(start: Start
             assert read(stack.enter_context(accepted(server)), len(BANNER)) == BANNER
             fill(client)
             names[port] = own(client)
-            reset(client)
+            reset(client)  # half a second and more before the other: alike, both would end in this order
         proxy.ended(names[8443], "client_reset")
         assert [line["peer"] for line in proxy.connections()] == [names[8444]]
         with connect(proxy.here, 8443) as client, ExitStack() as inner:
