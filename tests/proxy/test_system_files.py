@@ -46,8 +46,23 @@ def node(lab_folder: Path) -> Iterator[Node]:
     file.write_text("nodes: {a: {}}\n")
     with Lab.up(file, name=f"ep-{os.getpid()}-files") as lab, ExitStack() as stack:
         for place in PLACES:
-            stack.enter_context(lab["a"].listen(9000, place))
+            server = stack.enter_context(lab["a"].listen(9000, place))
+            serving_it = threading.Thread(target=_serve, args=(server,))
+            serving_it.start()
+            stack.callback(serving_it.join)
+            stack.callback(server.shutdown, socket.SHUT_RDWR)
         yield lab["a"]
+
+
+def _serve(server: socket.socket) -> None:
+    """One client after the other: those whom nobody takes would keep the next ones out."""
+    server.settimeout(None)
+    with suppress(OSError):  # the end of the listening socket
+        while True:
+            client, _ = server.accept()
+            with client, suppress(OSError):
+                client.settimeout(DEADLINE)
+                client.recv(1)
 
 
 @contextmanager
