@@ -29,7 +29,7 @@ install_for_all() {
     .venv/bin/maturin build --release --quiet --out "$folder/wheel"
     "$python" -m pip --disable-pip-version-check --quiet install --no-deps "$folder"/wheel/*.whl
     mkdir "$folder/work"
-    for part in pyproject.toml README.md docs tests scenarios topologies proxy/examples; do
+    for part in pyproject.toml README.md docs tests scenarios topologies proxy/examples proxy/tests/vectors; do
         if [ -e $part ]; then cp -r --parents $part "$folder/work/"; fi
     done
     find "$folder/work" -name __pycache__ -type d -prune -exec rm -rf {} +
