@@ -14,6 +14,7 @@ from lab.topology.model import Port, Protocol, ReadyLog, Restart, Service, Servi
 
 if TYPE_CHECKING:
     from lab.topology.meshes.known import MeshSetting, Seen
+    from lab.topology.model import MeshMember
 
 PORT = 51820
 KEEPALIVE = 5  # seconds: also what makes the first handshake, so that a peer who was told nothing learns an endpoint
@@ -47,9 +48,10 @@ def service(setting: MeshSetting) -> Service:
 
 
 def peers(setting: MeshSetting) -> list[dict[str, Any]]:
-    """The peers of a member: node, allowed prefixes, endpoint and keepalive, the last two null where nothing is known.
+    """The peers of a member: node, allowed prefixes, endpoint, and keepalive; no endpoint where none is known.
 
-    A lighthouse has all members as peers. Any other member has the lighthouses and its neighbours.
+    One of two keeps alive: a member towards a lighthouse, of two alike the one with the smaller address. A lighthouse has
+    all members as peers. Any other member has the lighthouses and its neighbours.
     """
     hub = None if setting.member.is_lighthouse else _hub(setting)
     wanted = [
@@ -62,7 +64,7 @@ def peers(setting: MeshSetting) -> list[dict[str, Any]]:
             "node": seen.member.node,
             "allowed": [str(setting.mesh.prefix)] if seen is hub else [f"{seen.member.address.ip}/32"],
             "endpoint": _endpoint(seen),
-            "keepalive": KEEPALIVE if seen.addresses else None,
+            "keepalive": KEEPALIVE if seen.addresses and _begins(setting.member, seen.member) else None,
         }
         for seen in wanted
     ]
@@ -70,6 +72,15 @@ def peers(setting: MeshSetting) -> list[dict[str, Any]]:
 
 def _hub(setting: MeshSetting) -> Seen | None:
     return next((seen for seen in setting.others if seen.member.is_lighthouse and seen.addresses), None)
+
+
+def _begins(member: MeshMember, other: MeshMember) -> bool:
+    """Whether the first of two who know each other's address makes the handshake.
+
+    Two that begin at once and keep alive at the same intervals undo each other's handshakes for minutes: each lets its own
+    go for the other's.
+    """
+    return (member.is_lighthouse, member.address.ip.packed) < (other.is_lighthouse, other.address.ip.packed)
 
 
 def _endpoint(seen: Seen) -> str | None:

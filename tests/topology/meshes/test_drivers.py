@@ -89,6 +89,8 @@ def test_wireguard_has_a_hub_and_neighbours(topology: Topology) -> None:
         "keepalive": 5,
     }
     assert peers["guest-1"]["endpoint"] == "192.168.1.2:52021"
+    (back,) = (peer for peer in configuration(topology, "guest-1", "spare") if peer["node"] == "nas")
+    assert sorted([peers["guest-1"]["keepalive"] or 0, back["keepalive"] or 0]) == [0, 5], "one of two begins"
     hub = {peer["node"]: peer for peer in configuration(topology, "vps-a", "spare")}
     assert (hub["nas"]["allowed"], hub["nas"]["endpoint"]) == (["10.145.0.6/32"], None)
     assert "--forward" in service_of(topology, "vps-a", "spare").argv
