@@ -50,8 +50,8 @@ def service(setting: MeshSetting) -> Service:
 def peers(setting: MeshSetting) -> list[dict[str, Any]]:
     """The peers of a member: node, allowed prefixes, endpoint, and keepalive; no endpoint where none is known.
 
-    One of two keeps alive: a member towards a lighthouse, of two alike the one with the smaller address. A lighthouse has
-    all members as peers. Any other member has the lighthouses and its neighbours.
+    One of two keeps alive: a member towards a lighthouse, of two alike the one with the smaller address. A lighthouse
+    has all members as peers. Any other member has the lighthouses and its neighbours.
     """
     hub = None if setting.member.is_lighthouse else _hub(setting)
     wanted = [
@@ -77,8 +77,8 @@ def _hub(setting: MeshSetting) -> Seen | None:
 def _begins(member: MeshMember, other: MeshMember) -> bool:
     """Whether the first of two who know each other's address makes the handshake.
 
-    Two that begin at once and keep alive at the same intervals undo each other's handshakes for minutes: each lets its own
-    go for the other's.
+    Two that begin at once and keep alive at the same intervals undo each other's handshakes for minutes: each lets
+    its own go for the other's.
     """
     return (member.is_lighthouse, member.address.ip.packed) < (other.is_lighthouse, other.address.ip.packed)
 
