@@ -32,6 +32,7 @@ LONG_FILES: dict[str, str] = {}
 SLEEPERS: dict[str, str] = {
     "lab/realise/asking.py": "the one place that waits for a state, with a deadline; others call it",
     "tests/kill/kill_points.py": "a kill falls at a random moment, and that moment is a sleep",
+    "tests/kill/network_namespaces.py": "the kernel does not tell when it is through with a namespace",
 }
 
 Rule = Callable[[Path], list[str]]

@@ -1,6 +1,6 @@
 """Kill a lab's supervisor, or whoever starts or ends it, at random moments, and look for what is left.
 
-    python tests/kill/kill_points.py --runs 1000 [--seed N]
+    python -m tests.kill.kill_points --runs 1000 [--seed N]
 
 Each run brings a lab up (NAT, nftables, services; every other one with linkwire, natbox and a mesh) or takes one down,
 kills with SIGKILL after a random time, and then demands within a deadline: no process of the lab, no network namespace
@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.realise import registry
+from tests.kill import network_namespaces
 
 TOPOLOGY = """
 # client --- inside 192.168.1.0/24 --- router (NAT) --- internet 203.0.113.0/24 --- server
@@ -85,7 +85,7 @@ def main() -> int:
         files = [Path(folder, "plain.yaml"), Path(folder, "all.yaml")]
         for file, text in zip(files, (TOPOLOGY, WITH_ALL), strict=True):
             file.write_text(text)
-        clean = trace()
+        clean = trace(network_namespaces.settled())
         for number in range(arguments.runs):
             name = f"kill-{os.getpid()}-{number}"
             what, outcome = _kill_once(chance, files[number % len(files)], name)
@@ -160,7 +160,7 @@ def leftovers(clean: Trace, name: str) -> list[str]:
     """
     deadline = time.monotonic() + DEADLINE
     while True:
-        now = trace()
+        now = trace(network_namespaces.settled(enough=clean.network_namespaces))
         left = [f"process {process}" for process in now.processes - clean.processes]
         if now.network_namespaces > clean.network_namespaces:
             left.append(f"{now.network_namespaces - clean.network_namespaces} network namespaces")
@@ -173,11 +173,11 @@ def leftovers(clean: Trace, name: str) -> list[str]:
         time.sleep(0.02)
 
 
-def trace() -> Trace:
-    """The host as it is."""
+def trace(namespaces: int) -> Trace:
+    """The host as it is; its network namespaces are counted by the caller."""
     return Trace(
         processes=frozenset(f"{pid} {line}" for pid, _, _, line in _processes() if _is_of_a_lab(pid, line)),
-        network_namespaces=_network_namespaces(),
+        network_namespaces=namespaces,
         interfaces=frozenset(entry.name for entry in Path("/sys/class/net").iterdir()),
         mounts=frozenset(Path("/proc/self/mountinfo").read_text().splitlines()),
         names=tuple(registry.names()),
@@ -191,16 +191,6 @@ def _is_of_a_lab(pid: int, line: str) -> bool:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/ns/pid").readlink() != Path("/proc/self/ns/pid").readlink()
     return False
-
-
-def _network_namespaces() -> int:
-    """How many network namespaces the kernel holds, also those that no process is in; 0 if it does not tell."""
-    with contextlib.suppress(OSError):  # else free ones that a processor keeps at hand are counted (slabinfo(5), SLUB)
-        Path("/sys/kernel/slab/net_namespace/shrink").write_text("1")
-    with contextlib.suppress(OSError):
-        found = re.search(r"^net_namespace\s+(\d+)", Path("/proc/slabinfo").read_text(), re.MULTILINE)
-        return int(found[1]) if found else 0
-    return 0
 
 
 def _processes() -> Iterator[tuple[int, int, int, str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parent / "kill_points.py"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.essential
@@ -16,8 +16,7 @@ SCRIPT = Path(__file__).parent / "kill_points.py"
 @pytest.mark.alone
 def test_nothing_is_left_after_kills_at_random_moments() -> None:
     """Alone, for it takes the labs of other tests for leftovers."""
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--runs", "50"], capture_output=True, text=True, check=False, timeout=900
-    )
+    script = [sys.executable, "-m", "tests.kill.kill_points", "--runs", "50"]
+    done = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "50 kills, nothing left behind" in done.stdout
