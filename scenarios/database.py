@@ -1,44 +1,42 @@
-"""As much of a PostgreSQL server as psql needs to ask one question (its documentation, 55.7 Message Formats)."""
+"""A PostgreSQL server in a node: a cluster of its own in the node's /tmp, which lets in one address and no other."""
 
 from __future__ import annotations
 
-import socket
-import struct
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_network
+from pathlib import Path
 
-_SSL, _GSS = 80877103, 80877104  # of the requests for encryption, which is answered by "N"
-_TEXT = 25  # the type's number
+from lab import Node, wait_until
 
-
-def answer_like_postgres(connection: socket.socket, answer: str) -> None:
-    """Let the client in, and answer what it asks by one row with this."""
-    while _startup(connection) in {_SSL, _GSS}:
-        connection.sendall(b"N")
-    ready = _message(b"Z", b"I")
-    connection.sendall(_message(b"R", struct.pack("!I", 0)) + ready)
-    kind, length = struct.unpack("!cI", _read(connection, 5))
-    assert kind == b"Q"
-    _read(connection, length - 4)
-    value = answer.encode()
-    column = struct.pack("!H", 1) + b"who\0" + struct.pack("!IHIhiH", 0, 0, _TEXT, -1, -1, 0)
-    row = struct.pack("!HI", 1, len(value)) + value
-    connection.sendall(
-        _message(b"T", column) + _message(b"D", row) + _message(b"C", b"SELECT 1\0") + ready,
-    )
-    assert connection.recv(1) == b"X"  # it says good-bye
+PATIENCE = 60.0  # seconds
+DATABASE = "user=me dbname=postgres"  # with the first user and the first database of every cluster
+_USER = "nobody"  # PostgreSQL refuses to run as root
+_QUICK = ["-c", "fsync=off", "-c", "unix_socket_directories="]
 
 
-def _startup(connection: socket.socket) -> int:
-    """The code or version with which the client begins."""
-    length, code = struct.unpack("!II", _read(connection, 8))
-    _read(connection, length - 8)
-    return int(code)
+@contextmanager
+def postgres(node: Node, at: str, port: int, let_in: str) -> Iterator[None]:
+    """Serve at an address of the node, without a password for the clients from `let_in`."""
+    data = node.run(["mktemp", "-d"], check=True, user=_USER).stdout.strip()
+    made = ["--pgdata", data, "--username=me", "--auth=reject", "--no-locale", "--no-sync"]
+    node.run([_program("initdb"), *made], check=True, timeout=PATIENCE, user=_USER)
+    rule = f"host all all {ip_network(let_in)} trust\n"
+    node.run(["tee", f"{data}/pg_hba.conf"], input=rule, check=True, user=_USER)
+    served = [_program("postgres"), "-D", data, "-p", f"{port}", "-c", f"listen_addresses={at}", *_QUICK]
+    with node.start(served, user=_USER) as server:
+        asked = ["pg_isready", "--quiet", "--host", at, "--port", f"{port}"]
+        wait_until(lambda: node.run(asked).returncode == 0, PATIENCE, "PostgreSQL takes connections")
+        yield
+        server.send_signal(signal.SIGINT)  # its "fast shutdown", which waits for no client
+        assert server.wait(PATIENCE) == 0
 
 
-def _message(kind: bytes, body: bytes) -> bytes:
-    return kind + struct.pack("!I", 4 + len(body)) + body
-
-
-def _read(connection: socket.socket, count: int) -> bytes:
-    found = connection.recv(count, socket.MSG_WAITALL) if count else b""
-    assert len(found) == count
+def _program(name: str) -> str:
+    """Debian keeps the programs of a server out of PATH, in a folder for each version."""
+    of_versions = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    found = str(of_versions[-1]) if of_versions else shutil.which(name)
+    assert found, f"PostgreSQL's {name} is not installed: make setup"
     return found

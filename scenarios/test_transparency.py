@@ -18,7 +18,7 @@ import pytest
 
 from lab import Lab, wait_until
 from scenarios.access_lines import EDGES, PATIENCE, endpoint, joined, lines, the_line
-from scenarios.database import answer_like_postgres
+from scenarios.database import DATABASE, postgres
 from scenarios.quic_peers import ask_by_quic
 
 pytestmark = [pytest.mark.topology("homelab", scope="module"), pytest.mark.essential]
@@ -114,21 +114,26 @@ def test_a_dns_server_sees_who_asks_by_tcp(lab: Lab, version: int) -> None:
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_database_sees_who_connects_by_psql(lab: Lab, version: int) -> None:
-    """psql itself; behind it no more of a server than it needs to believe that it is one."""
-    edge = lab["vps-b"].address("internet", version)
-    words = ["psql", f"host={edge} port=2022 user=me dbname=it", "-Atc", "select who()"]
-    with lab["nas"].listen(OTHERS, LOOPBACK[version]) as server:
-        server.settimeout(60)
-        with lab["stranger"].start(words, stdout=subprocess.PIPE) as client:
-            connection, peer = server.accept()
-            with connection:
-                connection.settimeout(60)
-                own = lab["stranger"].run(["ss", "-Htn", "dst", endpoint(edge, 2022)], check=True).stdout.split()[3]
-                answer_like_postgres(connection, endpoint(*peer[:2]))
+    """And lets in by address: who comes from another is refused by name of that."""
+    edge, own = lab["vps-b"].address("internet", version), lab["stranger"].address(version=version)
+    laptop, cafe = lab["laptop"].address("home", 6), lab["cafe"].address("internet")
+    other, seen = ("laptop", laptop) if version == 6 else ("phone", cafe)
+    words = ["psql", "--no-psqlrc", "-At", f"host={edge} port=2022 {DATABASE}"]
+    with postgres(lab["nas"], LOOPBACK[version], OTHERS, let_in=own):
+        with lab["stranger"].start(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+            assert client.stdin is not None
             assert client.stdout is not None
-            assert client.stdout.read().strip() == own == endpoint(*peer[:2])
-    assert own.startswith(endpoint(lab["stranger"].address(version=version), ""))
-    the_line(lab, "nas", client=own, rule="others")
+            client.stdin.write("SELECT inet_client_addr(), inet_client_port();\n")
+            client.stdin.flush()
+            address, port = client.stdout.readline().strip().split("|")
+            local = lab["stranger"].run(["ss", "-Htn", "dst", endpoint(edge, 2022)], check=True).stdout.split()[3]
+            client.stdin.close()
+            assert client.wait(PATIENCE) == 0
+        refused = lab[other].run(words)
+    assert address == own
+    assert endpoint(address, port) == local
+    assert f'no pg_hba.conf entry for host "{seen}"' in refused.stderr
+    the_line(lab, "nas", client=local, rule="others")
 
 
 @pytest.mark.parametrize("version", [4, 6])

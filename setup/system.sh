@@ -7,16 +7,23 @@ cd "$(dirname "$0")/.."
 
 packages=setup/packages.apt
 msrv=$(sed -n 's/^rust-version = "\([0-9.]*\)".*/\1/p' Cargo.toml)
+no_cluster=/etc/postgresql-common/createcluster.d/lab.conf
 rustup_line="curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal"
 
+# By name or pattern.
 is_installed() {
-    [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+    dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -x installed >/dev/null
+}
+
+# A PostgreSQL of whatever version is enough, and may be somebody's own: it is left as it is.
+is_there() {
+    is_installed "$1" || { [ "$1" = postgresql ] && is_installed 'postgresql-[0-9]*'; }
 }
 
 missing_packages() {
     local package
     sed 's/#.*//' "$packages" | while read -r package; do
-        [ -z "$package" ] || is_installed "$package" || echo "$package"
+        [ -z "$package" ] || is_there "$package" || echo "$package"
     done
 }
 
@@ -39,23 +46,27 @@ cargo_package() {
     done
 }
 
+# For as long as packages are being installed. What PostgreSQL's makes at its first installation is a cluster, too.
 refuse_daemons() {
     policy=/usr/sbin/policy-rc.d
     if [ -e "$policy" ]; then mv "$policy" "$policy.before-lab"; fi
     printf '#!/bin/sh\nexit 101\n' >"$policy"
     chmod 755 "$policy"
+    mkdir -p "$(dirname "$no_cluster")"
+    echo 'create_main_cluster = false' >"$no_cluster"
     trap allow_daemons EXIT
 }
 
 allow_daemons() {
-    rm -f "$policy"
+    rm -f "$policy" "$no_cluster"
     if [ -e "$policy.before-lab" ]; then mv "$policy.before-lab" "$policy"; fi
 }
 
 # The links by which systemd starts a daemon of ours at boot. Read from the folder, for a host may lack systemctl.
 boot_links() {
     find /etc/systemd/system -type l \( -name 'ssh*.service' -o -name 'ssh*.socket' -o -name nginx.service \
-        -o -name coturn.service -o -name 'miniupnpd*.service' -o -name haproxy.service -o -name 'sslh*.service' \) 2>/dev/null | sort
+        -o -name coturn.service -o -name 'miniupnpd*.service' -o -name haproxy.service -o -name 'sslh*.service' \
+        -o -name 'postgresql*.service' \) 2>/dev/null | sort
 }
 
 # Only links that the installation made are removed: a daemon that was here before stays as it was.
