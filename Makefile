@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-setup: system $(VENV)/.project ## all that the other commands need; quick when nothing changed
+setup: system $(VENV)/.project $(BIN)/promtool ## all that the other commands need; quick when nothing changed
 
 demo: setup ## the homelab comes up, shows that it works, and goes
 	@$(BIN)/python -m lab.demo
@@ -82,6 +82,9 @@ system:
 $(BIN)/python:
 	@rm -rf $(VENV)
 	$$(setup/python.sh) -m venv $(VENV)
+
+$(BIN)/promtool: | system $(BIN)/python
+	@setup/promtool.sh $@
 
 $(VENV)/.locked: requirements-dev.lock | $(BIN)/python
 	$(PIP) install --require-hashes -r requirements-dev.lock

@@ -1,0 +1,128 @@
+"""The metrics of a proxy that has had traffic, as Prometheus' own tool reads them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from lab.realise.asking import wait_until
+from tests.proxy.conftest import Start
+from tests.proxy.ends import accepted, connect, listening, read, refused
+from tests.proxy.hellos import hello
+from tests.proxy.proxy_protocol import v2
+from tests.proxy.running import DEADLINE
+from tests.proxy.udp_bench import heard, udp
+
+PAGE = Path(__file__).parents[2] / "docs/edgeproxy_operation.md"
+CONFIG = r"""
+deny = ["127.0.0.99/32"]
+[listener.in]
+tcp = ["HERE:8443"]
+udp = ["HERE:8443"]
+proxy_header = [{from = "127.0.0.66/32", policy = "require"}]
+[[rule]]
+name = 'says "hé", {a="b"} 1 \n \'
+protocols = ["tls"]
+to = "out"
+[[rule]]
+protocols = ["http1"]
+to = "closed"
+[[rule]]
+transport = "udp"
+to = "datagrams"
+[backend.out]
+targets = ["HERE:9001"]
+send_proxy = "v2"
+[backend.closed]
+targets = ["HERE:9"]
+[backend.datagrams]
+targets = ["HERE:9002"]
+"""
+# What needs a lack of descriptors, an end, a browser.
+IDLE = {"edgeproxy_accept_errors_total", "edgeproxy_draining", "edgeproxy_ech_hellos_total"}
+
+
+@pytest.fixture(scope="module")
+def scraped(module_start: Start) -> str:
+    """The text of a proxy to which all has happened that needs no fault of its host."""
+    proxy = module_start(CONFIG)
+    here = proxy.here
+    proxy.write("nonsense")
+    proxy.send_signal(signal.SIGHUP)
+    wait_until(lambda: proxy.metrics()["edgeproxy_reload_failures_total"] == 1, DEADLINE, "the refusal")
+    proxy.reload(CONFIG)
+    refused(here, 8443, source="127.0.0.99")
+    refused(here, 8443, b"GET / HTTP/1.1\r\nHost: closed.example\r\n\r\n")
+    with listening(here, 9001) as server, connect(here, 8443, "127.0.0.66") as client:
+        client.sendall(v2() + hello("open.example"))
+        with accepted(server) as backend:
+            backend.sendall(b"back")
+            assert read(client, 4) == b"back"
+    with udp(here, 9002) as answering, udp(here) as asking, udp("127.0.0.99") as denied:
+        denied.sendto(b"there", (here, 8443))
+        asking.sendto(b"there", (here, 8443))
+        _, proxied = heard(answering)
+        answering.sendto(b"back", proxied)
+        heard(asking)
+    with suppress(TimeoutError):  # then the test tells what is missing
+        wait_until(lambda: _busy(proxy.scrape()) >= _documented() - IDLE, DEADLINE, "all is counted")
+    return proxy.scrape()
+
+
+def _documented() -> set[str]:
+    """The families in the table of the page."""
+    _, _, section = PAGE.read_text().partition("\n## Metrics\n")
+    lines = section.partition("\n## ")[0].splitlines()
+    return {line.split("`")[1] for line in lines if line.startswith("| `")}
+
+
+def _busy(text: str) -> set[str]:
+    """Those with a sample above 0."""
+    family, found = "", set()
+    for line in text.splitlines():
+        if line.startswith("# TYPE "):
+            family = line.split(" ")[2]
+        elif not line.startswith("#") and float(line.rsplit(" ", 1)[1]) > 0:
+            found.add(family)
+    return found
+
+
+def _promtool(text: str) -> tuple[int, str, str]:
+    """What `promtool check metrics` makes of it: its exit status, output and complaints."""
+    found = shutil.which("promtool", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    assert found, "promtool is not installed: make setup, which says why where it cannot fetch it"
+    words = [found, "check", "metrics"]
+    done = subprocess.run(words, input=text, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_every_documented_family_has_samples_of_traffic(scraped: str) -> None:
+    assert _busy(scraped) == _documented() - IDLE
+    for family in IDLE:
+        assert f"\n{family}" in scraped
+
+
+def test_promtool_has_no_complaint(scraped: str) -> None:
+    assert _promtool(scraped) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "complaint"),
+    [
+        ("edgeproxy_reloads_total", "edgeproxy_reloads", 'counter metrics should have "_total" suffix'),
+        ("# HELP edgeproxy_workers", "# edgeproxy_workers", "no help text"),
+        (r"\"hé\"", r'"hé"', "error while linting: text format parsing error"),
+    ],
+)
+def test_promtool_does_complain_of_less(scraped: str, right: str, wrong: str, complaint: str) -> None:
+    assert right in scraped
+    status, _, complaints = _promtool(scraped.replace(right, wrong))
+    assert status != 0
+    assert complaint in complaints
