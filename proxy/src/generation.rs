@@ -17,7 +17,7 @@ use crate::names::Names;
 use crate::operation::counters::WorkerCounters;
 use crate::operation::state::{self, TargetCondition};
 use crate::route::forbidden::Own;
-use crate::route::order;
+use crate::route::{asks_clients, order};
 use crate::tcp::allowance::Bound;
 use crate::transparent::local_addresses::LocalAddresses;
 use crate::upstream::condition::{Condition, Standing};
@@ -35,6 +35,8 @@ pub(crate) struct Generation {
     occupancies: Vec<Occupancy>,
     /// Bytes a second of all flows of a listener, whether they are bounded or not: from clients, to clients.
     rates: Vec<[Arc<Bound>; 2]>,
+    /// Whether clients of a listener are heard before they are led on.
+    hears: Vec<bool>,
     own: Own,
 }
 
@@ -81,9 +83,11 @@ impl Generation {
         };
         let rates = config.listeners.iter().map(rates_of).collect();
         let turns = config.backends.iter().map(|_| AtomicU64::new(0)).collect();
+        let hears = |at| asks_clients(&config.rules, ListenerId(at), Transport::Tcp);
+        let hears = (0..config.listeners.len()).map(hears).collect();
         let locals = locals.clone();
         let own = Own::new(&config, move |address| locals.is_local(address));
-        Self { config, candidates, turns, occupancies, rates, own }
+        Self { config, candidates, turns, occupancies, rates, hears, own }
     }
 
     fn conditions(&self) -> impl Iterator<Item = (Lineage<'_>, &Arc<Condition>)> {
@@ -154,6 +158,11 @@ impl Generation {
             backend.targets.iter().zip(candidates).map(of_target).collect()
         };
         self.config.backends.iter().zip(&self.candidates).flat_map(of_backend).collect()
+    }
+
+    /// Whether clients that connect at a listener are heard before they are led on.
+    pub(crate) fn hears(&self, id: ListenerId) -> bool {
+        self.hears.get(id.0).copied().unwrap_or(false)
     }
 
     /// Where this proxy listens.

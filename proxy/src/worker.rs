@@ -10,6 +10,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -19,7 +20,7 @@ use tokio::time::{interval, Instant, MissedTickBehavior};
 
 use crate::admission::Admission;
 use crate::commands::say;
-use crate::config::model::{Timeouts, Transport};
+use crate::config::model::Transport;
 use crate::generation::{Epoch, Generation};
 use crate::kernel::{self, Batch};
 use crate::listening::{keep_alive, Endpoint};
@@ -223,14 +224,14 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) -> io:
         };
         match order {
             Some(Order::Serve(generation, counters)) => {
-                doors.values().for_each(|door| door.heed(&generation.config.timeouts));
+                doors.values().for_each(|door| door.heed(&generation));
                 let next = worker.epoch().followed_by(generation, counters);
                 *worker.epoch.borrow_mut() = Rc::new(next);
             }
             Some(Order::Listen(gate, socket, flows)) => match Door::open(&worker, gate.endpoint, socket, flows) {
                 Ok(door) => {
                     // An earlier process may have had another configuration.
-                    door.heed(&worker.epoch().config().timeouts);
+                    door.heed(&worker.epoch().generation);
                     doors.insert(gate, door);
                 }
                 Err(error) => {
@@ -311,10 +312,13 @@ impl Door {
     }
 
     /// Takes over what those who arrive from now on inherit.
-    fn heed(&self, timeouts: &Timeouts) {
-        if let Self::Tcp { socket, .. } = self {
-            // A kernel that refuses keeps to the former ones.
-            let _ = keep_alive(&socket2::SockRef::from(socket.as_ref()), timeouts);
+    fn heed(&self, generation: &Generation) {
+        if let Self::Tcp { endpoint, socket, .. } = self {
+            let socket = SockRef::from(socket.as_ref());
+            let hears = generation.listener_at(*endpoint).is_some_and(|id| generation.hears(id));
+            // A kernel that refuses keeps to what was.
+            let _ = keep_alive(&socket, &generation.config.timeouts);
+            let _ = socket.set_tcp_quickack(!hears);
         }
     }
 

@@ -117,6 +117,12 @@ pub(crate) fn asks_content(rule: &Rule) -> bool {
     !rule.protocols.is_empty() || asks_hello(rule)
 }
 
+/// Whether clients of a listener may have to say something before it is known where they are led.
+pub(crate) fn asks_clients(rules: &[Rule], at: ListenerId, transport: Transport) -> bool {
+    let known = Known { listener: Some(at), transport: Some(transport), ..Known::default() };
+    rules.iter().any(|rule| asks_content(rule) && at_once(rule, &known) != Holding::DoesNot)
+}
+
 /// The protocols that the rule is about; those it lists, or all that can tell what it asks.
 pub(crate) fn asked(rule: &Rule) -> &[Protocol] {
     match (rule.protocols.is_empty(), rule.alpn.is_empty()) {

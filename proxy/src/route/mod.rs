@@ -10,5 +10,6 @@ pub mod preface;
 pub(crate) mod sample;
 pub mod target;
 
+pub(crate) use conditions::asks_clients;
 pub use decide::{awaits_silence, decide, final_decision, Arrived, Captures, Decision, Spoken};
 pub use preface::{DatagramPreface, TcpPreface};

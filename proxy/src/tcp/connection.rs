@@ -70,7 +70,7 @@ async fn begin(worker: Rc<Worker>, beginning: Box<Beginning>) -> Option<Box<Carr
     let prepared = prepare(&worker, &epoch, &story, client.get()?, &mut permit).await;
     match prepared {
         Ok(Prepared { mut backend, first_bytes, header_length, in_use }) => {
-            let written = say_at_once(backend.get()?, &first_bytes);
+            let written = say_at_once(backend.get()?, &first_bytes, awaits_answer(&story.borrow()));
             let [from_client, to_client] = allowances(&epoch, listener);
             let up = Direction::beginning_with(first_bytes, written, from_client, &worker.scratch);
             let down = Direction::beginning_with(Vec::new(), 0, to_client, &worker.scratch);
@@ -87,15 +87,27 @@ async fn begin(worker: Rc<Worker>, beginning: Box<Beginning>) -> Option<Box<Carr
 }
 
 /// Sends the first bytes with the end of the backend's handshake; how many its kernel took. An error is found by the relay.
-fn say_at_once(backend: &TcpStream, bytes: &[u8]) -> usize {
+fn say_at_once(backend: &TcpStream, bytes: &[u8], awaits_answer: bool) -> usize {
     if bytes.is_empty() {
         return 0;
     }
     let socket = SockRef::from(backend);
     let written = (&*socket).write(bytes).unwrap_or(0);
-    // From here on as usual: a backend that writes in small pieces may wait for each to be acknowledged.
-    let _ = socket.set_tcp_quickack(true);
+    if !awaits_answer {
+        // From here on as usual: a backend that writes in small pieces may wait for each to be acknowledged.
+        acknowledge_at_once(backend);
+    }
     written
+}
+
+/// Whether the client has said all that it can before it is answered, and is answered in one piece.
+fn awaits_answer(story: &Story) -> bool {
+    story.spoken.as_deref().is_some_and(|(protocol, _)| *protocol == Protocol::Tls)
+}
+
+/// What has come is acknowledged now, and what comes is without delay (`TCP_QUICKACK`, tcp(7)).
+fn acknowledge_at_once(stream: &TcpStream) {
+    let _ = SockRef::from(stream).set_tcp_quickack(true);
 }
 
 /// What is ready to be relayed.
@@ -227,6 +239,7 @@ async fn decided(
     };
     let decision = match decide(config, &arrived, preface) {
         Decision::NeedMore => {
+            acknowledge_at_once(client);
             decide_by_first_bytes(client, config, &arrived, preface, effort, &worker.scratch, begun).await
         }
         at_once @ (Decision::Forward { .. } | Decision::Refuse { .. } | Decision::NoRule) => Ok(at_once),
@@ -238,6 +251,9 @@ async fn decided(
     story.spoken = preface.found().map(|(protocol, found)| Box::new((protocol, found.clone())));
     let (protocol, ech) =
         story.spoken.as_deref().map_or((None, false), |(protocol, found)| (Some(*protocol), found.ech));
+    if epoch.generation.hears(arrived.listener) && !awaits_answer(&story) {
+        acknowledge_at_once(client);
+    }
     epoch.counters.preface(protocol, preface.bytes().len(), effort.segments, took, ech);
     match decision? {
         Decision::Forward { rule, backend, captures } => {
