@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import threading
 from pathlib import Path
@@ -222,6 +223,19 @@ class Lab:
             before.close()
         self._owner = os.getpid()
         self._lock = threading.Lock()
+
+    def watch_end(self) -> select.epoll:
+        """A descriptor that can be read from the moment the lab ends, for who waits for something else; to be closed.
+
+        It can be so too if the supervisor has hung up on this handle; in either case nothing more is to be had from it.
+        """
+        watch = select.epoll()
+        try:
+            watch.register(self._channel, 0)  # the end (EPOLLHUP) is told unasked, an answer is not (epoll_ctl(2))
+        except BaseException:
+            watch.close()
+            raise
+        return watch
 
     def connection(self) -> socket.socket:
         """One more connection to the supervisor, for a process that lives with it."""
