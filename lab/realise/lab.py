@@ -176,9 +176,8 @@ class Lab:
         """
         if self._ended:
             return
-        try:
-            supervisor = os.pidfd_open(registry.supervisor_of(self._channel))
-        except ProcessLookupError:
+        number, supervisor = registry.supervisor_of(self._channel), registry.open_supervisor(self.name, self._channel)
+        if supervisor is None:
             self._channel.close()
             self._ended = True
             return
@@ -189,7 +188,9 @@ class Lab:
             if not registry.await_end(supervisor, _SOON):
                 with contextlib.suppress(OSError, RealiseError, UsageError):
                     self._connect()
-                    self.ask({"ask": "down"})
+                    # While the one has not ended, nobody else has its number; its name may be another lab's already.
+                    if registry.supervisor_of(self._channel) == number:
+                        self.ask({"ask": "down"})
             if not registry.await_end(supervisor, _END_TIMEOUT):
                 raise RealiseError(f"lab {self.name} did not end within {_END_TIMEOUT:g} s")
         finally:

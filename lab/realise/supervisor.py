@@ -66,7 +66,8 @@ def main() -> None:
         pid = os.fork()
         if pid == 0:
             _serve(channel, *received)
-        send(channel, {"supervisor": pid})
+        # Until its parent has ended, nobody collects it, so its number is its own.
+        send(channel, {"supervisor": pid}, (os.pidfd_open(pid),))
     except LabError as error:
         _report(channel, error)
         sys.exit(1)
