@@ -35,7 +35,7 @@ class LabCommand:
     """`lab WORDS` as a process."""
 
     def argv(self, *words: str | Path) -> list[str]:
-        return [sys.executable, "-m", "lab.cli.main", *map(str, words)]
+        return [sys.executable, "-m", "lab", *map(str, words)]
 
     def environment(self, **more: str) -> dict[str, str]:
         """Ours, without what would change the command's mind."""
