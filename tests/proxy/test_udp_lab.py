@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import socket
 import struct
@@ -24,7 +23,7 @@ from tests.proxy.udp_bench import (
     heard,
     wait_drops,
 )
-from tests.realise.conftest import labs_in
+from tests.realise.conftest import Up
 
 TOPOLOGY = """
 #   client -- outside -- home -- inside (mtu 1300) -- service
@@ -49,26 +48,9 @@ to = "b"
 """
 
 
-NUMBERS = itertools.count(1)
-
-
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that the nodes see too."""
-    return tmp_path_factory.mktemp("udp")
-
-
-@pytest.fixture(scope="module")
-def lab(shared: Path) -> Iterator[Lab]:
-    with ExitStack() as stack:
-        yield labs_in(shared, stack)(TOPOLOGY)
-
-
-@pytest.fixture
-def folder(shared: Path) -> Path:
-    made = shared / str(next(NUMBERS))
-    made.mkdir()
-    return made
+def lab(module_up: Up) -> Lab:
+    return module_up(TOPOLOGY)
 
 
 @contextmanager

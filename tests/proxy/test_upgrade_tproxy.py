@@ -5,7 +5,6 @@ client -- outside -- home (the proxy) -- inside -- service
 
 from __future__ import annotations
 
-import itertools
 import socket
 import threading
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from tests.proxy.ends import endpoint
 from tests.proxy.running import DEADLINE, Proxy, edgeproxy, running_in
 from tests.proxy.udp_bench import Address, drops, flows, heard, silent
 from tests.proxy.upgrading import Heir, Message
-from tests.realise.conftest import labs_in
+from tests.realise.conftest import Up
 
 TOPOLOGY = """
 networks:
@@ -67,28 +66,13 @@ ASKED: list[Address] = [
     ("2001:db8:1::1", 5000),
     ("2001:db8:1::1", 5099),
 ]
-NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that the nodes see too."""
-    return tmp_path_factory.mktemp("up")
-
-
-@pytest.fixture(scope="module")
-def lab(shared: Path) -> Iterator[Lab]:
-    with ExitStack() as stack:
-        found = labs_in(shared, stack)(TOPOLOGY)
-        found["home"].run(["sh", "-ec", DIVERT], check=True)
-        yield found
-
-
-@pytest.fixture
-def folder(shared: Path) -> Path:
-    made = shared / str(next(NUMBERS))
-    made.mkdir()
-    return made
+def lab(module_up: Up) -> Lab:
+    lab = module_up(TOPOLOGY)
+    lab["home"].run(["sh", "-ec", DIVERT], check=True)
+    return lab
 
 
 class Succession:
