@@ -17,6 +17,7 @@ from lab.realise.asking import wait_until
 from lab.realise.lab import Lab
 from tests.proxy.running import DEADLINE, Proxy, running_in
 from tests.proxy.udp_bench import (
+    DIVERT,
     drops,
     first_flight,
     flows,
@@ -124,25 +125,12 @@ def test_a_transparent_backend_sees_the_clients_endpoint(
         assert drops(proxy) == {}
 
 
-TPROXY = """
-ip rule add fwmark 7 lookup 77
-ip route add local default dev lo table 77
-ip -6 rule add fwmark 7 lookup 77
-ip -6 route add local default dev lo table 77
-nft add table inet divert
-nft add chain inet divert pre '{ type filter hook prerouting priority mangle; }'
-of='iifname outside udp dport 5000-5099'
-nft add rule inet divert pre $of ip daddr 198.51.100.0/24 meta mark set 7 tproxy ip to :5000 accept
-nft add rule inet divert pre $of ip6 daddr 2001:db8:1::/64 meta mark set 7 tproxy ip6 to :5000 accept
-"""
-
-
 @pytest.mark.essential
 def test_by_tproxy_clients_meet_the_address_and_port_that_they_asked_for(lab: Lab, folder: Path) -> None:
     text = '[listener.in]\nudp = ["0.0.0.0:5000", "[::]:5000"]\narrival = "tproxy"\n'
     text += RULE + '[backend.b]\ntargets = ["10.0.0.9:$port"]\n'
     home = lab["home"]
-    home.run(["sh", "-ec", TPROXY])
+    home.run(["sh", "-ec", DIVERT], check=True)
     try:
         with at_home(lab, folder, text) as proxy:
             for asked in (
