@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab.realise.lab import Lab
 from lab.realise.node import Node
 from tests.proxy.running import edgeproxy
+from tests.realise.conftest import Up
 
 EXAMPLES = Path(__file__).parents[2] / "proxy/examples"
 TOPOLOGY = """
@@ -28,12 +26,9 @@ Finding = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def node(lab_folder: Path) -> Iterator[Node]:
-    file = lab_folder / "t.yaml"
-    file.write_text(TOPOLOGY)
+def node(lab_folder: Path, module_up: Up) -> Node:
     (lab_folder / "hosts").write_text("10.144.0.6 nas.tailnet\nfd44::6 nas.tailnet\n")
-    with Lab.up(file, name=f"ep-{os.getpid()}-doctor") as lab:
-        yield lab["here"]
+    return module_up(TOPOLOGY)["here"]
 
 
 def example(folder: Path, name: str, old: str = "", new: str = "") -> Path:

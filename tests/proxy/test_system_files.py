@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
 import socket
@@ -15,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from lab.realise.asking import wait_until
-from lab.realise.lab import Lab
 from lab.realise.node import Node
 from tests.proxy.ends import own
 from tests.proxy.running import DEADLINE, OPERATION, Proxy, edgeproxy
 from tests.proxy.test_upgrade_operation import answered
+from tests.realise.conftest import Up
 
 CONFIG = """
 workers = 1
@@ -41,17 +40,16 @@ PLACES = ["127.0.0.2", "127.0.0.3"]
 
 
 @pytest.fixture(scope="module")
-def node(lab_folder: Path) -> Iterator[Node]:
-    file = lab_folder / "t.yaml"
-    file.write_text("nodes: {a: {}}\n")
-    with Lab.up(file, name=f"ep-{os.getpid()}-files") as lab, ExitStack() as stack:
+def node(module_up: Up) -> Iterator[Node]:
+    node: Node = module_up("nodes: {a: {}}")["a"]
+    with ExitStack() as stack:
         for place in PLACES:
-            server = stack.enter_context(lab["a"].listen(9000, place))
+            server = stack.enter_context(node.listen(9000, place))
             serving_it = threading.Thread(target=_serve, args=(server,))
             serving_it.start()
             stack.callback(serving_it.join)
             stack.callback(server.shutdown, socket.SHUT_RDWR)
-        yield lab["a"]
+        yield node
 
 
 def _serve(server: socket.socket) -> None:

@@ -5,7 +5,6 @@ client -- internet -- home (the proxy) -- lan -- nas, whose way to the internet 
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from lab.realise.lab import Lab
 from lab.realise.node import Node
 from tests.proxy.ends import DEADLINE, accepted, is_reset, own, peer, read
 from tests.proxy.running import Proxy, edgeproxy, running_in
+from tests.realise.conftest import Up
 
 TOPOLOGY = """
 networks:
@@ -79,11 +79,8 @@ table ip divert {
 
 
 @pytest.fixture(scope="module")
-def lab(lab_folder: Path) -> Iterator[Lab]:
-    file = lab_folder / "t.yaml"
-    file.write_text(TOPOLOGY)
-    with Lab.up(file, name=f"ep-{os.getpid()}") as found:
-        yield found
+def lab(module_up: Up) -> Lab:
+    return module_up(TOPOLOGY)
 
 
 @pytest.fixture(scope="module")

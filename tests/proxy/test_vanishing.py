@@ -5,7 +5,6 @@ client -- internet -- home (the proxy) -- lan -- nas
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,6 +17,7 @@ from lab.realise.lab import Lab
 from lab.realise.node import Node
 from tests.proxy.ends import DEADLINE, accepted, is_reset, own, read
 from tests.proxy.running import Proxy, running_in
+from tests.realise.conftest import Up
 
 TOPOLOGY = """
 networks:
@@ -79,12 +79,10 @@ table inet rejection {
 
 
 @pytest.fixture(scope="module")
-def lab(lab_folder: Path) -> Iterator[Lab]:
-    file = lab_folder / "t.yaml"
-    file.write_text(TOPOLOGY)
-    with Lab.up(file, name=f"ep-gone-{os.getpid()}") as found:
-        found["home"].run(["ip", "route", "add", "unreachable", "203.0.113.0/24"], check=True)
-        yield found
+def lab(module_up: Up) -> Lab:
+    lab = module_up(TOPOLOGY)
+    lab["home"].run(["ip", "route", "add", "unreachable", "203.0.113.0/24"], check=True)
+    return lab
 
 
 @pytest.fixture(scope="module")
