@@ -92,8 +92,7 @@ impl Upstream {
         };
         let socket = OwnedFd::from(socket).into();
         let in_use = candidate.map(|candidate| candidate.condition.begin());
-        // A name with captures is many hosts: that one of them fails says nothing of the others.
-        let condition = candidate.filter(|candidate| !candidate.is_many_hosts);
+        let condition = candidate.filter(|candidate| !candidate.is_many);
         let condition = condition.map(|candidate| Arc::clone(&candidate.condition));
         Ok(Self { socket, header, source, _claim: claim.map(Box::new), condition, _in_use: in_use })
     }
