@@ -151,11 +151,12 @@ fn run(path: &Path, config: Config, start: &Start) -> Result<(), RunError> {
 /// Listens, with what an earlier process leaves to this one, and serves until the end.
 async fn serve(mut proxy: Proxy, inheritance: Option<Inheritance>) -> Result<(), RunError> {
     let mut signals = Signals::hear().map_err(host("signals"))?;
-    if signals.stops.has_come().await {
-        proxy.end_unbegun(inheritance);
+    let has_admin_socket_of_other = inheritance.as_ref().is_some_and(Inheritance::has_given_admin_socket);
+    let stops = &mut signals.stops;
+    if stops.has_come().await || !proxy.begin(inheritance, stops).await.map_err(taking)? {
+        proxy.end_unbegun(has_admin_socket_of_other);
         return Ok(());
     }
-    proxy.begin(inheritance).await.map_err(taking)?;
     proxy.steer(signals).await.map_err(host("event queue"))
 }
 
