@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use crate::admission::{Bounds, Occupancy};
 use crate::config::model::{
-    Backend, BackendId, Config, Ejection, HeaderFraming, HeaderPolicy, HealthCheck, Host, Listener, ListenerId,
-    NamePart, Target, Transport,
+    Backend, BackendId, Config, Ejection, HeaderFraming, HeaderPolicy, HealthCheck, Listener, ListenerId, Target,
+    Transport,
 };
 use crate::listening::Endpoint;
 use crate::names::Names;
@@ -46,8 +46,8 @@ pub(crate) struct Candidate {
     pub(crate) condition: Arc<Condition>,
     /// What it is known by in the consistent order of `source_hash`.
     pub(crate) key: u64,
-    /// Its name holds captures.
-    pub(crate) is_many_hosts: bool,
+    /// Clients choose its name or its port: that one of them fails says nothing of the others.
+    pub(crate) is_many: bool,
 }
 
 /// What a condition is taken over by: backend, target, and all that it goes by.
@@ -63,7 +63,7 @@ impl Generation {
             let lineage = (backend.name.as_str(), key, backend.eject, backend.health);
             let before = known.iter().find(|(of, _)| *of == lineage).map(|(_, condition)| Arc::clone(condition));
             let condition = before.unwrap_or_else(|| Condition::new(backend.eject, backend.health, now.into_std()));
-            Candidate { condition, key, is_many_hosts: is_many_hosts(target) }
+            Candidate { condition, key, is_many: target.is_chosen_by_clients() }
         };
         let of_backend = |backend: &Backend| backend.targets.iter().map(|target| candidate(backend, target)).collect();
         let candidates = config.backends.iter().map(of_backend).collect();
@@ -191,13 +191,6 @@ impl Generation {
         let tcp = listeners.iter().flat_map(|listener| of(Transport::Tcp, listener, &listener.tcp));
         let udp = listeners.iter().flat_map(|listener| of(Transport::Udp, listener, &listener.udp));
         tcp.chain(udp).collect()
-    }
-}
-
-fn is_many_hosts(target: &Target) -> bool {
-    match &target.host {
-        Host::Address(_) => false,
-        Host::Name(parts) => parts.iter().any(|part| matches!(part, NamePart::Capture(_))),
     }
 }
 
