@@ -22,6 +22,7 @@ use crate::admission::Admission;
 use crate::commands::{fail, say, HOST_NOT_ABLE, RAN_AND_FAILED, WRONG_INPUT};
 use crate::config::model::Config;
 use crate::generation::Generation;
+use crate::kernel::scheduling;
 use crate::listening::{bind_all, widen, Bound, ListenError};
 use crate::names::reader::Reader;
 use crate::names::SystemFiles;
@@ -134,6 +135,7 @@ fn run(path: &Path, config: Config, start: &Start) -> Result<(), RunError> {
         say(&format!("edgeproxy: {lack}"));
     }
     reserve_descriptors(descriptors_needed(&config).min(most));
+    scheduling::let_senders_go_on();
     let runtime = Builder::new_current_thread().enable_all().build().map_err(host("event queue"))?;
     let mut inheritance =
         start.predecessor(&config)?.map(|socket| Inheritance::ask(&socket)).transpose().map_err(taking)?;
