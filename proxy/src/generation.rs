@@ -15,6 +15,7 @@ use crate::config::model::{
 use crate::listening::Endpoint;
 use crate::names::Names;
 use crate::operation::counters::WorkerCounters;
+use crate::operation::sparing::Sparing;
 use crate::operation::state::{self, TargetCondition};
 use crate::route::forbidden::Own;
 use crate::route::{asks_clients, order};
@@ -208,15 +209,28 @@ pub(crate) struct Epoch {
     pub(crate) generation: Arc<Generation>,
     pub(crate) counters: Arc<WorkerCounters>,
     pub(crate) names: Names,
+    /// By listener: lines for flows that gave way, of which whoever sends datagrams makes as many as they like.
+    evictions: Vec<Sparing>,
 }
 
 impl Epoch {
+    /// A generation that comes into force.
+    pub(crate) fn new(generation: Arc<Generation>, counters: Arc<WorkerCounters>, names: Names) -> Self {
+        let evictions = generation.config.listeners.iter().map(|_| Sparing::default()).collect();
+        Self { generation, counters, names, evictions }
+    }
+
+    /// The lines for flows of a listener that gave way.
+    pub(crate) fn evictions(&self, listener: ListenerId) -> Option<&Sparing> {
+        self.evictions.get(listener.0)
+    }
+
     /// What follows it; what is known of names stays while it is asked for in the same way.
     pub(crate) fn followed_by(&self, generation: Arc<Generation>, counters: Arc<WorkerCounters>) -> Self {
         let settings = &generation.config.resolver;
         let is_same = *settings == self.config().resolver;
         let names = if is_same { self.names.clone() } else { self.names.anew(settings) };
-        Self { generation, counters, names }
+        Self::new(generation, counters, names)
     }
 
     pub(crate) fn config(&self) -> &Config {

@@ -188,7 +188,7 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) -> io:
     let Beginning { generation, counters, seed, log, locals, admission, flows, udp_endpoints, udp, deny, files, rest } =
         beginning;
     let names = Names::new(&generation.config.resolver, files);
-    let epoch = RefCell::new(Rc::new(Epoch { generation, counters, names }));
+    let epoch = RefCell::new(Rc::new(Epoch::new(generation, counters, names)));
     let (scratch, batch, ids) = (Scratch::new(), RefCell::default(), RefCell::new(UniqueIds::new(seed)));
     let worker = Rc::new(Worker {
         scratch,
