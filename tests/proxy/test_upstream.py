@@ -208,15 +208,19 @@ def test_checks_take_a_candidate_out_and_in_again(start: Start) -> None:
     health = 'health = {interval = "500ms", timeout = "500ms", rise = 2, fall = 2}'
     proxy = start(config(health + '\nbalance = "round_robin"', (9001, 9002)))
     up = 'edgeproxy_backend_up{{backend="out",target="{}:{}"}}'
-    with candidates(proxy, 9001, 9002):
-        wait_until(lambda: {target(proxy), target(proxy)} == {9001, 9002}, DEADLINE, "both are used")
+
+    def are_up() -> dict[int, float]:
+        metrics = proxy.metrics()
+        return {port: metrics[up.format(proxy.here, port)] for port in (9001, 9002)}
+
     with candidates(proxy, 9002):
-        wait_until(lambda: proxy.metrics()[up.format(proxy.here, 9001)] == 0, DEADLINE, "it is down")
-        assert proxy.metrics()[up.format(proxy.here, 9002)] == 1
+        with candidates(proxy, 9001):
+            wait_until(lambda: {target(proxy), target(proxy)} == {9001, 9002}, DEADLINE, "both are used")
+        wait_until(lambda: are_up() == {9001: 0, 9002: 1}, DEADLINE, "it is down")
         assert standing(proxy, 9001) == "down"
         with candidates(proxy, 9001):
             wait_until(lambda: target(proxy) == 9001, DEADLINE, "it is used again")
-            wait_until(lambda: proxy.metrics()[up.format(proxy.here, 9001)] == 1, DEADLINE, "it is up")
+            wait_until(lambda: are_up() == {9001: 1, 9002: 1}, DEADLINE, "it is up")
 
 
 @pytest.mark.parametrize("knob", ["rise", "fall"])
