@@ -17,7 +17,7 @@ import threading
 import pytest
 
 from lab import Lab, wait_until
-from scenarios.access_lines import EDGES, PATIENCE, endpoint, joined, lines, the_line
+from scenarios.access_lines import EDGES, PATIENCE, at_an_edge, endpoint, joined, lines, the_line
 from scenarios.database import DATABASE, postgres
 from scenarios.quic_peers import ask_by_quic
 
@@ -257,6 +257,10 @@ def test_who_is_not_trusted_cannot_say_who_it_is(lab: Lab, header: bytes) -> Non
                 connection.settimeout(PATIENCE)
                 assert connection.recv(len(header), socket.MSG_WAITALL) == header
                 assert peer == client.getsockname()
+            own = endpoint(*client.getsockname()[:2])
+        the_line(lab, "nas", client=own)
+        if node == "stranger":
+            at_an_edge(lab, client=own)
     for node in (*EDGES, "nas"):
         assert not [line for line in lines(lab, node) if SPOOFED in line["client"]]
 

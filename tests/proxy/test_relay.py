@@ -220,6 +220,7 @@ def test_what_an_end_said_before_its_reset_reaches_a_reader_that_comes_late(
         who = own(client)
         breaking, other = (client, backend) if first == "client" else (backend, client)
         said = send_what_is_taken(breaking, most)
+        assert said, "what this is about"
         reset(breaking)
         with pytest.raises(TimeoutError):  # nothing is cut while it waits
             wait_until(lambda: proxy.lines_of(who), 2.5, "the end")
