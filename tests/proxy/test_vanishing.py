@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -208,11 +208,26 @@ def test_a_backend_that_answers_no_packet_has_its_time(lab: Lab, proxy: Proxy) -
 
 
 def test_no_socket_is_left_behind(lab: Lab, proxy: Proxy) -> None:
-    """Every connection of the tests before is gone at the proxy."""
+    """Neither of a client that vanished, nor of a backend, nor of one that nobody answers."""
+    with lab["nas"].listen(9001) as server, ExitStack() as stack:
+        server.settimeout(DEADLINE)
+        for who in ("client", "nas"):
+            client = stack.enter_context(lab["client"].connect(("home", 8443), DEADLINE))
+            backend = stack.enter_context(accepted(server))
+            client.sendall(b"there")
+            assert read(backend, 5) == b"there"
+            assert _established(lab) >= {":8443", ":9001"}
+            with silent(lab[who]):
+                with suppress(ConnectionResetError, BrokenPipeError):  # keep-alive may have found it out before
+                    client.sendall(b"is anybody there?")
+                    backend.sendall(b"is anybody there?")
+                proxy.ended(own(client), "peer_vanished")
+        proxy.ended(refused_at(lab, 8445), "backend_refused")
+        wait_until(lambda: not {":8443", ":8445", ":9001"} & _established(lab), DEADLINE, "no socket is left")
     wait_until(lambda: proxy.active("in") == 0, DEADLINE, "none is open")
-    wait_until(lambda: not {":8443", ":9001"} & _established_ports(lab), DEADLINE, "no socket is left")
 
 
-def _established_ports(lab: Lab) -> set[str]:
+def _established(lab: Lab) -> set[str]:
+    """Ports of the proxy's own connections, which those who vanished may not know to be over."""
     listed = lab["home"].run(["ss", "-Htn", "state", "established"], check=True).stdout
     return set(re.findall(r":\d+\b", listed))
