@@ -281,6 +281,27 @@ fn a_rate_bounds_both_directions() {
     relay.join().expect("the relay");
 }
 
+#[test]
+fn a_rate_does_not_cut_bulk_into_small_pieces() {
+    const BYTES: usize = 5_000_000;
+    let Bench { mut client, mut backend, relay } = bench(b"", LONG, Some(10_000_000));
+    let writer = thread::spawn(move || {
+        client.write_all(&pattern(BYTES, 7)).expect("sent");
+        client.shutdown(Shutdown::Write).expect("ended");
+        drain(&client)
+    });
+    let (mut buffer, mut received, mut reads) = (vec![0; 1 << 20], 0, 0);
+    while received < BYTES {
+        received += backend.read(&mut buffer).expect("what comes");
+        reads += 1;
+    }
+    // Two milliseconds' worth each, 20 kB, and no segment after another of a few bytes.
+    assert!(reads <= 1_000, "{reads} pieces");
+    drop(backend);
+    writer.join().expect("the writer");
+    relay.join().expect("the relay");
+}
+
 /// Relays between two ends that are as they are; what the first poll carried, and what the relay said.
 fn relayed_at_once(near_client: Blocking, near_backend: Blocking, kept_elsewhere: usize) -> ((u64, u64), RelayEnd) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
