@@ -26,6 +26,11 @@ impl SourceKey {
             }
         }
     }
+
+    /// As a number that is neither 0 (::/64 holds no client) nor the largest (255.255.255.255 is none).
+    pub(crate) fn number(self) -> u64 {
+        self.0.clamp(1, u64::MAX - 1)
+    }
 }
 
 /// Which bound would be passed.

@@ -100,7 +100,9 @@ async fn dial_candidate(
         Err(failure) => {
             // A name with captures is many hosts: that one of them fails says nothing of the others.
             if failure.is_of_candidate && !candidate.is_many_hosts {
-                candidate.condition.failed(Instant::now().into_std());
+                let seen = addresses.iter().find_map(|to| seen_client(locals, caller, *to));
+                let seen = seen.filter(|_| backend.source != Source::Own).map(|client| client.ip());
+                candidate.condition.failed(seen, Instant::now().into_std());
             }
             Err(failure.reason)
         }
@@ -216,3 +218,7 @@ fn source_used(rung: Rung) -> SourceUsed {
         Rung::Own(_) => SourceUsed::Own,
     }
 }
+
+#[cfg(test)]
+#[path = "dial_tests.rs"]
+mod tests;
