@@ -35,6 +35,7 @@ use crate::story::{SharedStory, Story};
 use crate::tcp;
 use crate::tcp::resting::Resting;
 use crate::tcp::scratch::Scratch;
+use crate::tcp::undecided::Undecided;
 use crate::transparent::local_addresses::LocalAddresses;
 use crate::transparent::udp_endpoints::UdpEndpoints;
 use crate::udp;
@@ -54,6 +55,7 @@ const FIRST_SWEEP: usize = 64;
 pub(crate) struct Worker {
     pub(crate) scratch: Scratch,
     pub(crate) resting: Resting,
+    pub(crate) undecided: Undecided,
     pub(crate) ids: RefCell<UniqueIds>,
     pub(crate) log: Option<WorkerLog>,
     pub(crate) locals: LocalAddresses,
@@ -190,6 +192,7 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) -> io:
     let worker = Rc::new(Worker {
         scratch,
         resting: Resting::new()?,
+        undecided: Undecided::default(),
         ids,
         log,
         locals,

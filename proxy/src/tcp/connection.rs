@@ -64,12 +64,12 @@ pub(crate) struct Beginning {
 
 /// Header, first bytes, decision, dial; none, where that was the end.
 async fn begin(worker: Rc<Worker>, beginning: Box<Beginning>) -> Option<Box<Carried>> {
-    let Beginning { epoch, listener, accepted: Accepted { stream, peer, original_dst, mut permit } } = *beginning;
+    let Beginning { epoch, listener, accepted: Accepted { stream, peer, original_dst, permit } } = *beginning;
     let mut client = Unfinished::new(stream);
     let story = Story::begin(&worker, &epoch, listener, Transport::Tcp, peer, original_dst).share();
-    let prepared = prepare(&worker, &epoch, &story, client.get()?, &mut permit).await;
+    let prepared = prepare(&worker, &epoch, &story, client.get()?, permit).await;
     match prepared {
-        Ok(Prepared { mut backend, first_bytes, header_length, in_use }) => {
+        Ok(Prepared { mut backend, first_bytes, header_length, permit, in_use }) => {
             let written = say_at_once(backend.get()?, &first_bytes, awaits_answer(&story.borrow()));
             let [from_client, to_client] = allowances(&epoch, listener);
             let up = Direction::beginning_with(first_bytes, written, from_client, &worker.scratch);
@@ -79,8 +79,8 @@ async fn begin(worker: Rc<Worker>, beginning: Box<Beginning>) -> Option<Box<Carr
             Some(Box::new(Carried { story, client, backend, up, down, header_length, is_watched, permit, in_use }))
         }
         Err(reason) => {
+            // Its permit is gone before its end is told: whoever hears of that finds its place free.
             story.borrow_mut().close = reason;
-            drop(permit); // before its end is told: whoever hears of that finds its place free
             None
         }
     }
@@ -117,6 +117,7 @@ struct Prepared {
     first_bytes: Vec<u8>,
     /// How much of that is the header.
     header_length: u64,
+    permit: Permit,
     in_use: Active,
 }
 
@@ -125,13 +126,14 @@ async fn prepare(
     epoch: &Rc<Epoch>,
     story: &RefCell<Story>,
     client: &mut TcpStream,
-    permit: &mut Permit,
+    mut permit: Permit,
 ) -> Result<Prepared, CloseReason> {
     let config = epoch.config();
-    let (id, peer, mut begun) = {
+    let (id, peer, accepted) = {
         let story = story.borrow();
         (story.listener, story.peer, story.accepted)
     };
+    let mut begun = accepted;
     let listener = epoch.listener(id).ok_or(CloseReason::NoRule)?;
     let mut effort = Effort::default();
     let mut leftover = what_is_here(client, config.limits.preface_bytes.get(), &worker.scratch);
@@ -139,7 +141,9 @@ async fn prepare(
     let (policy, _) = header_policy(listener, peer.ip());
     if policy != HeaderPolicy::Never {
         let deadlines = Deadlines { header: begun + config.timeouts.header, silence: begun + config.timeouts.silence };
-        let introduced = header::read(client, leftover, policy, deadlines, &worker.scratch).await;
+        let reading = header::read(client, leftover, policy, deadlines, &worker.scratch);
+        let introduced;
+        (permit, introduced) = worker.undecided.wait(permit, accepted, reading).await?;
         let introduced = introduced.map_err(|(reason, outcome)| {
             note_header(epoch, &mut story.borrow_mut(), outcome);
             reason
@@ -167,7 +171,9 @@ async fn prepare(
         permit.name(story.client.ip(), bounds).map_err(over_limit)?;
     }
     let mut preface = TcpPreface::new(leftover);
-    let (backend, captures) = decided(worker, epoch, story, client, &mut preface, &mut effort, begun).await?;
+    let deciding = decided(worker, epoch, story, client, &mut preface, &mut effort, begun);
+    let (permit, decided) = worker.undecided.wait(permit, accepted, deciding).await?;
+    let (backend, captures) = decided?;
     let caller = {
         let story = story.borrow();
         let (client, original_dst) = (story.client, story.original_dst);
@@ -188,7 +194,13 @@ async fn prepare(
     epoch.counters.header_out(story.header_out);
     let header_length = first_bytes.len() as u64;
     first_bytes.append(&mut preface.into_bytes());
-    Ok(Prepared { backend: Unfinished::new(dialled.stream), first_bytes, header_length, in_use: dialled.in_use })
+    Ok(Prepared {
+        backend: Unfinished::new(dialled.stream),
+        first_bytes,
+        header_length,
+        permit,
+        in_use: dialled.in_use,
+    })
 }
 
 /// Waits until the client's connection breaks. That it says no more is no reason to go: it may wait for the answer.
