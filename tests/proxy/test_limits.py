@@ -18,6 +18,7 @@ from tests.proxy.ends import (
     DEADLINE,
     accepted,
     connect,
+    deaf,
     endpoint,
     fill,
     is_reset,
@@ -51,6 +52,7 @@ LIMITS
 preface = "60s"
 """
 BANNER = b"SSH-2.0-x\r\n"
+PATIENT = 'targets = ["HERE:9001"]', 'targets = ["HERE:9001"]\nconnect_timeout = "60s"'
 
 
 def config(*, top: str = "", listener: str = "", limits: str = "", preface: str = "60s") -> str:
@@ -201,12 +203,16 @@ def client_of(line: dict[str, str]) -> str:
     return line["client"].rsplit(":", 1)[0].strip("[]")
 
 
-def test_first_bytes_of_all_together_are_bounded(start: Start) -> None:
-    proxy = start("workers = 1\n" + config(limits='preface_bytes = "1MiB"'))
+@pytest.mark.parametrize("how", ["undecided", "dialling"])
+def test_first_bytes_of_all_together_are_bounded(start: Start, how: str) -> None:
     allow_descriptors()
-    nearly = padded_hello("nas.example.net", 60_000)[:-1]
+    nearly = padded_hello("nas.example.net", 60_000)
+    nearly = nearly[:-1] if how == "undecided" else nearly
     held = 64 * 1024 * 1024 // len(nearly)
     with ExitStack() as stack:
+        proxy = start("workers = 1\n" + config(limits='preface_bytes = "1MiB"').replace(*PATIENT))
+        if how == "dialling":
+            stack.enter_context(deaf(proxy.here, 9001))
         for number in range(held + 5):
             client = stack.enter_context(connect(proxy.here, 8443, f"127.0.{number % 200}.1"))
             with suppress(ConnectionResetError, BrokenPipeError):
