@@ -224,6 +224,40 @@ fn a_connection_that_rests_ends_when_its_time_is_over() {
     wait_for(|| running.log().iter().any(|line| line["close"] == "idle_timeout"));
 }
 
+/// Who listens where the configuration expects the other end; what it accepted.
+fn accepting() -> (u16, std::sync::mpsc::Receiver<TcpStream>) {
+    let listener = Listener::bind("127.0.0.1:0").expect("a listener");
+    let port = listener.local_addr().expect("bound").port();
+    let (give, take) = std::sync::mpsc::channel();
+    thread::spawn(move || listener.incoming().map_while(Result::ok).try_for_each(|stream| give.send(stream)));
+    (port, take)
+}
+
+#[test]
+fn a_reset_after_an_end_wakes_a_connection_that_rests_and_is_passed_on() {
+    for is_client in [true, false] {
+        let (port, accepted) = accepting();
+        let more = "half_closed = \"1h\"\n";
+        let running =
+            Running::start(&text(more).replace("targets = [\"", &format!("targets = [\"127.0.0.1:{port}\"]\n# [\"")));
+        let client = running.connect();
+        let backend = accepted.recv_timeout(PATIENCE).expect("it is led to the backend");
+        backend.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let client_at = client.try_clone().expect("a clone");
+        let (breaking, mut other) = if is_client { (client, backend) } else { (backend, client) };
+        breaking.shutdown(Shutdown::Write).expect("ended");
+        assert_eq!(other.read(&mut [0]).expect("an end, in order"), 0);
+        wait_for_rest(&client_at, 1);
+        drop(client_at);
+        socket2::SockRef::from(&breaking).set_linger(Some(Duration::ZERO)).expect("linger");
+        drop(breaking);
+        let expected = if is_client { "client_reset" } else { "backend_reset" };
+        wait_for(|| running.log().iter().any(|line| line["close"] == expected));
+        let error = other.write_all(&[0]).and_then(|()| other.read(&mut [0])).expect_err("it is gone");
+        assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
+    }
+}
+
 #[test]
 fn what_the_end_of_the_proxy_cuts_short_looks_so() {
     let mut running = Running::start(&text(""));

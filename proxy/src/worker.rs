@@ -35,6 +35,7 @@ use crate::story::{SharedStory, Story};
 use crate::tcp;
 use crate::tcp::resting::Resting;
 use crate::tcp::scratch::Scratch;
+use crate::tcp::undecided::Undecided;
 use crate::transparent::local_addresses::LocalAddresses;
 use crate::transparent::udp_endpoints::UdpEndpoints;
 use crate::udp;
@@ -56,6 +57,7 @@ pub(crate) struct Worker {
     pub(crate) resting: Resting,
     /// For how long nothing moves at a connection until it rests.
     pub(crate) rest: Duration,
+    pub(crate) undecided: Undecided,
     pub(crate) ids: RefCell<UniqueIds>,
     pub(crate) log: Option<WorkerLog>,
     pub(crate) locals: LocalAddresses,
@@ -194,6 +196,7 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) -> io:
         scratch,
         resting: Resting::new()?,
         rest,
+        undecided: Undecided::default(),
         ids,
         log,
         locals,

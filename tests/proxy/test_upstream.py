@@ -12,7 +12,7 @@ import pytest
 
 from lab.realise.asking import wait_until
 from tests.proxy.conftest import Start
-from tests.proxy.ends import DEADLINE, accepted, connect, listening, own, read_all, refused
+from tests.proxy.ends import DEADLINE, accepted, connect, deaf, listening, own, read_all, refused
 from tests.proxy.running import Proxy, own_address
 
 CANDIDATES = (9001, 9002, 9003)
@@ -55,21 +55,6 @@ def standing(proxy: Proxy, port: int | str) -> str:
     targets = [target for backend in status["backends"] for target in backend["targets"]]
     (found,) = [one for one in targets if one["target"].endswith(f":{port}")]
     return str(found["condition"])
-
-
-@contextmanager
-def deaf(address: str, port: int) -> Iterator[None]:
-    """A port that answers no SYN: its queue of connections is full (listen(2))."""
-    with listening(address, port, 0) as server, ExitStack() as stack:
-        for _ in range(10):
-            client = stack.enter_context(socket.socket())
-            client.settimeout(1)
-            try:
-                client.connect(server.getsockname())
-            except TimeoutError:
-                yield
-                return
-        raise AssertionError("it still answers")
 
 
 def test_in_order_the_first_gets_all(start: Start) -> None:

@@ -99,7 +99,9 @@ async fn dial_candidate(
         }
         Err(failure) => {
             if failure.is_of_candidate && !candidate.is_many {
-                candidate.condition.failed(Instant::now().into_std());
+                let seen = addresses.iter().find_map(|to| seen_client(locals, caller, *to));
+                let seen = seen.filter(|_| backend.source != Source::Own).map(|client| client.ip());
+                candidate.condition.failed(seen, Instant::now().into_std());
             }
             Err(failure.reason)
         }
@@ -215,3 +217,7 @@ fn source_used(rung: Rung) -> SourceUsed {
         Rung::Own(_) => SourceUsed::Own,
     }
 }
+
+#[cfg(test)]
+#[path = "dial_tests.rs"]
+mod tests;
