@@ -75,13 +75,13 @@ fn the_commands_of_the_fail2ban_action_are_commands() {
 }
 
 /// The line of a client that ended so, as the filter sees it: fail2ban takes the date out.
-fn dateless(client: &str, server_name: &str, close: CloseReason) -> String {
+fn dateless(transport: Transport, client: &str, server_name: &str, close: CloseReason) -> String {
     let mut line = Vec::new();
     let record = Record {
         time: SystemTime::UNIX_EPOCH,
         unique_id: &UniqueId::Own([7; 16]),
         listener: "web",
-        transport: Transport::Tcp,
+        transport,
         peer: "100.64.0.1:40000".parse().unwrap(),
         client: client.parse().unwrap(),
         original_dst: "198.51.100.1:443".parse().unwrap(),
@@ -114,8 +114,15 @@ fn the_fail2ban_filter_finds_the_client_and_no_name_deceives_it() {
     let found = |line: &str| pattern.captures(line).map(|captures| captures["addr"].to_owned());
     let forged = "x\",\"client\":\"192.0.2.1:1\",\"close\":\"no_rule\",";
     for (client, address) in [("203.0.113.7:1", "203.0.113.7"), ("[2001:db8::7]:1", "2001:db8::7")] {
-        assert_eq!(found(&dateless(client, "x", CloseReason::NoRule)).as_deref(), Some(address));
-        assert_eq!(found(&dateless(client, forged, CloseReason::HeaderBroken("x"))).as_deref(), Some(address));
-        assert_eq!(found(&dateless(client, forged, CloseReason::ClientClosed)), None);
+        assert_eq!(found(&dateless(Transport::Tcp, client, "x", CloseReason::NoRule)).as_deref(), Some(address));
+        assert_eq!(
+            found(&dateless(Transport::Tcp, client, forged, CloseReason::HeaderBroken("x"))).as_deref(),
+            Some(address)
+        );
+        assert_eq!(found(&dateless(Transport::Tcp, client, forged, CloseReason::ClientClosed)), None);
+        // Whoever sends a datagram chooses its source.
+        assert_eq!(found(&dateless(Transport::Udp, client, "x", CloseReason::NoRule)), None);
+        let tcp = "x\",\"transport\":\"tcp\",";
+        assert_eq!(found(&dateless(Transport::Udp, client, tcp, CloseReason::NoRule)), None);
     }
 }
