@@ -19,7 +19,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::Instant;
 
 use crate::admission::Admission;
-use crate::commands::{fail, say, HOST_NOT_ABLE, RAN_AND_FAILED, WRONG_INPUT};
+use crate::commands::{fail, say, HOST_NOT_ABLE, WRONG_INPUT};
 use crate::config::model::Config;
 use crate::generation::Generation;
 use crate::listening::{bind_all, widen, Bound, ListenError};
@@ -33,10 +33,11 @@ use crate::operation::notify::Notifier;
 use crate::operation::socket_file::{self, Predecessor};
 use crate::operation::state::State;
 use crate::operation::unique_id::fresh_seed;
-use crate::sandbox::{self, Allowed, SandboxError};
+use crate::run_error::{host, named, taking, RunError};
+use crate::sandbox::{self, Allowed};
 use crate::signals::{self, Signals};
 use crate::steering::{Hand, Proxy};
-use crate::succession::heir::{HeirError, Inheritance};
+use crate::succession::heir::Inheritance;
 use crate::transparent::keeper::{Report, Want};
 use crate::transparent::keeper_channel::RuleKeeper;
 use crate::transparent::local_addresses::{LocalAddresses, Watch};
@@ -62,49 +63,6 @@ impl Start {
     }
 }
 
-/// Why the proxy does not run.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RunError {
-    /// An endpoint cannot be had.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// A file or socket that the configuration names.
-    #[error("{key}: {what}: {cause}{}", mend(cause))]
-    Named { key: &'static str, what: String, cause: io::Error },
-    /// The running proxy does not hand over.
-    #[error("take over: {0}")]
-    TakeOver(String),
-    /// Rules that transparency needs are not there.
-    #[error("transparent.manage_rules: {0}; `edgeproxy doctor` says more")]
-    Rules(String),
-    /// The kernel lacks something.
-    #[error("{what}: {cause}")]
-    Host { what: &'static str, cause: io::Error },
-    /// The process cannot give up what it must not have.
-    #[error(transparent)]
-    Sandbox(#[from] SandboxError),
-}
-
-fn mend(cause: &io::Error) -> &'static str {
-    match cause.raw_os_error() {
-        Some(libc::ENOENT) => {
-            "; its folder must be there before the start (`RuntimeDirectory=` and `LogsDirectory=` of systemd)"
-        }
-        Some(libc::EACCES) => "; the user of this process must be allowed to write in its folder",
-        Some(libc::EADDRINUSE) => "; another program listens there: `ss -ltnp` names it",
-        Some(libc::EADDRNOTAVAIL) => "; no interface has this address",
-        _ => "",
-    }
-}
-
-fn host(what: &'static str) -> impl Fn(io::Error) -> RunError {
-    move |cause| RunError::Host { what, cause }
-}
-
-fn named(key: &'static str, what: impl ToString) -> impl Fn(io::Error) -> RunError {
-    move |cause| RunError::Named { key, what: what.to_string(), cause }
-}
-
 /// `edgeproxy run`.
 pub(crate) fn command(path: &Path, start: &Start) -> ExitCode {
     if let Err(cause) = signals::begin() {
@@ -116,12 +74,7 @@ pub(crate) fn command(path: &Path, start: &Start) -> ExitCode {
     };
     match run(path, config, start) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ (RunError::Listen(_) | RunError::Named { .. } | RunError::TakeOver(_))) => {
-            fail(RAN_AND_FAILED, &error.to_string())
-        }
-        Err(error @ (RunError::Rules(_) | RunError::Host { .. } | RunError::Sandbox(_))) => {
-            fail(HOST_NOT_ABLE, &error.to_string())
-        }
+        Err(error) => fail(error.exit_status(), &error.to_string()),
     }
 }
 
@@ -154,12 +107,8 @@ async fn serve(mut proxy: Proxy, inheritance: Option<Inheritance>) -> Result<(),
         proxy.end_unbegun(inheritance);
         return Ok(());
     }
-    proxy.begin(inheritance).await.map_err(taking)?;
-    proxy.steer(signals).await.map_err(host("event queue"))
-}
-
-fn taking(error: impl Into<HeirError>) -> RunError {
-    RunError::TakeOver(error.into().to_string())
+    proxy.begin(inheritance).await?;
+    proxy.steer(signals).await
 }
 
 /// Descriptors beside those of clients and listeners: lookups, checks, those who ask.
@@ -270,6 +219,7 @@ impl Opened {
         let counters = state.ledger.begin(Names::of(&generation.config), seeds.len());
         let mut workers = Vec::with_capacity(seeds.len());
         let memberships = Membership::of(seeds.len());
+        let (failing, failures) = unbounded_channel();
         for (index, ((seed, counters), udp)) in seeds.into_iter().zip(counters).zip(memberships).enumerate() {
             let beginning = Beginning {
                 generation: Arc::clone(&generation),
@@ -283,6 +233,7 @@ impl Opened {
                 udp,
                 deny: state.deny.reader(),
                 files: files.clone(),
+                failing: failing.clone(),
             };
             let (orders, inbox) = unbounded_channel();
             let runtime = Builder::new_current_thread().enable_all().build().map_err(host("event queue"))?;
@@ -298,6 +249,7 @@ impl Opened {
             state: Arc::new(Mutex::new(state)),
             admission,
             workers,
+            failures,
             sockets: bound,
             log,
             admin,

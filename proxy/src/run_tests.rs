@@ -13,6 +13,7 @@ use crate::operation::admin::{Page, Request, Response};
 use crate::operation::ask::Asker;
 use crate::operation::scratch::Scratch;
 use crate::operation::state::Status;
+use crate::run_error::Failure;
 
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -346,4 +347,25 @@ fn what_cannot_be_opened_is_told_with_its_key_and_how_to_mend_it() {
         let said = Opened::all(config, None).map(drop).expect_err("there is no such folder").to_string();
         assert!(said.starts_with(&format!("operation.{key}: ")) && said.contains("its folder must be there"), "{said}");
     }
+}
+
+#[test]
+fn a_worker_that_fails_while_it_serves_ends_the_proxy_so_that_it_is_started_anew() {
+    let scratch = Scratch::new();
+    let path = scratch.path("c.toml");
+    let text = format!("[listener.in]\ntcp = [\"{}:1000\"]\n[[rule]]\nrefuse = true\n", own_address());
+    std::fs::write(&path, text).expect("written");
+    let opened = Opened::all(crate::config::load(&path).expect("right"), None).expect("all can be had");
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let _inside = runtime.enter();
+    let mut proxy = opened.start(&path).expect("threads");
+    let (failing, failures) = unbounded_channel();
+    proxy.failures = failures;
+    let ending = tokio::task::LocalSet::new().block_on(&runtime, async {
+        proxy.begin(None).await.expect("it begins");
+        Failure::tell(&failing, "a worker ended".to_owned(), ErrorKind::OutOfMemory.into());
+        proxy.steer(Signals::hear().expect("signals")).await
+    });
+    let Err(error @ RunError::WorkerLost(_)) = ending else { panic!("{ending:?}") };
+    assert_eq!(error.exit_status(), crate::commands::RAN_AND_FAILED);
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::mpsc::{channel, Receiver, UnboundedSender};
+use tokio::sync::mpsc::{channel, Receiver, UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 use tokio::task::{spawn_local, yield_now, JoinHandle as Task};
 use tokio::time::{interval, sleep, Instant};
@@ -29,6 +29,7 @@ use crate::operation::metrics_http::{self, MetricsBounds};
 use crate::operation::notify::{Notifier, ServiceState};
 use crate::operation::state::State;
 use crate::route::forbidden::{forbidden, Origin};
+use crate::run_error::{host, taking, Failure, RunError};
 use crate::signals::{Signals, Stops};
 use crate::succession::bequest::Step;
 use crate::succession::giving::Giving;
@@ -63,6 +64,8 @@ pub(crate) struct Proxy {
     pub(crate) state: Arc<Mutex<State>>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) workers: Vec<Hand>,
+    /// What workers cannot do.
+    pub(crate) failures: UnboundedReceiver<Failure>,
     pub(crate) sockets: Vec<Bound>,
     pub(crate) log: Option<AccessLog>,
     pub(crate) admin: Option<(PathBuf, UnixListener)>,
@@ -132,14 +135,14 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// Nothing is taken over; or there are no descriptors left.
-    pub(crate) async fn begin(&mut self, inheritance: Option<Inheritance>) -> io::Result<()> {
-        let sockets = copies(&self.sockets)?;
+    /// Nothing is taken over; or there are no descriptors left; or a worker does not serve.
+    pub(crate) async fn begin(&mut self, inheritance: Option<Inheritance>) -> Result<(), RunError> {
+        let sockets = copies(&self.sockets).map_err(host("sockets of workers"))?;
         let Some(inheritance) = inheritance else {
             self.go_on(sockets, Vec::new()).await;
-            return Ok(());
+            return self.failed();
         };
-        let (Estate { flows, denied }, succession) = inheritance.accept()?;
+        let (Estate { flows, denied }, succession) = inheritance.accept().map_err(taking)?;
         let now = std::time::Instant::now();
         for (prefix, left) in denied {
             let Some(until) = now.checked_add(left) else { continue };
@@ -148,20 +151,27 @@ impl Proxy {
             }
         }
         self.go_on(sockets, flows).await;
+        self.failed()?;
         if let Err(error) = succession.serving() {
             say(&format!("edgeproxy: the earlier process did not say farewell: {error}"));
         }
         Ok(())
     }
 
+    /// Whether a worker has failed so far; workers have obeyed.
+    fn failed(&mut self) -> Result<(), RunError> {
+        self.failures.try_recv().map_or(Ok(()), |failure| Err(RunError::Worker(failure)))
+    }
+
     /// Steers until the end.
     ///
     /// # Errors
     ///
-    /// There is no room in the event queue for the admin socket or the metrics.
-    pub(crate) async fn steer(mut self, signals: Signals) -> io::Result<()> {
+    /// There is no room in the event queue for the admin socket or the metrics; or a worker failed later.
+    pub(crate) async fn steer(mut self, signals: Signals) -> Result<(), RunError> {
         let Signals { mut hangup, mut stops } = signals;
-        let mut orders = self.answer_others()?;
+        let mut orders = self.answer_others().map_err(host("event queue"))?;
+        let mut lost = Ok(());
         let (to_here, mut steps) = channel(1);
         let mut looks = interval(LOOK);
         self.begin_checks();
@@ -171,6 +181,11 @@ impl Proxy {
             tokio::select! {
                 _ = hangup.recv() => self.reload_and_say(),
                 () = stops.any() => break,
+                Some(failure) = self.failures.recv() => {
+                    say(&format!("edgeproxy: {failure}: nothing new is taken, so that whoever started this starts it anew"));
+                    lost = Err(RunError::WorkerLost(failure));
+                    break;
+                }
                 _ = looks.tick() => self.look(),
                 Some(ordered) = orders.recv() => match ordered {
                     Ordered::Answer(Asked::Drain, answer) => {
@@ -206,7 +221,7 @@ impl Proxy {
         drop((steps, to_here));
         self.drain(&mut stops).await;
         self.end();
-        Ok(())
+        lost
     }
 
     /// Serves the admin socket and the metrics; orders that only this thread can carry out come back.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,29 @@ def test_an_endpoint_that_is_taken_is_1(config: Path) -> None:
     with listening(here, 8000):
         status, said = ask("run", "-c", str(config))
     assert (status, "another program listens there" in said) == (1, True), said
+
+
+def test_too_few_descriptors_end_a_start_with_the_limit_that_mends_it_and_no_worker_is_left_out(config: Path) -> None:
+    config.write_text(
+        "workers = 2\n" + config.read_text().replace("[[rule]]", f'udp = ["{own_address()}:8000"]\n[[rule]]')
+    )
+    said: dict[int, list[str]] = {}
+    for limit in range(8, 200):
+        command = ["prlimit", f"--nofile={limit}:{limit}", edgeproxy(), "run", "-c", str(config)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+            assert running.stderr
+            lines = list(takewhile(lambda line: line != "edgeproxy: ready\n", running.stderr))
+            running.terminate()
+            is_ready = running.wait(DEADLINE) == 0
+            said[limit] = [line for line in lines + running.stderr.readlines() if "note:" not in line]
+            if is_ready:
+                break
+            assert running.returncode in {1, 3}, said
+            assert "LimitNOFILE" in said[limit][-1], said
+    assert is_ready, said
+    # Each worker has what it needs: the others' clients wait for nobody.
+    assert [line for line in said[limit] if "worker" in line] == [], said
+    assert any("a worker cannot begin" in line for lines in said.values() for line in lines), said
 
 
 def test_rules_that_cannot_be_installed_are_3(config: Path) -> None:

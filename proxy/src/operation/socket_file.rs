@@ -22,7 +22,10 @@ pub enum Predecessor {
 /// Somebody does.
 pub(crate) fn respect(path: &Path) -> io::Result<()> {
     match std_net::UnixStream::connect(path) {
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process answers there")),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another process answers there: end it, name another path, or take over from it with `--take-over`",
+        )),
         Err(_) => Ok(()),
     }
 }
@@ -38,7 +41,10 @@ pub fn listen(path: &Path, predecessor: Predecessor) -> io::Result<std_net::Unix
         respect(path)?;
     }
     if fs::symlink_metadata(path).is_ok_and(|found| !std::os::unix::fs::FileTypeExt::is_socket(&found.file_type())) {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is not a socket"));
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "there is a file that is not a socket: move it away, or name another path",
+        ));
     }
     let mut unready = path.as_os_str().to_owned();
     unready.push(format!(".{}", std::process::id()));
