@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, Mutex};
@@ -30,7 +29,7 @@ use crate::operation::deny::DenyList;
 use crate::operation::ledger::Names;
 use crate::operation::metrics_http;
 use crate::operation::notify::Notifier;
-use crate::operation::socket_file::{self, Predecessor};
+use crate::operation::socket_file::{self, AdminSocket, Predecessor};
 use crate::operation::state::State;
 use crate::operation::unique_id::fresh_seed;
 use crate::run_error::{host, named, taking, RunError};
@@ -104,7 +103,7 @@ fn run(path: &Path, config: Config, start: &Start) -> Result<(), RunError> {
 async fn serve(mut proxy: Proxy, inheritance: Option<Inheritance>) -> Result<(), RunError> {
     let mut signals = Signals::hear().map_err(host("signals"))?;
     if signals.stops.has_come().await {
-        proxy.end_unbegun(inheritance);
+        proxy.end_unbegun();
         return Ok(());
     }
     proxy.begin(inheritance).await?;
@@ -162,7 +161,7 @@ struct Opened {
     generation: Arc<Generation>,
     bound: Vec<Bound>,
     log: Option<OpenedLog>,
-    admin: Option<(PathBuf, UnixListener)>,
+    admin: Option<AdminSocket>,
     metrics: Option<(SocketAddr, TcpListener)>,
     locals: LocalAddresses,
     watch: Watch,
@@ -180,11 +179,9 @@ impl Opened {
         let log = operation.access_log.as_deref();
         let log = log.map(|file| AccessLog::open(file).map_err(named("operation.access_log", file.display())));
         let admin = operation.admin_socket.as_deref();
-        let admin = admin.map(|path| {
-            let inherited = from.as_mut().and_then(|from| from.admin_socket(path));
-            let listener = inherited.map_or_else(|| own_admin_socket(path), Ok);
-            let listener = listener.map_err(named("operation.admin_socket", path.display()))?;
-            Ok::<_, RunError>((path.to_owned(), listener))
+        let admin = admin.map(|path| match from.as_mut().and_then(|from| from.admin_socket(path)) {
+            Some(lent) => Ok(AdminSocket::lent(path.to_owned(), lent)),
+            None => own_admin_socket(path).map_err(named("operation.admin_socket", path.display())),
         });
         let metrics = operation.metrics.map(|address| {
             let inherited = from.as_mut().and_then(|from| from.metrics(address));
@@ -266,9 +263,11 @@ impl Opened {
     }
 }
 
-fn own_admin_socket(path: &Path) -> io::Result<UnixListener> {
+fn own_admin_socket(path: &Path) -> io::Result<AdminSocket> {
     socket_file::respect(path)?;
-    signals::with_file(path, || socket_file::listen(path, Predecessor::Replace))
+    let made =
+        || socket_file::listen(path, Predecessor::Replace).map(|socket| AdminSocket::made(path.to_owned(), socket));
+    signals::with_file(path, made)
 }
 
 /// The sockets of all endpoints: those that the running proxy has, and new ones.

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -27,6 +26,7 @@ use crate::operation::admin::{Active, Order as Asked, Page, Response};
 use crate::operation::admin_socket::{self, AdminBounds, Ordered};
 use crate::operation::metrics_http::{self, MetricsBounds};
 use crate::operation::notify::{Notifier, ServiceState};
+use crate::operation::socket_file::AdminSocket;
 use crate::operation::state::State;
 use crate::route::forbidden::{forbidden, Origin};
 use crate::run_error::{host, taking, Failure, RunError};
@@ -68,7 +68,7 @@ pub(crate) struct Proxy {
     pub(crate) failures: UnboundedReceiver<Failure>,
     pub(crate) sockets: Vec<Bound>,
     pub(crate) log: Option<AccessLog>,
-    pub(crate) admin: Option<(PathBuf, UnixListener)>,
+    pub(crate) admin: Option<AdminSocket>,
     pub(crate) metrics: Option<(SocketAddr, TcpListener)>,
     pub(crate) notifier: Notifier,
     pub(crate) keeper: Option<RuleKeeper>,
@@ -155,6 +155,9 @@ impl Proxy {
         if let Err(error) = succession.serving() {
             say(&format!("edgeproxy: the earlier process did not say farewell: {error}"));
         }
+        if let Some(admin) = &mut self.admin {
+            admin.own();
+        }
         Ok(())
     }
 
@@ -227,8 +230,8 @@ impl Proxy {
     /// Serves the admin socket and the metrics; orders that only this thread can carry out come back.
     fn answer_others(&mut self) -> io::Result<Receiver<Ordered>> {
         let (to_here, orders) = channel(WAITING_ORDERS);
-        if let Some((_, admin)) = &self.admin {
-            let listener = tokio::net::UnixListener::from_std(admin.try_clone()?)?;
+        if let Some(admin) = &self.admin {
+            let listener = tokio::net::UnixListener::from_std(admin.listener.try_clone()?)?;
             let state = Arc::clone(&self.state);
             self.services.push(spawn_local(admin_socket::serve(listener, state, to_here, AdminBounds::default())));
         }
@@ -326,19 +329,13 @@ impl Proxy {
     }
 
     /// Ends before it has taken anything over: what is the running process's stays so.
-    pub(crate) fn end_unbegun(mut self, inheritance: Option<Inheritance>) {
-        if inheritance.is_some_and(|from| from.has_given_admin_socket()) {
-            self.admin = None; // or its name would be removed
-        }
+    pub(crate) fn end_unbegun(self) {
         say("edgeproxy: told to end before it was ready");
         self.end();
     }
 
     fn end(self) {
-        if let Some((socket, _)) = &self.admin {
-            // Somebody else may have taken it away.
-            let _ = std::fs::remove_file(socket);
-        }
+        drop(self.admin);
         for Hand { orders, thread } in self.workers {
             // A worker that is gone needs no telling.
             let _ = orders.send(Order::End);

@@ -15,6 +15,45 @@ pub enum Predecessor {
     Replace,
 }
 
+/// The admin socket as the control thread has it. Its name goes with it, at whatever end, unless it is another process's.
+#[derive(Debug)]
+pub(crate) struct AdminSocket {
+    pub(crate) path: PathBuf,
+    pub(crate) listener: std_net::UnixListener,
+    is_own: bool,
+}
+
+impl AdminSocket {
+    /// One that this process has made.
+    pub(crate) fn made(path: PathBuf, listener: std_net::UnixListener) -> Self {
+        Self { path, listener, is_own: true }
+    }
+
+    /// That of a running process, whose name stays when this one goes; until [`Self::own`].
+    pub(crate) fn lent(path: PathBuf, listener: std_net::UnixListener) -> Self {
+        Self { path, listener, is_own: false }
+    }
+
+    /// The other process has left it to this one.
+    pub(crate) fn own(&mut self) {
+        self.is_own = true;
+    }
+
+    /// Leaves it to another process.
+    pub(crate) fn leave(mut self) {
+        self.is_own = false;
+    }
+}
+
+impl Drop for AdminSocket {
+    fn drop(&mut self) {
+        if self.is_own {
+            // Somebody else may have taken it away.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
 /// That nobody answers there. It may wait for somebody who does not.
 ///
 /// # Errors
@@ -83,6 +122,23 @@ mod tests {
         fs::write(&file, "dear").unwrap();
         assert_eq!(listen(&file, Predecessor::Replace).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read_to_string(file).unwrap(), "dear");
+    }
+
+    #[test]
+    fn its_name_goes_with_it_unless_another_process_has_it() {
+        let scratch = Scratch::new();
+        let path = scratch.path("admin.sock");
+        let made = || listen(&path, Predecessor::Replace).unwrap();
+        drop(AdminSocket::made(path.clone(), made()));
+        assert!(!path.exists());
+        drop(AdminSocket::lent(path.clone(), made()));
+        assert!(path.exists());
+        AdminSocket::made(path.clone(), made()).leave();
+        assert!(path.exists());
+        let mut lent = AdminSocket::lent(path.clone(), made());
+        lent.own();
+        drop(lent);
+        assert!(!path.exists());
     }
 
     #[test]
