@@ -74,6 +74,22 @@ fn the_commands_of_the_fail2ban_action_are_commands() {
     }
 }
 
+#[test]
+fn the_rotated_log_is_the_shipped_folder_s_and_is_opened_anew_by_the_proxy_alone() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/logrotate.conf");
+    let text = fs::read_to_string(path).unwrap();
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    assert!(fs::read_to_string(UNIT).unwrap().contains("\nLogsDirectory=edgeproxy\n"));
+    assert!(lines.contains(&"/var/log/edgeproxy/access.log {") && lines.contains(&"nocreate"), "{text}");
+    assert!(lines.contains(&"systemctl kill --signal=HUP --kill-who=main edgeproxy.service"), "{text}");
+    if is_absent("logrotate") {
+        return;
+    }
+    let output = Command::new("logrotate").args(["--debug", "--state", "/dev/null", path]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!said.contains("unknown option") && !said.contains(&format!("error: {path}")), "{said}");
+}
+
 /// The line of a client that ended so, as the filter sees it: fail2ban takes the date out.
 fn dateless(transport: Transport, client: &str, server_name: &str, close: CloseReason) -> String {
     let mut line = Vec::new();
