@@ -75,6 +75,17 @@ pub(crate) fn of_host(cause: &io::Error) -> &'static str {
     }
 }
 
+/// Of rules that the kernel does not take, in the words of whoever tried.
+pub(crate) fn of_rules(said: &str) -> &'static str {
+    if said.contains("Operation not permitted") {
+        "; whoever starts this must give it CAP_NET_ADMIN (edgeproxy-home.conf beside the shipped unit: \
+         `AmbientCapabilities=CAP_NET_ADMIN` and `CapabilityBoundingSet=CAP_NET_ADMIN`); or load the lines of \
+         `edgeproxy rules` as root, and leave manage_rules off"
+    } else {
+        "; `edgeproxy doctor` says more"
+    }
+}
+
 /// Of a file or folder that must be readable.
 pub(crate) fn of_reading(cause: &io::Error) -> &'static str {
     match cause.raw_os_error() {

@@ -23,7 +23,7 @@ pub(crate) enum RunError {
     #[error("take over: {0}")]
     TakeOver(String),
     /// Rules that transparency needs are not there.
-    #[error("transparent.manage_rules: {0}; `edgeproxy doctor` says more")]
+    #[error("transparent.manage_rules: {said}{mend}", said = .0, mend = mend::of_rules(.0))]
     Rules(String),
     /// The kernel lacks something.
     #[error("{what}: {cause}{}", mend::of_host(cause))]

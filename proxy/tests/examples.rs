@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::env;
 use std::fs;
 use std::io::{self, Write};
-use std::process::Command;
+use std::path::PathBuf;
+use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
 use edgeproxy::config::model::Transport;
@@ -14,6 +16,7 @@ use edgeproxy::operation::unique_id::UniqueId;
 use edgeproxy::operation::CloseReason;
 
 const UNIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/edgeproxy.service");
+const DROP_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/edgeproxy-home.conf");
 
 fn is_absent(tool: &str) -> bool {
     let absent = Command::new(tool).arg("--version").output().is_err();
@@ -23,17 +26,45 @@ fn is_absent(tool: &str) -> bool {
     absent
 }
 
+/// A folder with the unit, and with the drop-in for home hosts where it is installed; gone at the end.
+struct Installed(PathBuf);
+
+impl Installed {
+    fn new(name: &str, with_drop_in: bool) -> Self {
+        let folder = env::temp_dir().join(format!("edgeproxy-unit-{}-{name}-{with_drop_in}", std::process::id()));
+        fs::create_dir_all(folder.join("edgeproxy.service.d")).unwrap();
+        fs::copy(UNIT, folder.join("edgeproxy.service")).unwrap();
+        if with_drop_in {
+            fs::copy(DROP_IN, folder.join("edgeproxy.service.d/home.conf")).unwrap();
+        }
+        Self(folder)
+    }
+
+    fn analyzed(&self, words: &[&str]) -> Output {
+        Command::new("systemd-analyze").args(words).arg(self.0.join("edgeproxy.service")).output().unwrap()
+    }
+}
+
+impl Drop for Installed {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
 #[test]
-fn the_unit_has_an_exposure_of_at_most_2_5() {
+fn the_unit_has_an_exposure_of_at_most_2_5_at_home_too() {
     if is_absent("systemd-analyze") {
         return;
     }
-    let output =
-        Command::new("systemd-analyze").args(["security", "--offline=true", "--no-pager", UNIT]).output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    let line = said.lines().find(|line| line.contains("Overall exposure")).unwrap_or_else(|| panic!("{said}"));
-    let score: f64 = line.split_whitespace().find_map(|word| word.parse().ok()).unwrap();
-    assert!(score <= 2.5, "{line}");
+    for with_drop_in in [false, true] {
+        let output = Installed::new("score", with_drop_in).analyzed(&["security", "--offline=true", "--no-pager"]);
+        let said = String::from_utf8(output.stdout).unwrap();
+        let line = said.lines().find(|line| line.contains("Overall exposure")).unwrap_or_else(|| panic!("{said}"));
+        let score: f64 = line.split_whitespace().find_map(|word| word.parse().ok()).unwrap();
+        assert!(score <= 2.5, "{line}");
+        let administers = said.lines().any(|line| line.contains("✗ CapabilityBoundingSet=~CAP_NET_ADMIN"));
+        assert_eq!(administers, with_drop_in, "{said}");
+    }
 }
 
 #[test]
@@ -41,13 +72,24 @@ fn the_unit_is_understood_whole() {
     if is_absent("systemd-analyze") {
         return;
     }
-    let output = Command::new("systemd-analyze").args(["verify", UNIT]).output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    let faults: Vec<&str> = said
-        .lines()
-        .filter(|line| line.contains("edgeproxy.service") && !line.contains("is not executable")) // not installed here
-        .collect();
-    assert!(faults.is_empty(), "{faults:?}");
+    for with_drop_in in [false, true] {
+        let output = Installed::new("whole", with_drop_in).analyzed(&["verify"]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        let faults: Vec<&str> = said
+            .lines()
+            .filter(|line| line.contains("edgeproxy.service") && !line.contains("is not executable")) // not installed here
+            .collect();
+        assert!(faults.is_empty(), "{faults:?}");
+    }
+}
+
+#[test]
+fn the_drop_in_of_a_home_host_adds_the_capability_of_the_rule_keeper_to_both_sets() {
+    let text = fs::read_to_string(DROP_IN).unwrap();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(lines, ["[Service]", "AmbientCapabilities=CAP_NET_ADMIN", "CapabilityBoundingSet=CAP_NET_ADMIN"]);
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/edgeproxy_operation.md")).unwrap();
+    assert!(page.contains("proxy/examples/edgeproxy-home.conf /etc/systemd/system/edgeproxy.service.d/"));
 }
 
 #[test]
