@@ -1,6 +1,9 @@
 //! What to do about the kernel's refusals: a clause to end a line with, which begins with "; ".
 
 use std::io;
+use std::path::Path;
+
+use crate::config::crowded::is_crowded;
 
 /// Of what any call may meet with; empty where the kernel's word does not say what would help.
 fn of_any_call(cause: &io::Error) -> &'static str {
@@ -45,6 +48,19 @@ pub(crate) fn of_what_is_named(cause: &io::Error) -> &'static str {
         Some(libc::EADDRINUSE) => "; another program listens there: `ss -ltnp` names it",
         Some(libc::EADDRNOTAVAIL) => "; no interface has this address",
         _ => of_any_call(cause),
+    }
+}
+
+/// Of a log that is to be opened anew.
+pub(crate) fn of_log(path: &Path, cause: &io::Error) -> &'static str {
+    match cause.raw_os_error() {
+        Some(libc::EACCES) if is_crowded(path) => {
+            "; where others keep their files no new one is made: give it a folder of its own, as /var/log/edgeproxy, and restart"
+        }
+        Some(libc::EACCES | libc::EPERM) => {
+            "; the user of this process must be allowed to write it: have logrotate make none (`nocreate`), and reload"
+        }
+        _ => of_what_is_named(cause),
     }
 }
 

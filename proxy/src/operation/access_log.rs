@@ -202,15 +202,6 @@ fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o640).open(path)
 }
 
-fn mend_of_reopening(cause: &io::Error) -> &'static str {
-    match cause.raw_os_error() {
-        Some(libc::EACCES | libc::EPERM) => {
-            "; the user of this process must be allowed to write it: have logrotate make none (`nocreate`), and reload"
-        }
-        _ => mend::of_what_is_named(cause),
-    }
-}
-
 /// The thread that waits for the disk.
 struct Writer {
     sink: Box<dyn Write + Send>,
@@ -243,7 +234,7 @@ impl Writer {
             }
             Err(cause) => {
                 self.shared.figures.reopen_failures.fetch_add(1, Ordering::Relaxed);
-                let (path, mend) = (path.display(), mend_of_reopening(&cause));
+                let (mend, path) = (mend::of_log(path, &cause), path.display());
                 say(&format!(
                     "edgeproxy: operation.access_log: {path}: {cause}; lines go on to the file that is open{mend}"
                 ));
