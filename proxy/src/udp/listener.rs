@@ -130,6 +130,7 @@ impl Listener {
                 now,
             );
         }
+        self.table.peers.have_room_for(here.epoch.config().limits.udp_flows.get());
         for datagram in joined.flat_map(Joined::datagrams) {
             match unwrapped(rule, &self.table.peers, (peer, hit), datagram, now) {
                 Ok(found) => {
