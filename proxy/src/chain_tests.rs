@@ -27,7 +27,7 @@ fn epoch(text: &str) -> Epoch {
     let counters = Ledger::default().begin(ledger::Names::of(&config), 1).pop().expect("a worker");
     let names = Names::new(&config.resolver, SystemFiles::default());
     let generation = Generation::after(None, config, &LocalAddresses::default(), Instant::now());
-    Epoch { generation: Arc::new(generation), counters, names }
+    Epoch::new(Arc::new(generation), counters, names)
 }
 
 fn backend(epoch: &Epoch, name: &str) -> BackendId {

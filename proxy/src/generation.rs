@@ -9,12 +9,13 @@ use tokio::time::Instant;
 
 use crate::admission::{Bounds, Occupancy};
 use crate::config::model::{
-    Backend, BackendId, Config, Ejection, HeaderFraming, HeaderPolicy, HealthCheck, Host, Listener, ListenerId,
-    NamePart, Target, Transport,
+    Backend, BackendId, Config, Ejection, HeaderFraming, HeaderPolicy, HealthCheck, Listener, ListenerId, Target,
+    Transport,
 };
 use crate::listening::Endpoint;
 use crate::names::Names;
 use crate::operation::counters::WorkerCounters;
+use crate::operation::sparing::Sparing;
 use crate::operation::state::{self, TargetCondition};
 use crate::route::forbidden::Own;
 use crate::route::{asks_clients, order};
@@ -46,8 +47,8 @@ pub(crate) struct Candidate {
     pub(crate) condition: Arc<Condition>,
     /// What it is known by in the consistent order of `source_hash`.
     pub(crate) key: u64,
-    /// Its name holds captures.
-    pub(crate) is_many_hosts: bool,
+    /// Clients choose its name or its port: that one of them fails says nothing of the others.
+    pub(crate) is_many: bool,
 }
 
 /// What a condition is taken over by: backend, target, and all that it goes by.
@@ -63,7 +64,7 @@ impl Generation {
             let lineage = (backend.name.as_str(), key, backend.eject, backend.health);
             let before = known.iter().find(|(of, _)| *of == lineage).map(|(_, condition)| Arc::clone(condition));
             let condition = before.unwrap_or_else(|| Condition::new(backend.eject, backend.health, now.into_std()));
-            Candidate { condition, key, is_many_hosts: is_many_hosts(target) }
+            Candidate { condition, key, is_many: target.is_chosen_by_clients() }
         };
         let of_backend = |backend: &Backend| backend.targets.iter().map(|target| candidate(backend, target)).collect();
         let candidates = config.backends.iter().map(of_backend).collect();
@@ -194,13 +195,6 @@ impl Generation {
     }
 }
 
-fn is_many_hosts(target: &Target) -> bool {
-    match &target.host {
-        Host::Address(_) => false,
-        Host::Name(parts) => parts.iter().any(|part| matches!(part, NamePart::Capture(_))),
-    }
-}
-
 /// What a peer at a listener does about the PROXY protocol, and how it frames it over UDP: the first prefix that holds it
 /// decides.
 pub(crate) fn header_policy(listener: &Listener, peer: IpAddr) -> (HeaderPolicy, HeaderFraming) {
@@ -215,15 +209,28 @@ pub(crate) struct Epoch {
     pub(crate) generation: Arc<Generation>,
     pub(crate) counters: Arc<WorkerCounters>,
     pub(crate) names: Names,
+    /// By listener: lines for flows that gave way, of which whoever sends datagrams makes as many as they like.
+    evictions: Vec<Sparing>,
 }
 
 impl Epoch {
+    /// A generation that comes into force.
+    pub(crate) fn new(generation: Arc<Generation>, counters: Arc<WorkerCounters>, names: Names) -> Self {
+        let evictions = generation.config.listeners.iter().map(|_| Sparing::default()).collect();
+        Self { generation, counters, names, evictions }
+    }
+
+    /// The lines for flows of a listener that gave way.
+    pub(crate) fn evictions(&self, listener: ListenerId) -> Option<&Sparing> {
+        self.evictions.get(listener.0)
+    }
+
     /// What follows it; what is known of names stays while it is asked for in the same way.
     pub(crate) fn followed_by(&self, generation: Arc<Generation>, counters: Arc<WorkerCounters>) -> Self {
         let settings = &generation.config.resolver;
         let is_same = *settings == self.config().resolver;
         let names = if is_same { self.names.clone() } else { self.names.anew(settings) };
-        Self { generation, counters, names }
+        Self::new(generation, counters, names)
     }
 
     pub(crate) fn config(&self) -> &Config {

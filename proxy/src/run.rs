@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use nix::fcntl::{fcntl, FcntlArg::F_DUPFD_CLOEXEC};
 use nix::sys::resource::{getrlimit, setrlimit, Resource};
@@ -37,6 +37,7 @@ use crate::sandbox::{self, Allowed, SandboxError};
 use crate::signals::{self, Signals};
 use crate::steering::{Hand, Proxy};
 use crate::succession::heir::{HeirError, Inheritance};
+use crate::tcp::resting::REST;
 use crate::transparent::keeper::{Report, Want};
 use crate::transparent::keeper_channel::RuleKeeper;
 use crate::transparent::local_addresses::{LocalAddresses, Watch};
@@ -143,18 +144,19 @@ fn run(path: &Path, config: Config, start: &Start) -> Result<(), RunError> {
     signals::hold().map_err(host("signals"))?;
     let report = sandbox::enter(&Allowed::of(&opened.generation.config, path))?;
     say(&format!("edgeproxy: {report}"));
-    let proxy = opened.start(path)?;
+    let proxy = opened.start(path, REST)?;
     tokio::task::LocalSet::new().block_on(&runtime, serve(proxy, inheritance))
 }
 
 /// Listens, with what an earlier process leaves to this one, and serves until the end.
 async fn serve(mut proxy: Proxy, inheritance: Option<Inheritance>) -> Result<(), RunError> {
     let mut signals = Signals::hear().map_err(host("signals"))?;
-    if signals.stops.has_come().await {
-        proxy.end_unbegun(inheritance);
+    let has_admin_socket_of_other = inheritance.as_ref().is_some_and(Inheritance::has_given_admin_socket);
+    let stops = &mut signals.stops;
+    if stops.has_come().await || !proxy.begin(inheritance, stops).await.map_err(taking)? {
+        proxy.end_unbegun(has_admin_socket_of_other);
         return Ok(());
     }
-    proxy.begin(inheritance).await.map_err(taking)?;
     proxy.steer(signals).await.map_err(host("event queue"))
 }
 
@@ -254,8 +256,8 @@ impl Opened {
         Ok(Self { generation, bound, log, admin, metrics, locals, watch, notifier, keeper, seeds, files, reader })
     }
 
-    /// Starts all threads.
-    fn start(self, path: &Path) -> Result<Proxy, RunError> {
+    /// Starts all threads. A connection of which nothing has moved for as long as `rest` rests.
+    fn start(self, path: &Path, rest: Duration) -> Result<Proxy, RunError> {
         let Self { generation, bound, log, admin, metrics, locals, watch, notifier, keeper, seeds, files, reader } =
             self;
         let log = log.map(OpenedLog::start).transpose().map_err(host("a thread"))?;
@@ -283,6 +285,7 @@ impl Opened {
                 udp,
                 deny: state.deny.reader(),
                 files: files.clone(),
+                rest,
             };
             let (orders, inbox) = unbounded_channel();
             let runtime = Builder::new_current_thread().enable_all().build().map_err(host("event queue"))?;

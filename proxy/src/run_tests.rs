@@ -14,7 +14,10 @@ use crate::operation::ask::Asker;
 use crate::operation::scratch::Scratch;
 use crate::operation::state::Status;
 
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is to rest is waited for.
+const REST_SOON: Duration = Duration::from_millis(200);
 
 /// A proxy on a loopback address of its own: `HERE` in its configuration, as `THERE` is its backend and `FOLDER` its files.
 struct Running {
@@ -45,7 +48,7 @@ impl Running {
         running.thread = Some(thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
             let _inside = runtime.enter();
-            let proxy = opened.start(&path).expect("threads");
+            let proxy = opened.start(&path, REST_SOON).expect("threads");
             tokio::task::LocalSet::new().block_on(&runtime, serve(proxy, None)).expect("a good end");
         }));
         running.status();
@@ -196,7 +199,7 @@ fn a_connection_that_rests_is_listed_and_wakes_for_bytes_of_either_side_and_for_
     streams[0].shutdown(Shutdown::Write).expect("ended");
     assert_eq!(streams[0].read(&mut [0]).expect("an end"), 0);
     wait_for(|| running.log().iter().any(|line| line["close"] == "client_closed" && line["bytes_out"] == 12));
-    socket2::SockRef::from(&streams[1]).set_linger(Some(std::time::Duration::ZERO)).expect("linger");
+    socket2::SockRef::from(&streams[1]).set_linger(Some(Duration::ZERO)).expect("linger");
     let [_, second] = streams;
     drop(second);
     wait_for(|| running.log().iter().any(|line| line["close"] == "client_reset"));
@@ -217,7 +220,7 @@ fn a_connection_that_rests_ends_when_its_time_is_over() {
     assert!(is_served(&mut stream));
     wait_for_rest(&stream, 1);
     assert_eq!(stream.read(&mut [0]).expect_err("a reset, not an end").kind(), ErrorKind::ConnectionReset);
-    assert!(begun.elapsed() >= std::time::Duration::from_millis(1900), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() >= Duration::from_millis(1900), "{:?}", begun.elapsed());
     wait_for(|| running.log().iter().any(|line| line["close"] == "idle_timeout"));
 }
 

@@ -4,6 +4,7 @@
 
 use std::future::ready;
 use std::io;
+use std::mem;
 use std::path::Path;
 
 use nix::sys::signal::{SigSet, Signal as Number};
@@ -17,6 +18,8 @@ use crate::kernel::ending;
 pub(crate) struct Stops {
     terminate: Signal,
     interrupt: Signal,
+    /// One was heard by somebody for whom it was not.
+    is_due: bool,
 }
 
 /// All signals that are heard.
@@ -78,7 +81,7 @@ impl Signals {
         let hangup = signal(SignalKind::hangup())?;
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         all().thread_unblock()?;
-        Ok(Self { hangup, stops: Stops { terminate, interrupt } })
+        Ok(Self { hangup, stops: Stops { terminate, interrupt, is_due: false } })
     }
 }
 
@@ -94,7 +97,15 @@ impl Stops {
         }
     }
 
+    /// Leaves one that was heard to whoever asks next.
+    pub(crate) fn put_back(&mut self) {
+        self.is_due = true;
+    }
+
     pub(crate) async fn any(&mut self) {
+        if mem::take(&mut self.is_due) {
+            return;
+        }
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

@@ -32,7 +32,7 @@ use crate::route::forbidden::{forbidden, Origin};
 use crate::signals::{Signals, Stops};
 use crate::succession::bequest::Step;
 use crate::succession::giving::Giving;
-use crate::succession::heir::{Estate, Inheritance};
+use crate::succession::heir::{unless_told_to_end, Estate, Inheritance};
 use crate::transparent::keeper::Want;
 use crate::transparent::keeper_channel::RuleKeeper;
 use crate::transparent::local_addresses::LocalAddresses;
@@ -128,18 +128,20 @@ impl Proxy {
         self.active(Page { skip: 0, most: 0 }).await;
     }
 
-    /// Listens; with what an earlier process leaves to this one.
+    /// Listens; with what an earlier process leaves to this one. Whether it does: else it was told to end before that was there,
+    /// and [`Self::end_unbegun`] is due.
     ///
     /// # Errors
     ///
     /// Nothing is taken over; or there are no descriptors left.
-    pub(crate) async fn begin(&mut self, inheritance: Option<Inheritance>) -> io::Result<()> {
+    pub(crate) async fn begin(&mut self, inheritance: Option<Inheritance>, stops: &mut Stops) -> io::Result<bool> {
         let sockets = copies(&self.sockets)?;
         let Some(inheritance) = inheritance else {
             self.go_on(sockets, Vec::new()).await;
-            return Ok(());
+            return Ok(true);
         };
-        let (Estate { flows, denied }, succession) = inheritance.accept()?;
+        let given = unless_told_to_end(stops, move || inheritance.accept()).await?;
+        let Some((Estate { flows, denied }, succession)) = given else { return Ok(false) };
         let now = std::time::Instant::now();
         for (prefix, left) in denied {
             let Some(until) = now.checked_add(left) else { continue };
@@ -148,10 +150,13 @@ impl Proxy {
             }
         }
         self.go_on(sockets, flows).await;
-        if let Err(error) = succession.serving() {
-            say(&format!("edgeproxy: the earlier process did not say farewell: {error}"));
+        match unless_told_to_end(stops, move || succession.serving()).await {
+            Ok(Some(())) => {}
+            // It ends as one that serves.
+            Ok(None) => stops.put_back(),
+            Err(error) => say(&format!("edgeproxy: the earlier process did not say farewell: {error}")),
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Steers until the end.
@@ -310,9 +315,9 @@ impl Proxy {
         }
     }
 
-    /// Ends before it has taken anything over: what is the running process's stays so.
-    pub(crate) fn end_unbegun(mut self, inheritance: Option<Inheritance>) {
-        if inheritance.is_some_and(|from| from.has_given_admin_socket()) {
+    /// Ends before it has taken anything over: what is the running process's stays so, as its admin socket.
+    pub(crate) fn end_unbegun(mut self, has_admin_socket_of_other: bool) {
+        if has_admin_socket_of_other {
             self.admin = None; // or its name would be removed
         }
         say("edgeproxy: told to end before it was ready");

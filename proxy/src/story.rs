@@ -149,6 +149,10 @@ impl Drop for Story {
             return;
         }
         let Some(log) = &self.worker.log else { return };
+        // A flood brings about as many as it likes.
+        let evictions = if close == CloseReason::Evicted { self.epoch.evictions(self.listener) } else { None };
+        let left_out = evictions.map_or(Some(0), |evictions| evictions.line(Instant::now()));
+        let Some(left_out) = left_out else { return log.leave_out() };
         let config = self.epoch.config();
         let found = self.spoken.as_deref();
         log.record(&Record {
@@ -174,6 +178,7 @@ impl Drop for Story {
             connect: self.connect,
             total: self.accepted.elapsed(),
             close,
+            left_out,
         });
     }
 }

@@ -54,6 +54,8 @@ const FIRST_SWEEP: usize = 64;
 pub(crate) struct Worker {
     pub(crate) scratch: Scratch,
     pub(crate) resting: Resting,
+    /// For how long nothing moves at a connection until it rests.
+    pub(crate) rest: Duration,
     pub(crate) ids: RefCell<UniqueIds>,
     pub(crate) log: Option<WorkerLog>,
     pub(crate) locals: LocalAddresses,
@@ -149,6 +151,7 @@ pub(crate) struct Beginning {
     pub(crate) udp: Membership,
     pub(crate) deny: DenyReader,
     pub(crate) files: SystemFiles,
+    pub(crate) rest: Duration,
 }
 
 /// What the control thread tells a worker.
@@ -182,14 +185,15 @@ pub(crate) fn work(runtime: &Runtime, beginning: Beginning, orders: UnboundedRec
 }
 
 async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) -> io::Result<()> {
-    let Beginning { generation, counters, seed, log, locals, admission, flows, udp_endpoints, udp, deny, files } =
+    let Beginning { generation, counters, seed, log, locals, admission, flows, udp_endpoints, udp, deny, files, rest } =
         beginning;
     let names = Names::new(&generation.config.resolver, files);
-    let epoch = RefCell::new(Rc::new(Epoch { generation, counters, names }));
+    let epoch = RefCell::new(Rc::new(Epoch::new(generation, counters, names)));
     let (scratch, batch, ids) = (Scratch::new(), RefCell::default(), RefCell::new(UniqueIds::new(seed)));
     let worker = Rc::new(Worker {
         scratch,
         resting: Resting::new()?,
+        rest,
         ids,
         log,
         locals,

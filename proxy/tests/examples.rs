@@ -100,6 +100,7 @@ fn dateless(client: &str, server_name: &str, close: CloseReason) -> String {
         connect: None,
         total: Duration::ZERO,
         close,
+        left_out: 0,
     };
     record.write(&mut line);
     let line = String::from_utf8(line).unwrap();

@@ -59,6 +59,7 @@ fn each_key_of_a_log_line_has_its_row() {
         connect: Some(Duration::from_micros(4)),
         total: Duration::from_micros(5),
         close: CloseReason::HeaderBroken("word"),
+        left_out: 6,
     };
     let mut line = Vec::new();
     record.write(&mut line);

@@ -211,6 +211,7 @@ fn log(directory: &Path) -> io::Result<()> {
             connect: None,
             total: Duration::ZERO,
             close: CloseReason::Denied,
+            left_out: 0,
         });
         worker.flush();
     };

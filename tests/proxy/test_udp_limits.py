@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import time
+from contextlib import ExitStack
 
 from lab.realise.asking import wait_until
 from tests.proxy.conftest import Start
@@ -44,6 +46,37 @@ def test_a_flow_limit_lets_the_oldest_unanswered_flow_go_and_no_other(start: Sta
             for client in clients:
                 client.close()
     assert drops(proxy) == {}
+
+
+def test_a_flood_is_counted_whole_and_has_few_lines_in_the_log(start: Start) -> None:
+    more = '[limits]\nudp_flows = 4\n[timeouts]\nudp_one_way = "1h"\n'
+    proxy, flood, begun = start("workers = 1\n" + PLAIN + more), 200, time.monotonic()
+    with udp(proxy.here, 9001) as backend, ExitStack() as stack:
+
+        def one_more() -> None:
+            client = stack.enter_context(udp(proxy.here))
+            client.sendto(b"flood", (proxy.here, 8443))
+            assert heard(backend)[0] == b"flood"
+
+        def is_told() -> bool:
+            one_more()
+            proxy.connections()  # whoever is not here any more is handed to the log by then
+            return any("left_out" in line for line in proxy.lines())
+
+        for _ in range(flood):
+            one_more()
+        wait_until(is_told, DEADLINE, "a line that tells of those without one")
+        wait_until(lambda: flows(proxy) == 4, DEADLINE, "those that gave way have ended")
+        proxy.connections()
+        found = proxy.metrics()
+    evicted = found['edgeproxy_closed_total{transport="udp",reason="evicted"}']
+    left_out = found['edgeproxy_access_log_lines_total{outcome="left_out"}']
+    assert evicted >= flood - 4
+    wait_until(lambda: len(proxy.lines()) == evicted - left_out, DEADLINE, "all the others have a line")
+    lines, seconds = proxy.lines(), time.monotonic() - begun
+    assert {line["close"] for line in lines} == {"evicted"}
+    assert len(lines) <= 10 + seconds, "ten at once, then one a second"
+    assert 0 < sum(line.get("left_out", 0) for line in lines) <= left_out
 
 
 def test_a_source_has_no_more_flows_than_its_limit(start: Start) -> None:

@@ -50,7 +50,7 @@ def led_to(proxy: Proxy, who: str) -> int:
     return int(line["target"].rsplit(":", 1)[1])
 
 
-def standing(proxy: Proxy, port: int) -> str:
+def standing(proxy: Proxy, port: int | str) -> str:
     status = json.loads(proxy.ask("top", "--once", "--json"))
     targets = [target for backend in status["backends"] for target in backend["targets"]]
     (found,) = [one for one in targets if one["target"].endswith(f":{port}")]
@@ -184,6 +184,19 @@ def test_a_candidate_rests_for_a_while_only(start: Start) -> None:
         with candidates(proxy, 9001):
             wait_until(lambda: target(proxy) == 9001, DEADLINE, "the end of the rest")
             wait_until(lambda: standing(proxy, 9001) == "up", DEADLINE, "the end of the rest is told")
+
+
+def test_that_a_host_fails_at_one_port_says_nothing_of_the_other_ports_that_clients_may_choose(start: Start) -> None:
+    host = own_address()
+    text = config("eject = {failures = 1}").replace('"HERE:8443"', '"HERE:8443", "HERE:8444"')
+    proxy = start(text.replace('targets = ["HERE:9001"', f'targets = ["{host}:$port", "HERE:9001"'))
+    with candidates(proxy), listening(host, 8444):
+        for _ in range(3):
+            assert target(proxy) == 9001, "nobody is at the first one's port 8443"
+        with connect(proxy.here, 8444) as client:
+            client.shutdown(socket.SHUT_WR)
+            assert led_to(proxy, own(client)) == 8444
+    assert standing(proxy, "$port") == "up"
 
 
 def test_without_ejection_a_candidate_is_tried_each_time(start: Start) -> None:

@@ -64,6 +64,8 @@ pub struct Record<'a> {
     pub total: Duration,
     /// Why it ended.
     pub close: CloseReason,
+    /// So many of the same end before it have no line.
+    pub left_out: u64,
 }
 
 impl Record<'_> {
@@ -95,6 +97,9 @@ impl Record<'_> {
         line.duration("total_us", Some(self.total));
         line.text("close", self.close.label());
         line.text_if("close_detail", self.close.detail());
+        if self.left_out > 0 {
+            line.number("left_out", self.left_out);
+        }
         line.out.extend_from_slice(b"}\n");
     }
 }
@@ -291,6 +296,7 @@ pub(super) mod tests {
             connect: None,
             total: Duration::ZERO,
             close: CloseReason::Denied,
+            left_out: 0,
         }
     }
 
@@ -323,6 +329,7 @@ pub(super) mod tests {
             connect: Some(Duration::from_millis(3)),
             total: Duration::from_secs(9),
             close: CloseReason::IoError(ErrorKind::BrokenPipe),
+            left_out: 6,
             ..plain(&id)
         };
         let expected = json!({
@@ -332,6 +339,7 @@ pub(super) mod tests {
             "backend": "home", "target": "100.64.0.2:4443", "source": "client_endpoint", "header_in": "v2",
             "header_out": "v1", "bytes_in": 517, "bytes_out": u64::MAX, "preface_us": 120, "connect_us": 3_000,
             "total_us": 9_000_000, "close": "io_error", "close_detail": "broken_pipe",
+            "left_out": 6,
         });
         assert_eq!(parsed(&record), expected);
     }
@@ -340,7 +348,9 @@ pub(super) mod tests {
     fn what_is_unknown_is_left_out() {
         let id = UniqueId::Own([0; 16]);
         let line = parsed(&plain(&id));
-        for absent in ["server_name", "alpn", "rule", "backend", "target", "source", "connect_us", "close_detail"] {
+        for absent in
+            ["server_name", "alpn", "rule", "backend", "target", "source", "connect_us", "close_detail", "left_out"]
+        {
             assert_eq!(line.get(absent), None, "{absent}");
         }
         assert_eq!(line["close"], "denied");

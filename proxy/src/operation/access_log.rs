@@ -25,6 +25,7 @@ pub struct LogFigures {
     written: AtomicU64,
     dropped: AtomicU64,
     failed: AtomicU64,
+    left_out: AtomicU64,
 }
 
 impl LogFigures {
@@ -38,6 +39,12 @@ impl LogFigures {
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Ends that got no line, because a flood brought about too many of them.
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        self.left_out.load(Ordering::Relaxed)
     }
 
     /// Lines that the disk refused (full, or gone).
@@ -162,6 +169,11 @@ impl WorkerLog {
         if full {
             self.flush();
         }
+    }
+
+    /// Counts an end that gets no line.
+    pub fn leave_out(&self) {
+        self.shared.figures.left_out.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Hands over what is together: once a second, and before the worker ends.

@@ -40,7 +40,13 @@ fn process(text: &mut Text, state: &State, now: std::time::Instant) {
     if let Some(log) = state.log.as_deref() {
         let name = "edgeproxy_access_log_lines_total";
         text.family(name, "counter", "Lines of the access log by what became of them.");
-        for (outcome, lines) in [("written", log.written()), ("dropped", log.dropped()), ("failed", log.failed())] {
+        let outcomes = [
+            ("written", log.written()),
+            ("dropped", log.dropped()),
+            ("failed", log.failed()),
+            ("left_out", log.left_out()),
+        ];
+        for (outcome, lines) in outcomes {
             text.sample(name, &[("outcome", outcome)], lines);
         }
     }

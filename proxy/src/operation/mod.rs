@@ -25,6 +25,7 @@ pub mod protocols;
 #[cfg(test)]
 pub(crate) mod scratch;
 pub mod socket_file;
+pub(crate) mod sparing;
 pub mod state;
 pub mod top;
 pub mod unique_id;

@@ -5,12 +5,16 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use super::channel::Channel;
 use super::message::{Answer, Bequeathed, Taken, VERSION};
 use crate::listening::{Bound, Endpoint};
 use crate::operation::admin::{Prefix, Request};
+use crate::signals::Stops;
 use crate::transparent::keeper_channel::RuleKeeper;
 use crate::udp::flow::handover::Heritage;
 
@@ -164,6 +168,26 @@ impl Succession {
     pub(crate) fn serving(mut self) -> io::Result<()> {
         self.0.send(&Answer::Serving, &[])?;
         self.0.await_end()
+    }
+}
+
+/// Talks to the running process on another thread, for it may be silent for as long as [`PATIENCE`], and this one hears who tells
+/// it to end. None: somebody did first. The talk then ends with the process.
+///
+/// # Errors
+///
+/// Those of the talk.
+pub(crate) async fn unless_told_to_end<T: Send + 'static>(
+    stops: &mut Stops,
+    talk: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<Option<T>> {
+    let (tell, told) = oneshot::channel();
+    // Whoever does not listen any more is about to end.
+    thread::Builder::new().name("heir".to_owned()).spawn(move || drop(tell.send(talk())))?;
+    tokio::select! {
+        biased;
+        said = told => said.unwrap_or_else(|gone| Err(io::Error::other(gone))).map(Some),
+        () = stops.any() => Ok(None),
     }
 }
 

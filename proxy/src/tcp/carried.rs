@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
-use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -19,13 +18,10 @@ use crate::upstream::condition::Active;
 use crate::worker::Worker;
 
 use super::direction::Direction;
-use super::last_words::last_words;
+use super::last_words::{last_words, Longest};
 use super::relay::{relay, End, Patience, RelayEnd};
 use super::resting::Rested;
 use super::unfinished::Unfinished;
-
-/// A connection of which nothing has moved for so long rests. Those of tests rest soon.
-const REST: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 5_000 });
 
 /// What a connection needs while bytes move.
 pub(crate) struct Carried {
@@ -42,17 +38,12 @@ pub(crate) struct Carried {
     pub(crate) in_use: Active,
 }
 
-/// How long nothing may move at a connection with these timeouts, as its relay is told.
-pub(crate) fn patience(timeouts: &Timeouts, since: Option<Instant>) -> Patience {
-    Patience { idle: timeouts.idle, half_closed: timeouts.half_closed, rest: REST, since }
-}
-
 /// Carries bytes until the end, or until the connection rests.
 pub(crate) async fn carry(worker: Rc<Worker>, mut carried: Box<Carried>, since: Option<Instant>) {
     let epoch = Rc::clone(&carried.story.borrow().epoch);
-    let mut patience = patience(&epoch.config().timeouts, since);
-    let Timeouts { keepalive, user_timeout, .. } = epoch.config().timeouts;
-    if user_timeout.map_or(keepalive, |limit| limit.min(keepalive)) <= 2 * REST {
+    let Timeouts { idle, half_closed, keepalive, user_timeout, .. } = epoch.config().timeouts;
+    let mut patience = Patience { idle, half_closed, rest: worker.rest, since };
+    if user_timeout.map_or(keepalive, |limit| limit.min(keepalive)) <= 2 * worker.rest {
         carried.watch();
     }
     let end = loop {
@@ -133,7 +124,7 @@ impl Carried {
             let story = self.story.borrow();
             (Rc::clone(&story.epoch), story.listener)
         };
-        let patience = epoch.config().timeouts.half_closed;
+        let waits = (epoch.config().timeouts.half_closed, Longest::USUAL);
         let Self { story, client, backend, up, down, header_length, permit, .. } = self;
         let bounds = epoch.generation.bounds(listener).map(|(_, bounds)| bounds);
         let is_crowded = || bounds.is_some_and(|bounds| permit.is_last(bounds));
@@ -142,12 +133,12 @@ impl Carried {
             End::Client => {
                 let down = down.bytes();
                 let tell = |up: &Direction| note(story, up.bytes().saturating_sub(*header_length), down);
-                last_words(client, backend, up, &worker.scratch, patience, is_crowded, tell).await;
+                last_words(client, backend, up, &worker.scratch, waits, is_crowded, tell).await;
             }
             End::Backend => {
                 let up = up.bytes().saturating_sub(*header_length);
                 let tell = |down: &Direction| note(story, up, down.bytes());
-                last_words(backend, client, down, &worker.scratch, patience, is_crowded, tell).await;
+                last_words(backend, client, down, &worker.scratch, waits, is_crowded, tell).await;
             }
         }
     }

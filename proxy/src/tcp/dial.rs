@@ -98,8 +98,7 @@ async fn dial_candidate(
             Ok((stream, address, rung, candidate.condition.begin()))
         }
         Err(failure) => {
-            // A name with captures is many hosts: that one of them fails says nothing of the others.
-            if failure.is_of_candidate && !candidate.is_many_hosts {
+            if failure.is_of_candidate && !candidate.is_many {
                 candidate.condition.failed(Instant::now().into_std());
             }
             Err(failure.reason)

@@ -16,22 +16,30 @@ use super::scratch::{Scratch, KEPT_BUDGET};
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 const LATER_LOOK: Duration = Duration::from_millis(250);
 
-/// So long after the break it is over in any case: who breaks off holds nothing any more, and must not make this proxy hold
-/// more and more connections to a backend that is slow. Some megabytes wait at most, and mostly those take seconds.
-const LONGEST: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 30 });
+/// So long after the break it is over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Longest {
+    /// In any case: who breaks off holds nothing any more, and must not make this proxy hold more and more connections to a
+    /// backend that is slow.
+    pub(crate) in_all: Duration,
+    /// Where others need the place or the memory.
+    pub(crate) when_crowded: Duration,
+}
 
-/// The same where others need the place or the memory: a few ways there and back.
-const LONGEST_WHEN_CROWDED: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 1_000 });
+impl Longest {
+    /// Some megabytes wait at most, and mostly those take seconds; where it is crowded, a few ways there and back.
+    pub(crate) const USUAL: Self = Self { in_all: Duration::from_secs(30), when_crowded: Duration::from_secs(1) };
+}
 
 /// Carries what the broken sender has left in `way` and in the kernel, and waits until the receiver has acknowledged it, has
-/// taken nothing for as long as `patience`, is gone too, or it takes too long. `is_crowded`: there is no place for others.
+/// taken nothing for as long as `patience`, is gone too, or it takes longest. `is_crowded`: there is no place for others.
 /// `tell` is called when bytes were carried.
 pub(crate) async fn last_words(
     sender: &mut TcpStream,
     receiver: &mut TcpStream,
     way: &mut Direction,
     scratch: &Scratch,
-    patience: Duration,
+    (patience, longest): (Duration, Longest),
     is_crowded: impl Fn() -> bool,
     mut tell: impl FnMut(&Direction),
 ) {
@@ -62,8 +70,8 @@ pub(crate) async fn last_words(
             last_move = Instant::now();
         }
         let is_crowded = is_crowded() || way.is_stalled() && scratch.kept() >= KEPT_BUDGET;
-        let longest = if is_crowded { LONGEST_WHEN_CROWDED } else { LONGEST };
-        if last_move.elapsed() >= patience || begun.elapsed() >= longest {
+        let allowed = if is_crowded { longest.when_crowded } else { longest.in_all };
+        if last_move.elapsed() >= patience || begun.elapsed() >= allowed {
             return;
         }
         waiting = left;

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use super::allowance::Allowance;
 use super::direction::Direction;
-use super::last_words::last_words;
+use super::last_words::{last_words, Longest};
 use super::relay::{relay, End, Patience, RelayEnd};
 use super::scratch::Scratch;
 
@@ -298,7 +298,8 @@ fn relayed_at_once(near_client: Blocking, near_backend: Blocking, kept_elsewhere
         let patience = Patience { idle: Duration::from_millis(200), half_closed: Duration::from_millis(200), ..LONG };
         let end = relay(&mut client, &mut backend, &mut up, &mut down, &scratch, patience, tell).await;
         if let RelayEnd::Broken { end: End::Backend, .. } = &end {
-            last_words(&mut backend, &mut client, &mut down, &scratch, patience.half_closed, || false, |_| ()).await;
+            let bounds = (patience.half_closed, Longest::USUAL);
+            last_words(&mut backend, &mut client, &mut down, &scratch, bounds, || false, |_| ()).await;
         }
         for stream in [&client, &backend] {
             socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).expect("linger");

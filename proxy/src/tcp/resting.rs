@@ -6,6 +6,7 @@ use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::time::Duration;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use tokio::io::unix::AsyncFd;
@@ -17,10 +18,13 @@ use crate::story::Story;
 use crate::upstream::condition::Active;
 use crate::worker::Worker;
 
-use super::carried::{patience, resume};
+use super::carried::resume;
 use super::direction::{Direction, Progress};
 use super::places::Places;
 use super::unfinished::Unfinished;
+
+/// A connection of which nothing has moved for so long rests.
+pub(crate) const REST: Duration = Duration::from_secs(5);
 
 /// Events that one look at the queue brings.
 const EVENTS: usize = 64;
@@ -46,9 +50,9 @@ pub(crate) struct Rested {
 impl Rested {
     /// When its relay would end for want of a byte.
     fn ends_at(&self) -> Instant {
-        let patience = patience(&self.story.epoch.config().timeouts, None);
+        let timeouts = &self.story.epoch.config().timeouts;
         let are_open = [&self.up, &self.down].map(|way| way.progress() == Progress::Open);
-        self.since + if are_open == [true, true] { patience.idle } else { patience.half_closed }
+        self.since + if are_open == [true, true] { timeouts.idle } else { timeouts.half_closed }
     }
 
     /// Of an end that has said its last only an error is news.

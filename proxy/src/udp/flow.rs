@@ -19,6 +19,7 @@ use crate::story::{SharedStory, Story};
 use crate::tcp::allowance::Allowance;
 use crate::worker::Worker;
 
+use super::absence::Absence;
 use super::giving_way::{GivesWay, Standing};
 use super::held::Held;
 use super::rebinding::{ConnectionId, Place, MOST_OF_FLOW};
@@ -52,8 +53,8 @@ pub(crate) struct Flow {
     /// Its datagrams must not be cut, and its connection ids are learned.
     pub(super) is_quic: Cell<bool>,
     standing: Cell<Standing>,
-    /// ICMP said that the backend is not there.
-    pub(super) is_refused: Cell<bool>,
+    /// It was said that the backend is not there.
+    pub(super) absence: Cell<Option<Absence>>,
     /// Others have ended it: its story says why.
     pub(super) is_ended: Cell<bool>,
     last_up: Cell<Instant>,
@@ -118,7 +119,7 @@ impl Flow {
             outlet: RefCell::new(outlet),
             is_quic: Cell::new(false),
             standing: Cell::new(Standing::Unanswered),
-            is_refused: Cell::new(false),
+            absence: Cell::new(None),
             is_ended: Cell::new(false),
             last_up: Cell::new(now),
             last_down: Cell::new(now),
@@ -211,10 +212,15 @@ impl Flow {
         let mut story = self.story.borrow_mut();
         story.bytes_in += sent.bytes;
         count(&self.epoch, story.listener, sent, Sent::default());
-        if sent.is_refused {
-            self.is_refused.set(true);
-            self.wake();
+        if let Some(absence) = sent.absence {
+            self.is_absent(absence);
         }
+    }
+
+    /// It was said that the backend is not there.
+    pub(super) fn is_absent(&self, absence: Absence) {
+        self.absence.set(Some(absence));
+        self.wake();
     }
 
     /// Passes on what the backend has said.

@@ -17,6 +17,7 @@ use crate::sniff::quic_header::{long_header, PacketType};
 use crate::tcp::dial::{failure, seen_client, Caller};
 use crate::transparent::socket::udp_from;
 
+use super::absence::Absence;
 use super::dial::{Choice, Search};
 use super::flow::{Flow, Outlet};
 use super::held::Held;
@@ -29,7 +30,7 @@ const SHORTEST_INITIAL: usize = 1200;
 enum Kept {
     Ended(CloseReason),
     Enough,
-    Refused,
+    Absent(Absence),
 }
 
 impl Flow {
@@ -46,14 +47,14 @@ impl Flow {
             let opened = Box::pin(self.unless_ended(self.open(&mut search))).await;
             let first = self.release(opened.map_err(|reason| self.unsent(reason))?);
             let Some(first) = first.filter(|_| !search.is_over()) else { return Ok(()) };
-            // Nobody has seen the first datagrams where a backend's host says that nobody is there.
+            // Nobody has seen the first datagrams where it is said that nobody is there.
             match self.wait_for_answer(Instant::now() + self.patience()).await {
                 Kept::Ended(reason) => return Err(reason),
                 Kept::Enough => return Ok(()),
-                Kept::Refused => {
+                Kept::Absent(absence) => {
                     self.candidate_failed(false);
                     *self.outlet.borrow_mut() = Outlet::Held(first);
-                    search.reason = CloseReason::BackendRefused;
+                    search.reason = reason(absence);
                 }
             }
         }
@@ -192,7 +193,7 @@ impl Flow {
     fn release(&self, mut upstream: Upstream) -> Option<Box<Held>> {
         let held = mem::replace(&mut *self.outlet.borrow_mut(), Outlet::Closed);
         let Outlet::Held(held) = held else { return None };
-        self.is_refused.set(false);
+        self.absence.set(None);
         let sent = upstream.send(held.datagrams());
         *self.outlet.borrow_mut() = Outlet::Open(upstream);
         self.sent_up(sent);
@@ -205,7 +206,7 @@ impl Flow {
         backend.map_or(std::time::Duration::ZERO, |backend| backend.connect_timeout)
     }
 
-    /// Waits until the backend has answered, or is found not to be there; its host tells so of the first datagrams.
+    /// Waits until the backend has answered, or is found not to be there, as is told of the first datagrams.
     async fn wait_for_answer(&self, until: Instant) -> Kept {
         let until = until.min(self.idle_at());
         let answered = poll_fn(|context| {
@@ -216,10 +217,7 @@ impl Flow {
             if self.is_answered() {
                 return Poll::Ready(Kept::Enough);
             }
-            if self.is_refused.take() {
-                return Poll::Ready(Kept::Refused);
-            }
-            Poll::Pending
+            self.absence.take().map_or(Poll::Pending, |absence| Poll::Ready(Kept::Absent(absence)))
         });
         timeout_at(until, answered).await.unwrap_or(Kept::Enough)
     }
@@ -240,9 +238,9 @@ impl Flow {
             return self.finish(reason);
         }
         // A backend that has answered may come back.
-        if self.is_refused.take() && !self.is_answered() {
+        if let Some(absence) = self.absence.take().filter(|_| !self.is_answered()) {
             self.candidate_failed(true);
-            return self.finish(CloseReason::BackendRefused);
+            return self.finish(reason(absence));
         }
         if now >= self.idle_at() {
             let is_answered = self.is_answered();
@@ -265,17 +263,23 @@ impl Flow {
         }
     }
 
-    /// Passes on what the backend has said; whether it may have said more.
-    pub(super) fn hear(&self) -> bool {
+    /// Passes on what the backend has said, and hears what is said of it (`has_errors`); whether there may be more.
+    pub(super) fn hear(&self, has_errors: bool) -> bool {
         // What comes now is for another process, or for nobody.
         if self.is_ended.get() {
             return false;
         }
         let mut batch = self.worker.batch.borrow_mut();
-        let received = match &*self.outlet.borrow() {
-            Outlet::Open(upstream) => upstream.receive(&mut batch),
+        let (received, told) = match &*self.outlet.borrow() {
+            Outlet::Open(upstream) => {
+                let received = upstream.receive(&mut batch);
+                (received, has_errors.then(|| upstream.take_errors()).flatten())
+            }
             Outlet::Held(_) | Outlet::Closed => return false,
         };
+        if let Some(absence) = told {
+            self.is_absent(absence);
+        }
         match received {
             Ok(count) => {
                 self.answer(&batch, Instant::now());
@@ -283,9 +287,8 @@ impl Flow {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
             Err(error) => {
-                if error.kind() == io::ErrorKind::ConnectionRefused {
-                    self.is_refused.set(true);
-                    self.wake();
+                if let Some(absence) = Absence::told_by(&error) {
+                    self.is_absent(absence);
                 }
                 true
             }
@@ -320,6 +323,14 @@ impl Flow {
             counters.backend_closed(backend);
             (story.target, story.connect, story.header_out, story.bytes_in) = (None, None, HeaderOut::None, 0);
         }
+    }
+}
+
+/// Why a flow ends where nobody was there.
+fn reason(absence: Absence) -> CloseReason {
+    match absence {
+        Absence::Refused => CloseReason::BackendRefused,
+        Absence::Unreachable => CloseReason::BackendUnreachable,
     }
 }
 

@@ -5,6 +5,7 @@
 //!                                                      <- reply <- tending <- answers
 //! ```
 
+mod absence;
 mod dial;
 pub(crate) mod door;
 pub(crate) mod flow;

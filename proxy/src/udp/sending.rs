@@ -5,6 +5,8 @@ use std::os::fd::BorrowedFd;
 
 use crate::kernel::{send, Route};
 
+use super::absence::Absence;
+
 /// Datagrams that the kernel cuts from one message at most (`UDP_MAX_SEGMENTS`, linux/udp.h; 128 in newer ones).
 const MAX_SEGMENTS: usize = 64;
 
@@ -22,8 +24,8 @@ pub(crate) struct Sent {
     pub(crate) crowded_out: u64,
     /// Datagrams that are larger than the path lets pass.
     pub(crate) too_large: u64,
-    /// The receiver has no socket there: ICMP said so of this or an earlier datagram.
-    pub(crate) is_refused: bool,
+    /// Nobody is at the receiver's address, as was said of this or an earlier datagram.
+    pub(crate) absence: Option<Absence>,
     /// Datagrams lost by another error.
     pub(crate) failed: u64,
 }
@@ -34,7 +36,7 @@ impl Sent {
         self.bytes += other.bytes;
         self.crowded_out += other.crowded_out;
         self.too_large += other.too_large;
-        self.is_refused |= other.is_refused;
+        self.absence = other.absence.or(self.absence);
         self.failed += other.failed;
     }
 }
@@ -149,18 +151,18 @@ pub(crate) fn send_all<'a>(way: &Way<'_>, joined: impl Iterator<Item = Joined<'a
 }
 
 fn flush(way: &Way<'_>, run: &Run<'_>) -> Sent {
-    let mut is_refused = false;
+    let mut absence = None;
     if run.datagrams > 1 {
         let segment = u16::try_from(way.prefix.len() + run.segment).ok();
         let pieces = pieces(way.prefix, run);
         // An error of an earlier datagram is told once, and nothing was sent then.
         for _ in 0..2 {
             match send(way.socket, &pieces, Route { segment, ..way.route }) {
-                Ok(_) => return Sent { is_refused, ..run.sent() },
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::ECONNREFUSED) => is_refused = true,
-                    Some(libc::EAGAIN | libc::ENOBUFS) => {
-                        return Sent { crowded_out: run.datagrams as u64, is_refused, ..Sent::default() };
+                Ok(_) => return Sent { absence, ..run.sent() },
+                Err(error) => match (error.raw_os_error(), Absence::told_by(&error)) {
+                    (_, Some(told)) => absence = Some(told),
+                    (Some(libc::EAGAIN | libc::ENOBUFS), None) => {
+                        return Sent { crowded_out: run.datagrams as u64, absence, ..Sent::default() };
                     }
                     // A device without checksum offload, segments larger than the MTU: one by one.
                     _ => break,
@@ -168,7 +170,7 @@ fn flush(way: &Way<'_>, run: &Run<'_>) -> Sent {
             }
         }
     }
-    let mut sent = Sent { is_refused, ..Sent::default() };
+    let mut sent = Sent { absence, ..Sent::default() };
     for datagram in run.each() {
         sent.add(send_one(way, datagram));
     }
@@ -178,22 +180,21 @@ fn flush(way: &Way<'_>, run: &Run<'_>) -> Sent {
 fn send_one(way: &Way<'_>, datagram: &[u8]) -> Sent {
     let pieces = [IoSlice::new(way.prefix), IoSlice::new(datagram)];
     let pieces = if way.prefix.is_empty() { pieces.get(1..).unwrap_or_default() } else { pieces.as_slice() };
-    let mut is_refused = false;
+    let mut absence = None;
     // As above.
     for _ in 0..2 {
         let error = match send(way.socket, pieces, way.route) {
-            Ok(_) => return Sent { datagrams: 1, bytes: datagram.len() as u64, is_refused, ..Sent::default() },
+            Ok(_) => return Sent { datagrams: 1, bytes: datagram.len() as u64, absence, ..Sent::default() },
             Err(error) => error,
         };
-        match error.raw_os_error() {
-            Some(libc::ECONNREFUSED) => is_refused = true,
-            Some(libc::EHOSTUNREACH | libc::ENETUNREACH) => {}
-            Some(libc::EMSGSIZE) => return Sent { too_large: 1, is_refused, ..Sent::default() },
-            Some(libc::EAGAIN | libc::ENOBUFS) => return Sent { crowded_out: 1, is_refused, ..Sent::default() },
+        match (error.raw_os_error(), Absence::told_by(&error)) {
+            (_, Some(told)) => absence = Some(told),
+            (Some(libc::EMSGSIZE), None) => return Sent { too_large: 1, absence, ..Sent::default() },
+            (Some(libc::EAGAIN | libc::ENOBUFS), None) => return Sent { crowded_out: 1, absence, ..Sent::default() },
             _ => break,
         }
     }
-    Sent { failed: 1, is_refused, ..Sent::default() }
+    Sent { failed: 1, absence, ..Sent::default() }
 }
 
 fn pieces<'a>(prefix: &'a [u8], run: &Run<'a>) -> Vec<IoSlice<'a>> {
@@ -265,8 +266,7 @@ mod tests {
         let way = Way { socket: sender.as_fd(), route: Route::default(), prefix: b"" };
         assert_eq!(send_all(&way, [Joined::one(b"x")].into_iter()).datagrams, 1);
         let again = send_all(&way, [Joined::one(b"x")].into_iter());
-        assert!(again.is_refused, "{again:?}");
-        assert_eq!(again.datagrams, 1);
+        assert_eq!((again.absence, again.datagrams), (Some(Absence::Refused), 1));
         let huge = vec![0; 65_530];
         assert_eq!(send_all(&way, [Joined::one(&huge)].into_iter()).too_large, 1);
     }
@@ -311,7 +311,7 @@ mod tests {
         assert_eq!(send_all(&way, [Joined::one(b"x")].into_iter()).datagrams, 1);
         let receiver = UdpSocket::bind(address).expect("the same address");
         let sent = send_all(&way, [Joined { bytes: b"abcde", segment: 2 }].into_iter());
-        assert_eq!(sent, Sent { datagrams: 3, bytes: 5, is_refused: true, ..Sent::default() });
+        assert_eq!(sent, Sent { datagrams: 3, bytes: 5, absence: Some(Absence::Refused), ..Sent::default() });
         receiver.set_nonblocking(true).expect("non-blocking");
         assert_eq!(received(&receiver), [b"ab".as_slice(), b"cd", b"e"]);
     }

@@ -123,9 +123,10 @@ impl Tended {
             let mut is_all = count < EVENTS;
             for event in events.iter().take(count) {
                 let flow = u32::try_from(event.data()).ok().and_then(|place| tended.get(place));
-                let has_more = flow.is_some_and(|flow| flow.hear());
+                let has_errors = event.events().contains(EpollFlags::EPOLLERR);
+                let has_more = flow.is_some_and(|flow| flow.hear(has_errors));
                 // Behind an error there may be answers.
-                is_all &= !has_more && !event.events().contains(EpollFlags::EPOLLERR);
+                is_all &= !has_more && !has_errors;
                 // The others on this thread have their turn, however much there is to hear.
                 batches = batches.wrapping_add(1);
                 if batches % BATCHES_A_TURN == 0 {

@@ -17,6 +17,7 @@ use crate::transparent::udp_endpoints::Claim;
 use crate::upstream::condition::{Active, Condition};
 use crate::wire::{proxy_v2, spp};
 
+use super::absence::{hear_of_absence, take_errors, Absence};
 use super::sending::{send_all, Joined, Sent, Way};
 use super::tending::{Tended, Watched};
 
@@ -75,6 +76,8 @@ impl Upstream {
         candidate: Option<&Candidate>,
     ) -> io::Result<Self> {
         let UdpToBackend { socket, rung, claim } = found;
+        // A kernel without it tells of less.
+        let _ = hear_of_absence(socket.as_fd());
         // A kernel without it brings datagrams one by one.
         let _ = receive_joined(socket.as_fd());
         // With less, bursts of answers are lost sooner.
@@ -89,14 +92,15 @@ impl Upstream {
         };
         let socket = OwnedFd::from(socket).into();
         let in_use = candidate.map(|candidate| candidate.condition.begin());
-        // A name with captures is many hosts: that one of them fails says nothing of the others.
-        let condition = candidate.filter(|candidate| !candidate.is_many_hosts);
+        let condition = candidate.filter(|candidate| !candidate.is_many);
         let condition = condition.map(|candidate| Arc::clone(&candidate.condition));
         Ok(Self { socket, header, source, _claim: claim.map(Box::new), condition, _in_use: in_use })
     }
 
     /// Takes over the socket of a flow that began in another process. Of its candidate nothing is known.
     pub(crate) fn resume(socket: OwnedFd, header: Header, source: SourceUsed, claim: Option<Claim>) -> Self {
+        // One that began in an older version was not asked for it.
+        let _ = hear_of_absence(socket.as_fd());
         Self { socket: socket.into(), header, source, _claim: claim.map(Box::new), condition: None, _in_use: None }
     }
 
@@ -116,6 +120,11 @@ impl Upstream {
     /// `WouldBlock`: nothing; what ICMP told of an earlier datagram.
     pub(super) fn receive(&self, batch: &mut Batch) -> io::Result<usize> {
         batch.receive(self.socket.as_fd())
+    }
+
+    /// Takes what was said of datagrams that were sent.
+    pub(super) fn take_errors(&self) -> Option<Absence> {
+        take_errors(self.socket.as_fd())
     }
 
     /// The socket and the header, for another process.

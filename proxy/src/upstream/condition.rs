@@ -1,7 +1,7 @@
 //! How one candidate fares: connections, failures in a row, and what checks say. Shared by all threads, without a lock; the
 //! time is an argument.
 //!
-//! It belongs to one host and port. A target whose name holds captures is many hosts: its failures are nobody's.
+//! It belongs to one host and port. A target whose name or port clients choose is many: its failures are nobody's.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::Arc;

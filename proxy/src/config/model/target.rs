@@ -12,6 +12,16 @@ pub struct Target {
     pub port: TargetPort,
 }
 
+impl Target {
+    /// Whether clients choose its name or its port. Then it is many places: that one of them fails says nothing of the others,
+    /// and there is none to check.
+    #[must_use]
+    pub fn is_chosen_by_clients(&self) -> bool {
+        let is_captured = |part: &NamePart| matches!(part, NamePart::Capture(_));
+        self.port == TargetPort::Original || matches!(&self.host, Host::Name(parts) if parts.iter().any(is_captured))
+    }
+}
+
 /// A host of a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Host {

@@ -29,6 +29,7 @@ fn as_meant(name: &str, file: &BackendFile, names: &Names<'_>, findings: &mut Fi
     let targets: Vec<_> = file.targets.iter().flatten().map(|written| written.0.clone()).collect();
     let suffixes: Vec<_> = file.allow_suffixes.iter().flatten().map(|written| written.0 .0.clone()).collect();
     examine_targets(&path, &targets, &suffixes, findings);
+    examine_uses(&path, file, &targets, findings);
     let fallback = file.fallback.as_ref().and_then(|to| names.find(to, &format!("{path}.fallback"), findings));
     Backend {
         name: name.to_owned(),
@@ -122,6 +123,20 @@ fn examine_targets(path: &str, targets: &[Target], suffixes: &[String], findings
                 findings.fault(&place, found, format!("allowed: {}", suffixes.join(", ")));
             }
         }
+    }
+}
+
+/// What is said of candidates must hold of one of them at least.
+fn examine_uses(path: &str, file: &BackendFile, targets: &[Target], findings: &mut Findings<'_>) {
+    let is_told = targets.is_empty() || !findings.is_sound(&format!("{path}.targets"));
+    if is_told || !targets.iter().all(Target::is_chosen_by_clients) {
+        return;
+    }
+    let uses = [("health", "checked", file.health.is_some()), ("eject", "ejected", file.eject.is_some())];
+    for (key, done, _) in uses.into_iter().filter(|(.., is_asked)| *is_asked) {
+        let why = "clients choose the name or the port of each target, and each choice is another place";
+        let mend = format!("add a target without captures and $port, or take {key} out");
+        findings.fault(format!("{path}.{key}"), format!("{why}: none can be {done}"), mend);
     }
 }
 
