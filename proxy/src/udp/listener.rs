@@ -261,7 +261,9 @@ impl Listener {
         match admit() {
             Ok(permit) => Some(permit),
             Err(Bound::Source) => None,
-            Err(Bound::Total | Bound::Listener) => station.queue.make_room().then(admit)?.ok(),
+            Err(Bound::Total | Bound::Listener) => {
+                station.queue.make_room(station.living.get(), Instant::now()).then(admit)?.ok()
+            }
         }
     }
 }

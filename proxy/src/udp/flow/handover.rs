@@ -170,7 +170,7 @@ impl Flow {
             key,
             framing,
             last_header,
-            reply_prefix: self.reply_prefix.clone(),
+            reply_prefix: self.reply_prefix.clone().map(|prefix| prefix as Box<[u8]>),
             header_in: self.story.borrow().header_in,
             stage,
         };
@@ -219,8 +219,11 @@ impl Flow {
             }
         }
         flow.is_quic.set(is_quic);
-        flow.standing.set(standing);
         flow.last_up.set(before(now, last_up_us));
+        match standing {
+            Standing::Unanswered | Standing::Answered => flow.standing.set(standing),
+            Standing::Confirmed => flow.confirm(),
+        }
         flow.last_down.set(before(now, last_down_us));
         if !places.is_empty() {
             let station = &flow.worker.udp;
