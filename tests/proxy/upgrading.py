@@ -80,7 +80,7 @@ def upgrading(proxy: Proxy) -> Iterator[Upgrades]:
 class Heir:
     """A process that asks for everything, byte by byte as the protocol has it, and does not keep to it."""
 
-    def __init__(self, proxy: Proxy, version: int = 1) -> None:
+    def __init__(self, proxy: Proxy, version: int = 2) -> None:
         self.descriptors: list[int] = []
         self._heard = b""
         self._stream = socket.socket(socket.AF_UNIX)
