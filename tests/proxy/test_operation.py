@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -289,6 +290,8 @@ def test_top_and_connections_tell_what_goes_on(start: Start) -> None:
         for word in ("LISTENER", "in", "first", "out", f"pid {proxy.pid}"):
             assert word in table
     proxy.ask("top", "--no-such-word", status=2)
+    told = proxy.ask("connections", "--help")
+    assert [key for key in shown if key not in re.split(r"\W+", told)] == [], "its help names all keys"
 
 
 def test_without_a_proxy_the_commands_say_so(start: Start) -> None:

@@ -381,7 +381,7 @@ pub struct TargetPolicy {
 pub struct TransparentRules {
     /// The proxy installs, watches and removes them; otherwise `edgeproxy doctor` prints them.
     pub manage_rules: bool,
-    /// The mark of transparent sockets and of packets that come back to them.
+    /// The mark that rules put on packets that come back to transparent sockets, and on their tracked connections.
     pub mark: NonZeroU32,
     /// The routing table that delivers such packets locally.
     pub table: NonZeroU32,
