@@ -65,6 +65,7 @@ impl Proxy {
             ("operation.admin_socket", now.admin_socket == wanted.admin_socket),
             ("operation.metrics", now.metrics == wanted.metrics),
             ("operation.access_log", now.access_log == wanted.access_log),
+            ("operation.fixed_ports", now.fixed_ports == wanted.fixed_ports),
         ];
         keys.into_iter().filter(|(_, is_same)| !is_same).map(|(key, _)| key).collect()
     }
@@ -74,6 +75,10 @@ impl Proxy {
             return Err("a new process is about to take over".to_owned());
         }
         let Checked { config, places, .. } = crate::config::check(&self.path).map_err(|faults| faults.to_string())?;
+        if let Some(lack) = self.ports.lack(&config) {
+            let found = format!("it takes {lack}, and this process gave up all that it did not begin with");
+            return Err(places.fault("operation.fixed_ports", found, RESTART_FOR_PORTS).to_string());
+        }
         let count = self.workers.len();
         let generation = Arc::new(Generation::after(Some(&self.generation), config, &self.locals, Instant::now()));
         let wanted = generation.endpoints();
@@ -217,6 +222,8 @@ fn is_gone(error: &io::Error) -> bool {
 const RESTART: &str =
     "restart it, or start it with `--take-over` beside itself, with CAP_NET_ADMIN; or load the lines of `edgeproxy rules`, \
      and leave manage_rules off";
+
+const RESTART_FOR_PORTS: &str = "restart it, or start it with `--take-over` beside itself";
 
 fn since_boot() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)

@@ -33,7 +33,7 @@ use crate::operation::socket_file::{self, AdminSocket, Predecessor};
 use crate::operation::state::State;
 use crate::operation::unique_id::fresh_seed;
 use crate::run_error::{host, named, taking, RunError};
-use crate::sandbox::{self, Allowed};
+use crate::sandbox::{self, Allowed, Ports};
 use crate::signals::{self, Signals};
 use crate::steering::{Hand, Proxy};
 use crate::succession::heir::Inheritance;
@@ -93,9 +93,10 @@ fn run(path: &Path, config: Config, start: &Start) -> Result<(), RunError> {
     let (reader, files) = Reader::start(reading).map_err(host("the reader of /etc/hosts"))?;
     let opened = Opened { files, reader: Some(reader), ..Opened::all(config, inheritance.as_mut())? };
     signals::hold().map_err(host("signals"))?;
-    let report = sandbox::enter(&Allowed::of(&opened.generation.config, path))?;
+    let allowed = Allowed::of(&opened.generation.config, path);
+    let report = sandbox::enter(&allowed)?;
     say(&format!("edgeproxy: {report}"));
-    let proxy = opened.start(path)?;
+    let proxy = Proxy { ports: allowed.ports, ..opened.start(path)? };
     tokio::task::LocalSet::new().block_on(&runtime, serve(proxy, inheritance))
 }
 
@@ -240,6 +241,7 @@ impl Opened {
         Ok(Proxy {
             path: PathBuf::from(path),
             begun_with: generation.config.operation.clone(),
+            ports: Ports::Any,
             wanted: keeper.as_ref().map(|_| Want::of(&generation.config, |address| locals.is_local(address))),
             generation,
             earlier: Vec::new(),

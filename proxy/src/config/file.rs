@@ -381,6 +381,8 @@ pub(crate) struct OperationFile {
     pub(crate) metrics: Option<Written<Endpoint>>,
     /// One line of JSON for each connection; `-` is stdout. Without it: none.
     pub(crate) access_log: Option<Written<LogPlace>>,
+    /// Whether the kernel holds TCP to the ports that the file has at the start: a reload then brings no others.
+    pub(crate) fixed_ports: bool,
 }
 
 const fn seconds(number: u64) -> Written<Duration> {
