@@ -16,6 +16,7 @@ use crate::mend;
 use crate::operation::admin::Response;
 use crate::operation::ledger;
 use crate::operation::notify::ServiceState;
+use crate::run_error::host;
 use crate::steering::{copies, Proxy};
 use crate::transparent::keeper::{Report, Want};
 use crate::worker::Order;
@@ -85,7 +86,7 @@ impl Proxy {
         let held: Vec<_> = self.sockets.iter().map(|bound| bound.endpoint).collect();
         let new: Vec<_> = wanted.iter().copied().filter(|endpoint| !held.contains(endpoint)).collect();
         let bound = bind_all(&new, &held, count, &generation.config.timeouts).map_err(|error| error.to_string())?;
-        let sockets = copies(&bound).map_err(|error| error.to_string())?;
+        let sockets = copies(&bound).map_err(|error| host("sockets of workers")(error).to_string())?;
         let of_rules = |unkept: Unkept| places.fault("transparent.manage_rules", unkept.found, unkept.mend).to_string();
         // Connections go on under the configuration that they began with, and so do its rules.
         self.earlier.push(Arc::downgrade(&self.generation));
