@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use crate::admission::Admission;
 use crate::commands::{fail, say, HOST_NOT_ABLE, WRONG_INPUT};
 use crate::config::model::Config;
+use crate::config::Checked;
 use crate::generation::Generation;
 use crate::listening::{bind_all, widen, Bound, ListenError};
 use crate::names::reader::Reader;
@@ -67,10 +68,11 @@ pub(crate) fn command(path: &Path, start: &Start) -> ExitCode {
     if let Err(cause) = signals::begin() {
         return fail(HOST_NOT_ABLE, &host("signals")(cause).to_string());
     }
-    let config = match crate::config::load(path) {
-        Ok(config) => config,
+    let Checked { config, notes, .. } = match crate::config::check(path) {
+        Ok(checked) => checked,
         Err(faults) => return fail(WRONG_INPUT, &faults.to_string()),
     };
+    notes.iter().for_each(|note| say(&format!("edgeproxy: note: {note}")));
     match run(path, config, start) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error.exit_status(), &error.to_string()),

@@ -236,6 +236,7 @@ def test_a_log_that_cannot_be_opened_anew_is_told_and_counted_and_the_old_one_go
     assert log.read_text() == ""
     log.unlink()
     proxy.reload(CONFIG)
+    wait_until(log.exists, DEADLINE, "the new file")
     proxy.line(refused(proxy.here, 8443))
     assert proxy.metrics()[failures] == 1
 
