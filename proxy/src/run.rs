@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use crate::admission::Admission;
 use crate::commands::{fail, say, HOST_NOT_ABLE, WRONG_INPUT};
 use crate::config::model::Config;
+use crate::config::Checked;
 use crate::generation::Generation;
 use crate::kernel::scheduling;
 use crate::listening::{bind_all, widen, Bound, ListenError};
@@ -34,7 +35,7 @@ use crate::operation::socket_file::{self, AdminSocket, Predecessor};
 use crate::operation::state::State;
 use crate::operation::unique_id::fresh_seed;
 use crate::run_error::{host, named, taking, RunError};
-use crate::sandbox::{self, Allowed};
+use crate::sandbox::{self, Allowed, Ports};
 use crate::signals::{self, Signals};
 use crate::steering::{Hand, Proxy};
 use crate::succession::heir::Inheritance;
@@ -69,10 +70,11 @@ pub(crate) fn command(path: &Path, start: &Start) -> ExitCode {
     if let Err(cause) = signals::begin() {
         return fail(HOST_NOT_ABLE, &host("signals")(cause).to_string());
     }
-    let config = match crate::config::load(path) {
-        Ok(config) => config,
+    let Checked { config, notes, .. } = match crate::config::check(path) {
+        Ok(checked) => checked,
         Err(faults) => return fail(WRONG_INPUT, &faults.to_string()),
     };
+    notes.iter().for_each(|note| say(&format!("edgeproxy: note: {note}")));
     match run(path, config, start) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error.exit_status(), &error.to_string()),
@@ -96,9 +98,10 @@ fn run(path: &Path, config: Config, start: &Start) -> Result<(), RunError> {
     let (reader, files) = Reader::start(reading).map_err(host("the reader of /etc/hosts"))?;
     let opened = Opened { files, reader: Some(reader), ..Opened::all(config, inheritance.as_mut())? };
     signals::hold().map_err(host("signals"))?;
-    let report = sandbox::enter(&Allowed::of(&opened.generation.config, path))?;
+    let allowed = Allowed::of(&opened.generation.config, path);
+    let report = sandbox::enter(&allowed)?;
     say(&format!("edgeproxy: {report}"));
-    let proxy = opened.start(path, REST)?;
+    let proxy = Proxy { ports: allowed.ports, ..opened.start(path, REST)? };
     tokio::task::LocalSet::new().block_on(&runtime, serve(proxy, inheritance))
 }
 
@@ -244,6 +247,7 @@ impl Opened {
         Ok(Proxy {
             path: PathBuf::from(path),
             begun_with: generation.config.operation.clone(),
+            ports: Ports::Any,
             wanted: keeper.as_ref().map(|_| Want::of(&generation.config, |address| locals.is_local(address))),
             generation,
             earlier: Vec::new(),

@@ -30,6 +30,7 @@ use crate::operation::socket_file::AdminSocket;
 use crate::operation::state::State;
 use crate::route::forbidden::{forbidden, Origin};
 use crate::run_error::{host, taking, Failure, RunError};
+use crate::sandbox::Ports;
 use crate::signals::{Signals, Stops};
 use crate::succession::bequest::Step;
 use crate::succession::giving::Giving;
@@ -58,6 +59,8 @@ pub(crate) struct Proxy {
     pub(crate) path: PathBuf,
     /// Files and sockets that were opened before the sandbox, for good.
     pub(crate) begun_with: Operation,
+    /// Those to which the sandbox holds TCP.
+    pub(crate) ports: Ports,
     pub(crate) generation: Arc<Generation>,
     /// Those before it of which connections may go on.
     pub(crate) earlier: Vec<Weak<Generation>>,

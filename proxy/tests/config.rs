@@ -172,6 +172,7 @@ fn every_default_is_this() {
 
     assert_eq!((transparent.manage_rules, transparent.mark.get(), transparent.table.get()), (false, 25_968, 25_968));
     assert_eq!((operation.admin_socket, operation.metrics, operation.access_log), (None, None, None));
+    assert!(!operation.fixed_ports);
 }
 
 #[test]
@@ -264,6 +265,7 @@ fn every_key_is_heeded() {
     assert_eq!(operation.admin_socket, Some("/run/edgeproxy/admin.sock".into()));
     assert_eq!(operation.metrics, Some("127.0.0.1:9464".parse().unwrap()));
     assert_eq!(operation.access_log, Some("/var/log/edgeproxy/access.log".into()));
+    assert!(operation.fixed_ports);
 }
 
 #[test]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -235,6 +236,7 @@ def test_a_log_that_cannot_be_opened_anew_is_told_and_counted_and_the_old_one_go
     assert log.read_text() == ""
     log.unlink()
     proxy.reload(CONFIG)
+    wait_until(log.exists, DEADLINE, "the new file")
     proxy.line(refused(proxy.here, 8443))
     assert proxy.metrics()[failures] == 1
 
@@ -289,6 +291,8 @@ def test_top_and_connections_tell_what_goes_on(start: Start) -> None:
         for word in ("LISTENER", "in", "first", "out", f"pid {proxy.pid}"):
             assert word in table
     proxy.ask("top", "--no-such-word", status=2)
+    told = proxy.ask("connections", "--help")
+    assert [key for key in shown if key not in re.split(r"\W+", told)] == [], "its help names all keys"
 
 
 def test_without_a_proxy_the_commands_say_so(start: Start) -> None:

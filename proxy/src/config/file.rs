@@ -358,7 +358,7 @@ pub(crate) struct TargetsFile {
 pub(crate) struct TransparentFile {
     /// Whether the proxy installs, watches and removes them.
     pub(crate) manage_rules: bool,
-    /// The mark of transparent sockets and of the packets that come back to them.
+    /// The mark that rules put on packets that come back to transparent sockets, and on their tracked connections.
     pub(crate) mark: NonZeroU32,
     /// The routing table that delivers such packets locally; not 253 to 255, which the kernel uses.
     pub(crate) table: NonZeroU32,
@@ -381,6 +381,8 @@ pub(crate) struct OperationFile {
     pub(crate) metrics: Option<Written<Endpoint>>,
     /// One line of JSON for each connection; `-` is stdout. Without it: none.
     pub(crate) access_log: Option<Written<LogPlace>>,
+    /// Whether the kernel holds TCP to the ports that the file has at the start: a reload then brings no others.
+    pub(crate) fixed_ports: bool,
 }
 
 const fn seconds(number: u64) -> Written<Duration> {

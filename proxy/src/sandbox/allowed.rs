@@ -37,7 +37,7 @@ pub struct User {
 /// TCP ports that may be used (landlock's network rules, from Linux 6.7).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ports {
-    /// All: a reload may bring other listeners and targets.
+    /// All: a reload may bring other listeners and targets, unless `operation.fixed_ports` says that none does.
     Any,
     /// `None`: all, for this direction. A transparent socket is bound to whatever port the client has.
     Only {
@@ -46,6 +46,23 @@ pub enum Ports {
         /// Ports to connect to.
         connect: Option<Vec<u16>>,
     },
+}
+
+impl Ports {
+    /// The first port that a configuration needs and that is not among these, and for what.
+    pub(crate) fn lack(&self, config: &Config) -> Option<String> {
+        let Self::Only { bind, connect } = self else { return None };
+        let Self::Only { bind: binds, connect: connects } = ports_of(config) else { return None };
+        let lack = |have: &Option<Vec<u16>>, need: Option<Vec<u16>>, what: &str, any: &str| match (have, need) {
+            (None, _) => None,
+            (Some(_), None) => Some(any.to_owned()),
+            (Some(have), Some(need)) => {
+                need.iter().find(|port| !have.contains(port)).map(|port| format!("port {port} {what}"))
+            }
+        };
+        lack(bind, binds, "to listen at", "the ports of clients, for transparent connections")
+            .or_else(|| lack(connect, connects, "to connect to", "the ports that clients ask for, to connect to"))
+    }
 }
 
 /// The capabilities of a data plane: `IP_TRANSPARENT` needs the first (ip(7)), ports below 1024 the second.
@@ -62,7 +79,7 @@ impl Allowed {
             read: vec![readable(config_file)],
             write: log.map(writable).into_iter().collect(),
             remove: directory(operation.admin_socket.as_deref()),
-            ports: Ports::Any,
+            ports: if operation.fixed_ports { ports_of(config) } else { Ports::Any },
             capabilities: CAPABILITIES.to_vec(),
             user: None,
         }
@@ -91,9 +108,8 @@ fn folder_or_file(path: PathBuf) -> PathBuf {
     }
 }
 
-/// The ports of a configuration, as narrow as they can be; reloads that need others then fail to bind or to connect.
-#[must_use]
-pub fn ports_of(config: &Config) -> Ports {
+/// The ports of a configuration, as narrow as they can be.
+fn ports_of(config: &Config) -> Ports {
     let transparent = config.backends.iter().any(|backend| matches!(backend.source, Source::Client { .. }));
     let listeners = config.listeners.iter().flat_map(|listener| &listener.tcp).chain(&config.operation.metrics);
     let bind = (!transparent).then(|| sorted(listeners.map(std::net::SocketAddr::port)));
@@ -201,6 +217,7 @@ mod tests {
                 admin_socket: Some("/run/edgeproxy/admin.sock".into()),
                 metrics: Some("127.0.0.1:9100".parse().unwrap()),
                 access_log: Some("/var/log/edgeproxy/access.log".into()),
+                fixed_ports: false,
             },
             deny: Vec::new(),
         }
@@ -224,6 +241,33 @@ mod tests {
         let original = target(Host::Address("192.0.2.9".parse().unwrap()), TargetPort::Original);
         let ports = ports_of(&config(Source::Client { or_own: true }, vec![fixed(1), original]));
         assert_eq!(ports, Ports::Only { bind: None, connect: None });
+    }
+
+    #[test]
+    fn ports_are_held_where_the_configuration_says_so_and_a_further_one_is_named() {
+        let mut fixed_ports = config(Source::Own, vec![fixed(8443)]);
+        let path = Path::new("/opt/edgeproxy/edge.toml");
+        assert_eq!(Allowed::of(&fixed_ports, path).ports, Ports::Any);
+        fixed_ports.operation.fixed_ports = true;
+        let ports = Allowed::of(&fixed_ports, path).ports;
+        assert_eq!(ports, ports_of(&fixed_ports));
+        assert_eq!((ports.lack(&fixed_ports), Ports::Any.lack(&fixed_ports)), (None, None));
+        let original = target(Host::Address("192.0.2.9".parse().unwrap()), TargetPort::Original);
+        for (other, said) in [
+            (config(Source::Own, vec![fixed(8443), fixed(22)]), "port 22 to connect to"),
+            (config(Source::Own, vec![original]), "the ports that clients ask for, to connect to"),
+            (
+                config(Source::Client { or_own: true }, vec![fixed(8443)]),
+                "the ports of clients, for transparent connections",
+            ),
+        ] {
+            assert_eq!(ports.lack(&other).as_deref(), Some(said));
+        }
+        let mut listening = fixed_ports;
+        listening.listeners[0].tcp.push("192.0.2.1:81".parse().unwrap());
+        assert_eq!(ports.lack(&listening).as_deref(), Some("port 81 to listen at"));
+        listening.listeners[0].tcp.clear();
+        assert_eq!(ports.lack(&listening), None, "fewer are allowed");
     }
 
     #[test]

@@ -5,12 +5,12 @@
 //! | kept out by | what |
 //! |---|---|
 //! | capabilities | all but `CAP_NET_RAW` (transparent sockets) and `CAP_NET_BIND_SERVICE` (low ports) |
-//! | landlock | every file but the configuration and logs; TCP ports where they are known for good |
+//! | landlock | every file but the configuration and logs; with `operation.fixed_ports` all TCP ports but the configuration's |
 //! | seccomp | programs, other processes, mounts, modules, raw and packet sockets, code made at run time, ... |
 //!
 //! Consequences: a new version of the program is started from outside and takes over through the admin socket; kernel rules
-//! are kept, and the host's names read, by processes that were started before; a reload may name only files and ports that
-//! were allowed at the start.
+//! are kept, and the host's names read, by processes that were started before; a reload may name only files, and with
+//! `operation.fixed_ports` only ports, that were allowed at the start.
 
 mod allowed;
 mod capabilities;
@@ -23,7 +23,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-pub use allowed::{ports_of, readable, Allowed, Ports, User, CAPABILITIES};
+pub use allowed::{readable, Allowed, Ports, User, CAPABILITIES};
 pub use caps::Capability;
 
 use crate::mend;

@@ -91,7 +91,10 @@ fn capabilities(config: &Config, facts: &HostFacts) -> Finding {
     let names = |of: &[Capability]| of.iter().map(ToString::to_string).collect::<Vec<_>>();
     let missing: Vec<Capability> = needed.iter().filter(|one| !facts.capabilities.contains(one)).copied().collect();
     if missing.is_empty() {
-        let found = if needed.is_empty() { "none is needed".to_owned() } else { names(&needed).join(", ") };
+        let mut found = if needed.is_empty() { "none is needed".to_owned() } else { names(&needed).join(", ") };
+        if needed.contains(&Capability::CAP_NET_ADMIN) {
+            found += " (of whoever asks; a service has those of its unit: see edgeproxy-home.conf)";
+        }
         return finding("capabilities", Status::Ok, found, "");
     }
     let mend = format!("setcap {}=ep \"$(command -v edgeproxy)\"", names(&needed).join(",").to_lowercase());
