@@ -18,7 +18,7 @@ from scapy.packet import Packet
 from lab.realise.asking import wait_until
 from lab.realise.lab import Lab
 from tests.proxy.running import DEADLINE, running_in
-from tests.proxy.udp_bench import Address, drops, first_flight, heard, wait_drops
+from tests.proxy.udp_bench import Address, decode, drops, first_flight, heard, wait_drops
 from tests.realise.conftest import labs_in
 
 TOPOLOGY = """
@@ -113,6 +113,34 @@ def test_made_up_icmp_takes_no_answer_from_quic_and_what_is_really_too_long_is_c
         wait_drops(proxy, {"too_long": 1})
         backend.sendto(b"\x40after", sender)
         assert heard(client)[0] == b"\x40after"
+
+
+@pytest.mark.parametrize(
+    ("home", "own", "service"), [("192.0.2.1", "192.0.2.7", "10.0.0.9"), ("2001:db8::1", "2001:db8::7", "[fd00::9]")]
+)
+@pytest.mark.parametrize("form", ["every", "first"])
+def test_quic_begins_on_a_narrow_path_though_it_bears_a_header_and_its_probes_are_not_cut(
+    lab: Lab, folder: Path, home: str, own: str, service: str, form: str
+) -> None:
+    with ExitStack() as stack:
+        text = CONFIG.replace("SERVICE", service) + f'send_proxy_udp = "{form}"\n'
+        proxy = stack.enter_context(running_in(lab["home"], text, "127.0.0.1", folder))
+        backend = stack.enter_context(lab["service"].udp(9001, service.strip("[]"), timeout=DEADLINE))
+        client = stack.enter_context(lab["client"].udp(0, own, timeout=DEADLINE))
+        initial = first_flight("aioquic_v1")[0] + bytes(80)  # as long as quic-go's
+        client.sendto(initial, (home, 8443))
+        assert decode(heard(backend)[0]).rest == initial
+        at_base = b"\x40" + bytes(1249 if form == "every" else 1199)
+        client.sendto(at_base, (home, 8443))
+        assert decode_if(form == "every", heard(backend)[0]) == at_base
+        client.sendto(b"\x40" + bytes(1300), (home, 8443))
+        wait_drops(proxy, {"too_long": 1})
+        client.sendto(at_base, (home, 8443))
+        assert decode_if(form == "every", heard(backend)[0]) == at_base
+
+
+def decode_if(has_header: bool, datagram: bytes) -> bytes:  # noqa: FBT001
+    return decode(datagram).rest if has_header else datagram
 
 
 @pytest.mark.parametrize(("service", "mtu"), [("10.0.0.9", 600), ("fd00::9", 1290)])
