@@ -330,16 +330,17 @@ pub(crate) fn receive_joined(socket: BorrowedFd<'_>) -> io::Result<()> {
     switch_on(socket, libc::IPPROTO_UDP, UDP_GRO)
 }
 
-/// Whether the kernel cuts datagrams that are larger than their path, or refuses them (`IP_PMTUDISC_DO`, ip(7)).
+/// Whether the kernel cuts datagrams that are larger than their path, or refuses those that are larger than the device takes
+/// (`IP_PMTUDISC_PROBE`, ip(7)): what ICMP said of the path beyond counts for nothing then, as anybody may have made it up.
 ///
 /// # Errors
 ///
 /// What the kernel says.
 pub(crate) fn allow_fragments(socket: BorrowedFd<'_>, is_ipv6: bool, allowed: bool) -> io::Result<()> {
     let (level, option, may, must_not) = if is_ipv6 {
-        (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_WANT, libc::IPV6_PMTUDISC_DO)
+        (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_WANT, libc::IPV6_PMTUDISC_PROBE)
     } else {
-        (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_WANT, libc::IP_PMTUDISC_DO)
+        (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_WANT, libc::IP_PMTUDISC_PROBE)
     };
     set(socket, level, option, if allowed { may } else { must_not })
 }

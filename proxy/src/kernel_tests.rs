@@ -72,7 +72,7 @@ fn a_socket_is_told_whether_it_may_cut_datagrams() {
     ] {
         let socket = UdpSocket::bind(address).expect("a socket");
         let is_ipv6 = address.starts_with('[');
-        for (allowed, expected) in [(false, libc::IP_PMTUDISC_DO), (true, libc::IP_PMTUDISC_WANT)] {
+        for (allowed, expected) in [(false, libc::IP_PMTUDISC_PROBE), (true, libc::IP_PMTUDISC_WANT)] {
             allow_fragments(socket.as_fd(), is_ipv6, allowed).expect("an option of all kernels");
             let (mut value, mut length) = (0, size_of::<libc::c_int>() as libc::socklen_t);
             // SAFETY: both point to what outlives the call, and the length is that of the value.

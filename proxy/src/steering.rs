@@ -311,14 +311,28 @@ impl Proxy {
         self.tell_manager(ServiceState::Stopping, "draining");
         self.leave_now(|endpoint| endpoint.transport == Transport::Tcp).await;
         let deadline = Instant::now() + self.generation.config.timeouts.drain;
-        while self.admission.total() > 0 && Instant::now() < deadline {
+        let mut are_flows_in_use = self.are_flows_in_use().await;
+        while (self.admission.total() > 0 || are_flows_in_use) && Instant::now() < deadline {
             tokio::select! {
                 () = sleep(DRAIN_LOOK) => {}
                 // A second signal ends the wait.
                 () = stops.any() => break,
             }
+            // Connections last longer, as a rule.
+            are_flows_in_use = self.admission.total() == 0 && self.are_flows_in_use().await;
         }
         self.leave(|_| true);
+    }
+
+    /// Has no flow of datagrams begin any more; whether any is in use.
+    async fn are_flows_in_use(&self) -> bool {
+        let mut are_in_use = false;
+        for hand in &self.workers {
+            let (answer, answered) = oneshot::channel();
+            hand.tell(Order::Drain(answer));
+            are_in_use |= answered.await.unwrap_or(false);
+        }
+        are_in_use
     }
 
     /// As [`Self::leave`], and waits until it is done.

@@ -174,6 +174,8 @@ pub(crate) enum Order {
     List(Page, oneshot::Sender<(Vec<Active>, usize)>),
     /// End all that is left.
     End,
+    /// Begins no flow of datagrams any more, and says whether any is in use.
+    Drain(oneshot::Sender<bool>),
 }
 
 /// A worker's life: until it is told to end, or nobody is left to tell it anything. Connections that are left then tell
@@ -287,6 +289,8 @@ async fn obey(beginning: Beginning, orders: &mut UnboundedReceiver<Order>) -> io
                 // Whoever asked may be gone.
                 let _ = answer.send((worker.active(page), worker.count_active()));
             }
+            // Whoever asked may be gone.
+            Some(Order::Drain(answer)) => drop(answer.send(worker.udp.drain(Instant::now()))),
             Some(Order::End) | None => break,
         }
     }

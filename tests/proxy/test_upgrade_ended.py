@@ -73,7 +73,7 @@ def heir(number: signal.Signals, until: Callable[[Predecessor], None]) -> Iterat
         stack.callback(process.kill)
         predecessor.meet()
         stack.callback(predecessor.close)
-        assert predecessor.hear() == {"do": "hand_over", "version": 1}
+        assert predecessor.hear() == {"do": "hand_over", "version": 2}
         predecessor.say("offer_ends")
         assert predecessor.hear() == {"taken": {"endpoints": [], "admin_socket": False}}
         until(predecessor)

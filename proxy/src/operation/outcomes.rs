@@ -114,11 +114,13 @@ pub enum UdpDrop {
     TooLong,
     /// The kernel refused to send it for another reason.
     SendError,
+    /// It has no flow, and none begins while the proxy ends.
+    Draining,
 }
 
 impl UdpDrop {
     /// All, in order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Denied,
         Self::Header,
         Self::Refused,
@@ -129,6 +131,7 @@ impl UdpDrop {
         Self::SendBuffer,
         Self::TooLong,
         Self::SendError,
+        Self::Draining,
     ];
 
     /// Its stable name.
@@ -145,6 +148,7 @@ impl UdpDrop {
             Self::SendBuffer => "send_buffer",
             Self::TooLong => "too_long",
             Self::SendError => "send_error",
+            Self::Draining => "draining",
         }
     }
 }

@@ -10,8 +10,10 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::task::yield_now;
 
-use crate::kernel::{allow_fragments, receive_details, Batch, Message, BATCH};
+use crate::kernel::{receive_details, Batch, Message, BATCH};
 use crate::listening::Endpoint;
+
+use super::fragments::Fragments;
 
 /// Bytes that may wait to be sent. All flows of a socket share it; the kernel's own bound is `net.core.wmem_max`.
 const SEND_BUFFER: usize = 4 * 1024 * 1024;
@@ -43,8 +45,6 @@ impl Door {
         let _ = SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER);
         let socket = UdpSocket::from_std(socket.into())?;
         let own = socket.local_addr()?;
-        // An earlier process may have left it otherwise.
-        allow_fragments(socket.as_fd(), is_ipv6, true)?;
         Ok(Self { socket, endpoint, own, fragments: Fragments::new(is_ipv6), waits: Cell::new(0) })
     }
 
@@ -91,28 +91,6 @@ impl Door {
     pub(crate) fn sending(&self, may_fragment: bool) -> BorrowedFd<'_> {
         self.fragments.allow(self.socket.as_fd(), may_fragment);
         self.socket.as_fd()
-    }
-}
-
-/// Whether the kernel may cut what a socket sends: an option of the socket, which flows of several protocols share. QUIC finds
-/// the size of its path by datagrams that are lost (RFC 9000 section 14), so they must not be cut; others depend on it.
-#[derive(Debug)]
-pub(crate) struct Fragments {
-    is_ipv6: bool,
-    allowed: Cell<bool>,
-}
-
-impl Fragments {
-    /// Of a new socket.
-    pub(crate) fn new(is_ipv6: bool) -> Self {
-        Self { is_ipv6, allowed: Cell::new(true) }
-    }
-
-    /// Sets the option, if it is not set so.
-    pub(crate) fn allow(&self, socket: BorrowedFd<'_>, allowed: bool) {
-        if self.allowed.get() != allowed && allow_fragments(socket, self.is_ipv6, allowed).is_ok() {
-            self.allowed.set(allowed);
-        }
     }
 }
 

@@ -254,11 +254,14 @@ impl Flow {
         });
     }
 
+    pub(super) fn last_spoken(&self) -> Instant {
+        self.last_down.get().max(self.last_up.get())
+    }
+
     /// When the flow will have been silent for too long.
     pub(super) fn idle_at(&self) -> Instant {
         let timeouts = &self.epoch.config().timeouts;
-        let last = self.last_down.get().max(self.last_up.get());
-        last + if self.is_answered() { timeouts.udp_idle } else { timeouts.udp_one_way }
+        self.last_spoken() + if self.is_answered() { timeouts.udp_idle } else { timeouts.udp_one_way }
     }
 
     /// Whether the backend has answered.

@@ -6,6 +6,7 @@ use std::mem;
 use std::pin::pin;
 use std::rc::Weak;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::time::{timeout_at, Instant};
 
@@ -26,6 +27,9 @@ use super::upstream::{Header, Upstream};
 
 /// The shortest datagram with a client's Initial packet (RFC 9000 section 14.1).
 const SHORTEST_INITIAL: usize = 1200;
+
+/// A flow in which nobody has spoken for so long is not waited for at the proxy's end.
+const IN_USE: Duration = Duration::from_secs(5);
 
 /// Why the first datagrams need not be kept any more, or are needed again.
 enum Kept {
@@ -205,9 +209,9 @@ impl Flow {
     }
 
     /// How long the first datagrams are kept for another candidate.
-    fn patience(&self) -> std::time::Duration {
+    fn patience(&self) -> Duration {
         let backend = self.story.borrow().backend.and_then(|id| self.epoch.config().backends.get(id.0));
-        backend.map_or(std::time::Duration::ZERO, |backend| backend.connect_timeout)
+        backend.map_or(Duration::ZERO, |backend| backend.connect_timeout)
     }
 
     /// Waits until the backend has answered, or is found not to be there, as is told of the first datagrams, which are kept
@@ -229,6 +233,11 @@ impl Flow {
         let kept = timeout_at(until, answered).await.unwrap_or(Kept::Enough);
         self.sent_first.take();
         kept
+    }
+
+    /// Whether somebody has spoken just now.
+    pub(super) fn is_in_use(&self, now: Instant) -> bool {
+        !self.is_ended.get() && now.saturating_duration_since(self.last_spoken()) < IN_USE
     }
 
     /// Goes on without a task.

@@ -218,6 +218,9 @@ impl Listener {
         if self.worker.is_denied(key.peer.ip()) || self.worker.is_denied(key.client().ip()) {
             return Err(UdpDrop::Denied);
         }
+        if self.worker.udp.is_draining.get() {
+            return Err(UdpDrop::Draining);
+        }
         let permit = self.admit(epoch, key.client()).ok_or(UdpDrop::FlowLimit)?;
         let most = epoch.config().limits.preface_bytes.get();
         let station = &self.worker.udp;

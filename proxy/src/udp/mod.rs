@@ -9,6 +9,7 @@ mod absence;
 mod dial;
 pub(crate) mod door;
 pub(crate) mod flow;
+mod fragments;
 mod giving_way;
 mod held;
 mod life;

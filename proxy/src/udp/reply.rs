@@ -7,7 +7,8 @@ use std::rc::Rc;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::door::{Door, Fragments};
+use super::door::Door;
+use super::fragments::Fragments;
 
 /// Where answers leave.
 #[derive(Debug)]

@@ -180,15 +180,17 @@ fn flush(way: &Way<'_>, run: &Run<'_>) -> Sent {
 fn send_one(way: &Way<'_>, datagram: &[u8]) -> Sent {
     let pieces = [IoSlice::new(way.prefix), IoSlice::new(datagram)];
     let pieces = if way.prefix.is_empty() { pieces.get(1..).unwrap_or_default() } else { pieces.as_slice() };
-    let mut absence = None;
+    let (mut absence, mut is_too_large) = (None, false);
     // As above.
-    for _ in 0..2 {
+    for _ in 0..3 {
         let error = match send(way.socket, pieces, way.route) {
             Ok(_) => return Sent { datagrams: 1, bytes: datagram.len() as u64, absence, ..Sent::default() },
             Err(error) => error,
         };
         match (error.raw_os_error(), Absence::told_by(&error)) {
             (_, Some(told)) => absence = Some(told),
+            // Of a connected socket, that may be what ICMP said of an earlier one. It is told once.
+            (Some(libc::EMSGSIZE), None) if !is_too_large => is_too_large = true,
             (Some(libc::EMSGSIZE), None) => return Sent { too_large: 1, absence, ..Sent::default() },
             (Some(libc::EAGAIN | libc::ENOBUFS), None) => return Sent { crowded_out: 1, absence, ..Sent::default() },
             _ => break,

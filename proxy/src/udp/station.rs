@@ -53,6 +53,8 @@ pub(crate) struct Station {
     pub(crate) living: Cell<usize>,
     /// The same, as those who admit count them.
     pub(crate) occupancy: Occupancy,
+    /// No flow begins any more.
+    pub(crate) is_draining: Cell<bool>,
 }
 
 impl Station {
@@ -72,7 +74,14 @@ impl Station {
             last_number: Cell::new(0),
             living: Cell::new(0),
             occupancy: Occupancy::default(),
+            is_draining: Cell::new(false),
         })
+    }
+
+    /// Begins no flow any more; whether any is in use.
+    pub(crate) fn drain(&self, now: Instant) -> bool {
+        self.is_draining.set(true);
+        self.tended.has_in_use(now)
     }
 
     /// A number for a flow that others are to know of.

@@ -176,6 +176,11 @@ impl Tended {
         places.len()
     }
 
+    /// Whether any flow is in use.
+    pub(super) fn has_in_use(&self, now: Instant) -> bool {
+        self.flows.borrow().iter().any(|(_, flow)| flow.is_in_use(now))
+    }
+
     /// Ends all, as the worker does.
     pub(crate) fn end(&self) {
         let all = self.flows.take();

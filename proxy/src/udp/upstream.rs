@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use socket2::SockRef;
 
 use crate::config::model::SendProxyUdp;
 use crate::generation::Candidate;
-use crate::kernel::{allow_fragments, receive_joined, Batch, Route};
+use crate::kernel::{receive_joined, Batch, Route};
 use crate::operation::outcomes::{HeaderOut, SourceUsed};
 use crate::transparent::socket::{Rung, UdpToBackend};
 use crate::transparent::udp_endpoints::Claim;
@@ -18,6 +18,7 @@ use crate::upstream::condition::{Active, Condition};
 use crate::wire::{proxy_v2, spp};
 
 use super::absence::{hear_of_absence, take_errors, Absence};
+use super::fragments::{may_be_cut, Fragments};
 use super::sending::{send_all, Joined, Sent, Way};
 use super::tending::{Tended, Watched};
 
@@ -30,6 +31,8 @@ pub(crate) struct Upstream {
     socket: Watched,
     header: Header,
     pub(crate) source: SourceUsed,
+    /// Of QUIC, which is cut for a header only.
+    fragments: Option<Fragments>,
     /// Keeps the client's endpoint towards this backend for this flow alone.
     _claim: Option<Box<Claim>>,
     /// How the candidate fares; none: nothing can be said of it by one flow.
@@ -82,9 +85,7 @@ impl Upstream {
         let _ = receive_joined(socket.as_fd());
         // With less, bursts of answers are lost sooner.
         let _ = SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER);
-        if !may_fragment {
-            allow_fragments(socket.as_fd(), socket.local_addr()?.is_ipv6(), false)?;
-        }
+        let fragments = fragments(socket.as_fd(), may_fragment);
         let source = match rung {
             Rung::Client => SourceUsed::ClientEndpoint,
             Rung::ClientAddress => SourceUsed::ClientAddress,
@@ -94,14 +95,22 @@ impl Upstream {
         let in_use = candidate.map(|candidate| candidate.condition.begin());
         let condition = candidate.filter(|candidate| !candidate.is_many);
         let condition = condition.map(|candidate| Arc::clone(&candidate.condition));
-        Ok(Self { socket, header, source, _claim: claim.map(Box::new), condition, _in_use: in_use })
+        Ok(Self { socket, header, source, fragments, _claim: claim.map(Box::new), condition, _in_use: in_use })
     }
 
     /// Takes over the socket of a flow that began in another process. Of its candidate nothing is known.
-    pub(crate) fn resume(socket: OwnedFd, header: Header, source: SourceUsed, claim: Option<Claim>) -> Self {
+    pub(crate) fn resume(
+        socket: OwnedFd,
+        header: Header,
+        may_fragment: bool,
+        source: SourceUsed,
+        claim: Option<Claim>,
+    ) -> Self {
         // One that began in an older version was not asked for it.
         let _ = hear_of_absence(socket.as_fd());
-        Self { socket: socket.into(), header, source, _claim: claim.map(Box::new), condition: None, _in_use: None }
+        let fragments = fragments(socket.as_fd(), may_fragment);
+        let (socket, claim) = (socket.into(), claim.map(Box::new));
+        Self { socket, header, source, fragments, _claim: claim, condition: None, _in_use: None }
     }
 
     /// Has the flow at a place hear what the backend says.
@@ -146,13 +155,30 @@ impl Upstream {
             let mut datagrams = first.datagrams().map(Joined::one);
             while !self.header.has_gone {
                 let Some(datagram) = datagrams.next() else { break };
-                sent.add(send_all(&self.way(&self.header.bytes), std::iter::once(datagram)));
+                sent.add(self.send_by(&self.header.bytes, std::iter::once(datagram)));
                 self.header.has_gone = sent.datagrams > 0;
             }
-            sent.add(send_all(&self.way(&[]), datagrams));
+            sent.add(self.send_by(&[], datagrams));
         }
         let prefix = if self.header.is_once { &[] } else { &*self.header.bytes };
-        sent.add(send_all(&self.way(prefix), joined));
+        sent.add(self.send_by(prefix, joined));
+        sent
+    }
+
+    /// Sends datagrams, each behind a prefix.
+    fn send_by<'a>(&self, prefix: &[u8], joined: impl Iterator<Item = Joined<'a>>) -> Sent {
+        let way = self.way(prefix);
+        let Some(fragments) = &self.fragments else { return send_all(&way, joined) };
+        if prefix.is_empty() {
+            fragments.allow(way.socket, false);
+            return send_all(&way, joined);
+        }
+        let (mut joined, mut sent) = (joined.peekable(), Sent::default());
+        while let Some(first) = joined.peek() {
+            let may = may_be_cut(*first);
+            fragments.allow(way.socket, may);
+            sent.add(send_all(&way, std::iter::from_fn(|| joined.next_if(|next| may_be_cut(*next) == may))));
+        }
         sent
     }
 
@@ -163,4 +189,10 @@ impl Upstream {
     pub(crate) fn form(&self) -> HeaderOut {
         self.header.form
     }
+}
+
+/// For datagrams that must not be cut.
+fn fragments(socket: BorrowedFd<'_>, may_fragment: bool) -> Option<Fragments> {
+    let is_ipv6 = || SockRef::from(&socket).local_addr().is_ok_and(|own| own.is_ipv6());
+    (!may_fragment).then(|| Fragments::new(is_ipv6()))
 }

@@ -240,7 +240,7 @@ impl Open {
     /// The way to its backend.
     pub(crate) fn outlet(&self, socket: OwnedFd, endpoints: &UdpEndpoints) -> Outlet {
         let claim = self.claim(socket.as_fd(), endpoints);
-        Outlet::Open(Upstream::resume(socket, self.header.clone(), self.source, claim))
+        Outlet::Open(Upstream::resume(socket, self.header.clone(), !self.is_quic, self.source, claim))
     }
 
     /// A client's endpoint towards a backend is this flow's in this process too.
