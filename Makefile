@@ -31,7 +31,7 @@ test: setup static ## all tests: as you, and, when you are root, the essential o
 	@if [ "$$(id -u)" -eq 0 ]; then $(MAKE) --no-print-directory test-user; fi
 
 # The edgeproxy without libraries, where the compiler has what that needs or rustup can fetch it; its tests are skipped elsewhere.
-static:
+static: setup
 	@has_it() { [ -d "$$(rustc --print target-libdir --target $(STATIC))" ]; }; \
 	has_it || ! command -v rustup >/dev/null || rustup --quiet target add $(STATIC) || true; \
 	if has_it; then cargo build --locked --quiet --target $(STATIC) -p homelab-lab --bin edgeproxy; fi
