@@ -16,7 +16,7 @@ import pytest
 from lab.realise.asking import wait_until
 from tests.proxy.conftest import Start
 from tests.proxy.ends import DEADLINE, accepted, connect, is_reset, listening, own, read
-from tests.proxy.udp_bench import flow_ended, heard, silent, udp
+from tests.proxy.udp_bench import first_flight, flow_ended, heard, silent, udp
 
 TCP = """
 [listener.in]
@@ -45,6 +45,7 @@ def test_who_is_there_when_the_proxy_is_told_to_end_has_the_time_to_drain(start:
 FIRST_BYTES = """
 [listener.in]
 tcp = ["HERE:8443"]
+udp = ["HERE:8443"]
 proxy_header = [
   {from = "127.0.0.1/32", policy = "require"},
   {from = "127.0.0.2/32", policy = "optional"},
@@ -58,7 +59,7 @@ name = "no word"
 protocols = ["silence"]
 to = "out"
 [[rule]]
-protocols = ["tls"]
+protocols = ["tls", "quic"]
 to = "out"
 [backend.out]
 targets = ["HERE:9001"]
@@ -77,10 +78,13 @@ def test_who_says_too_little_has_the_time_that_the_file_gives(start: Start) -> N
         sources = ("127.0.0.1", "127.0.0.2", "127.0.0.9", "127.0.0.10")
         none, unsure, mute, half = (stack.enter_context(connect(proxy.here, 8443, source)) for source in sources)
         half.sendall(b"\x16\x03")
+        undecided = stack.enter_context(udp(proxy.here))
+        undecided.sendto(first_flight("aioquic_v1_long")[0], (proxy.here, 8443))  # half a hello
         for _ in (unsure, mute):
             accepted(server).close()
         assert is_reset(none)
         assert is_reset(half)
+        assert flow_ended(proxy, undecided, "no_rule")["total_us"] >= 7 * SECOND
         names = [own(client) for client in (unsure, mute, none, half)]
     for name, rule in zip(names, ("no header", "no word"), strict=False):
         line = proxy.line(name)
