@@ -12,6 +12,7 @@ use crate::config::model::Config;
 use crate::config::Checked;
 use crate::generation::Generation;
 use crate::listening::bind_all;
+use crate::mend;
 use crate::operation::admin::Response;
 use crate::operation::ledger;
 use crate::operation::notify::ServiceState;
@@ -155,7 +156,10 @@ impl Proxy {
                 self.wanted = Some(want);
                 Ok(())
             }
-            Ok(Report::Failed(found)) => Err(Unkept { found, mend: "`edgeproxy doctor` says more" }),
+            Ok(Report::Failed(found)) => {
+                let mend = mend::of_rules(&found).trim_start_matches("; ");
+                Err(Unkept { found, mend })
+            }
             Err(error) if error.kind() == ErrorKind::TimedOut => {
                 // It comes to it all the same, and then to this. Without its end of the channel it would take all away.
                 if let Some(stays) = self.wanted {

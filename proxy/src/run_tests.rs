@@ -27,7 +27,7 @@ struct Running {
 }
 
 /// A loopback address that no other test has.
-fn own_address() -> String {
+pub(super) fn own_address() -> String {
     static GIVEN: AtomicU32 = AtomicU32::new(1);
     let (process, number) = (std::process::id(), GIVEN.fetch_add(1, Ordering::Relaxed));
     format!("127.{}.{}.{}", 32 + process / 256 % 32, process % 256, number)
@@ -126,7 +126,7 @@ fn echo() -> u16 {
 }
 
 /// One listener, one backend, and what is added.
-fn text(more: &str) -> String {
+pub(super) fn text(more: &str) -> String {
     let port = echo();
     format!(
         "workers = 1\n[listener.in]\ntcp = [\"HERE:1000\"]\n[[rule]]\nto = \"b\"\n[backend.b]\n\
@@ -369,18 +369,4 @@ fn the_table_of_descriptors_grows_when_it_is_asked_to() {
     reserve_descriptors(0);
     reserve_descriptors(2_000);
     assert!(room() >= 2_000, "{}", room());
-}
-
-#[test]
-fn what_cannot_be_opened_is_told_with_its_key_and_how_to_mend_it() {
-    let scratch = Scratch::new();
-    let path = scratch.path("c.toml");
-    let folder = scratch.path("no/where");
-    for key in ["admin_socket", "access_log"] {
-        let operation = format!("[operation]\n{key} = \"{}/x\"\n", folder.display());
-        std::fs::write(&path, text(&operation).replace("HERE", "127.0.0.1")).expect("written");
-        let config = crate::config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
-        let said = Opened::all(config, None).map(drop).expect_err("there is no such folder").to_string();
-        assert!(said.starts_with(&format!("operation.{key}: ")) && said.contains("its folder must be there"), "{said}");
-    }
 }

@@ -102,7 +102,7 @@ def test_a_link_that_is_too_small_for_the_edges_header_is_mended_by_the_line_giv
     hosts.write_text("".join(line for line in whole.splitlines(keepends=True) if (":" in line) == (version == 6)))
     device = "mesh"
     try:
-        node.run(["ip", "link", "set", "dev", device, "mtu", "1299" if version == 6 else "1279"], check=True)
+        node.run(["ip", "link", "set", "dev", device, "mtu", "1379" if version == 6 else "1359"], check=True)
         found = ask(node, lab_folder, config)
         assert [finding["name"] for finding in found] == ["packets to nas"]
         mend(node, found)

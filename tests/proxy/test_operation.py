@@ -216,6 +216,29 @@ def test_a_log_that_was_moved_away_is_opened_anew(start: Start) -> None:
     assert stat.S_IMODE(log.stat().st_mode) & 0o007 == 0, "the log is not everybody's"
 
 
+def test_a_log_that_cannot_be_opened_anew_is_told_and_counted_and_the_old_one_goes_on(start: Start) -> None:
+    """As `create 0640 root` of logrotate makes it for the user of a service."""
+    proxy = start(CONFIG)
+    proxy.line(refused(proxy.here, 8443))
+    log = proxy.folder / "log"
+    log.rename(proxy.folder / "log.1")
+    log.touch(0o400)
+    proxy.reload(CONFIG)
+    who = refused(proxy.here, 8443)
+    failures = "edgeproxy_access_log_reopen_failures_total"
+    wait_until(lambda: proxy.metrics()[failures] == 1, DEADLINE, "the failure is counted")
+    wait_until(lambda: "nocreate" in proxy.said, DEADLINE, "it is told")
+    (told,) = [line for line in proxy.said.splitlines() if "nocreate" in line]
+    assert f"operation.access_log: {log}: " in told
+    assert "Permission denied" in told
+    wait_until(lambda: who in (proxy.folder / "log.1").read_text(), DEADLINE, "its line")
+    assert log.read_text() == ""
+    log.unlink()
+    proxy.reload(CONFIG)
+    proxy.line(refused(proxy.here, 8443))
+    assert proxy.metrics()[failures] == 1
+
+
 def test_the_lines_of_the_log_are_counted(start: Start) -> None:
     proxy = start(CONFIG)
     proxy.line(refused(proxy.here, 8443))

@@ -6,9 +6,11 @@ import socket
 
 import pytest
 
+from lab.realise.asking import wait_until
 from tests.proxy.conftest import Start
 from tests.proxy.ends import endpoint
 from tests.proxy.proxy_protocol import ENDS, ENDS6, LOCAL, TCP4, TCP6, UDP4, UDP6, Ends, v2
+from tests.proxy.running import DEADLINE
 from tests.proxy.udp_bench import (
     Address,
     decode,
@@ -138,6 +140,25 @@ def test_clients_on_one_socket_of_a_peer_have_flows_and_answers_of_their_own(sta
             answer, came_from = heard(peer)
             assert answer == simple(ends, f"to {ends}".encode()), "Cloudflare wants its header back"
             assert came_from == (proxy.here, 8443)
+
+
+@pytest.mark.parametrize("is_answered", [False, True])
+def test_no_client_names_itself_after_its_flow_has_ended_while_its_peers_session_goes_on(
+    start: Start, *, is_answered: bool
+) -> None:
+    timeouts = '[timeouts]\nudp_one_way = "150ms"\nudp_idle = "150ms"\n'
+    proxy = start(IN.replace("POLICY", "require").replace("FRAMING", "first") + timeouts)
+    with udp(proxy.here, 9001) as backend, udp(proxy.here) as peer:
+        for sent, payload in ((FIRST, b"1"), (SECOND, SECOND), (BARE, BARE)):
+            peer.sendto(sent, (proxy.here, 8443))
+            asked, sender = heard(backend)
+            read = decode(asked)
+            assert (read.source, read.destination, read.rest) == (*ENDS, payload)
+            if is_answered:
+                backend.sendto(b"!", sender)
+                assert heard(peer)[0] == b"!"
+            wait_until(lambda: proxy.connections() == [], DEADLINE, "the flow's end")
+    assert {line["client"] for line in proxy.lines()} == {endpoint(ENDS[0])}
 
 
 def test_answers_to_a_peer_with_headers_of_version_2_are_bare(start: Start) -> None:

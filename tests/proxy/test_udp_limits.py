@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 from lab.realise.asking import wait_until
 from tests.proxy.conftest import Start
+from tests.proxy.ends import endpoint
 from tests.proxy.running import DEADLINE
 from tests.proxy.udp_bench import drops, flow_ended, flows, heard, met, send_joined, silent, udp, wait_drops
 
@@ -90,6 +91,42 @@ def test_all_flows_of_a_listener_share_its_rate(start: Start) -> None:
         passed = 100 - drops(proxy)["rate"]
         assert 5 <= passed <= 5 + 100 * (time.monotonic() - begun) + 2, "5 kB, and 100 kB a second"
     assert set(drops(proxy)) == {"rate"}
+
+
+def test_clients_that_came_back_once_keep_no_newcomer_out_for_long(start: Start) -> None:
+    proxy = start("workers = 1\n" + PLAIN + "[limits]\nudp_flows = 8\n")
+    with ExitStack() as stack:
+        backend = stack.enter_context(udp(proxy.here, 9001))
+        good, *made_up, newcomer = [stack.enter_context(udp(proxy.here)) for _ in range(9)]
+        for client in (*made_up, good):
+            client.sendto(b"?", (proxy.here, 8443))
+            backend.sendto(b"!", heard(backend)[1])
+            heard(client)
+            client.sendto(b"and again", (proxy.here, 8443))
+            heard(backend)
+
+        def is_let_in() -> bool:
+            for client in (good, newcomer):
+                client.sendto(b"now", (proxy.here, 8443))
+            return endpoint(newcomer.getsockname()) in {line["peer"] for line in proxy.connections()}
+
+        wait_until(is_let_in, DEADLINE, "a place for the newcomer")
+        flow_ended(proxy, made_up[0], "evicted")
+        assert endpoint(good.getsockname()) in {line["peer"] for line in proxy.connections()}
+
+
+def test_what_was_sent_and_is_kept_for_another_try_keeps_no_newcomer_out(start: Start) -> None:
+    targets = '["HERE:9001", "HERE:9002"]\nconnect_timeout = "1m"'
+    proxy = start("workers = 1\n" + PLAIN.replace('["HERE:9001"]', targets))
+    with ExitStack() as stack:
+        backend = stack.enter_context(udp(proxy.here, 9001))
+        clients = [stack.enter_context(udp(proxy.here)) for _ in range(300)]
+        for number, client in enumerate(clients):
+            first = number.to_bytes(2) * 30_000  # of 300 these are more than a worker keeps
+            client.sendto(first, (proxy.here, 8443))
+            assert heard(backend)[0] == first, number
+        assert flows(proxy) == len(clients), "and nobody gave way"
+    assert drops(proxy) == {}
 
 
 def test_a_source_has_no_more_flows_than_its_limit(start: Start) -> None:

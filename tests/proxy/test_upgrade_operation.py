@@ -148,6 +148,26 @@ def test_the_header_of_a_peers_first_datagram_still_holds(start: Start) -> None:
         flow.close()
 
 
+def test_a_peers_socket_whose_flow_has_ended_is_still_known(start: Start) -> None:
+    trusted = 'proxy_header = [{from = "127.0.0.0/8", policy = "require", udp = "first"}]\n[[rule]]'
+    text = UDP.replace("[[rule]]", trusted) + '[timeouts]\nudp_one_way = "150ms"\nudp_idle = "150ms"\n'
+    proxy = start(text)
+    with upgrading(proxy) as upgrades, UdpEcho(proxy.here, 9001):
+        flow = Flow(proxy.here, 8001)
+        flow.socket.send(pp.v2(family=pp.UDP4) + b"hello")
+        assert flow.socket.recv(99).endswith(b" hello")
+        forged = pp.v2((("203.0.113.8", 40001), ("198.51.100.1", 443)), family=pp.UDP4) + b"x"
+        for _ in range(2):
+            wait_until(lambda: proxy.connections() == [], DEADLINE, "the flow's end")
+            upgrades.upgrade()
+            upgrades.upgrade()
+            flow.socket.send(forged)
+            assert flow.socket.recv(99).partition(b" ")[2] == forged, "to the backend it is payload"
+        wait_until(lambda: proxy.connections() == [], DEADLINE, "the flow's end")
+        assert [line["client"] for line in proxy.lines()] == ["203.0.113.7:40000"] * 3
+        flow.close()
+
+
 def test_a_flow_whose_name_is_still_looked_up_begins_anew_with_what_it_has_sent(start: Start) -> None:
     named = UDP.replace("HERE:9001", "nas.example.net:9001") + '[resolver]\nservers = ["HERE:5353"]\ntimeout = "30s"\n'
     proxy = start(named + '[targets]\nallow = ["127.0.0.0/8"]\n' + OPERATION)

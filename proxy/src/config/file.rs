@@ -21,7 +21,8 @@ pub(crate) struct ConfigFile {
     pub(crate) workers: Option<NonZeroU32>,
     /// Sources that are refused at once.
     #[serde(default)]
-    pub(crate) deny: Vec<Written<IpNet>>,
+    #[schemars(length(min = 1))]
+    pub(crate) deny: Option<Vec<Written<IpNet>>>,
     /// Where clients arrive: `[listener.NAME]`.
     #[schemars(required)]
     pub(crate) listener: Option<BTreeMap<String, ListenerFile>>,
@@ -347,7 +348,8 @@ impl Default for TimeoutsFile {
 pub(crate) struct TargetsFile {
     /// Exceptions from what no name may lead to: loopback, link-local, unspecified, multicast and broadcast addresses, the
     /// metadata services of clouds, and this proxy's own listeners.
-    pub(crate) allow: Vec<Written<IpNet>>,
+    #[schemars(length(min = 1))]
+    pub(crate) allow: Option<Vec<Written<IpNet>>>,
 }
 
 /// Rules of the kernel that `source = "client"` needs.

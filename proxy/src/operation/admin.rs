@@ -336,7 +336,7 @@ mod tests {
             (r#"{"do":"connections","most":7}"#, page(0, 7)),
             (r#"{"do":"reload"}"#, Order::Reload),
             (r#"{"do":"drain"}"#, Order::Drain),
-            (r#"{"do":"hand_over","version":1}"#, Order::HandOver),
+            (r#"{"do":"hand_over","version":2}"#, Order::HandOver),
         ] {
             assert_eq!(handle(read(line.as_bytes()).unwrap(), &mut state(now), now), Handled::Order(order), "{line}");
         }
@@ -345,9 +345,9 @@ mod tests {
     #[test]
     fn a_version_that_is_not_known_is_handed_nothing() {
         let now = Instant::now();
-        for line in [r#"{"do":"hand_over"}"#, r#"{"do":"hand_over","version":2}"#] {
+        for line in [r#"{"do":"hand_over"}"#, r#"{"do":"hand_over","version":1}"#] {
             let answer = answer(line, &mut state(now), now);
-            assert!(answer["error"].as_str().unwrap().contains("by version 1 of the messages"), "{answer}");
+            assert!(answer["error"].as_str().unwrap().contains("by version 2 of the messages"), "{answer}");
         }
     }
 

@@ -263,7 +263,7 @@ mod tests {
             let mut out = Vec::new();
             command::run(&Command { socket: path.clone(), wanted: Wanted::Connections }, &mut out, None).unwrap();
             assert_eq!(out.lines().count(), 1_500);
-            assert_eq!(exchange(&path, b"{\"do\":\"hand_over\",\"version\":1}\n"), "take it");
+            assert_eq!(exchange(&path, b"{\"do\":\"hand_over\",\"version\":2}\n"), "take it");
         });
     }
 

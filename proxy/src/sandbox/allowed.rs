@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use caps::Capability;
 
+use crate::config::crowded::is_crowded;
 use crate::config::model::{Config, Host, Source, TargetPort};
 
 /// What stays allowed.
@@ -12,7 +13,7 @@ use crate::config::model::{Config, Host, Source, TargetPort};
 pub struct Allowed {
     /// Files, and directories with all that is in them, that may be read; those that are not there are passed over.
     pub read: Vec<PathBuf>,
-    /// Directories in which files may be made and written: logs.
+    /// Directories in which files may be made and written, and files that may be written: logs.
     pub write: Vec<PathBuf>,
     /// Directories in which names may be removed: that of the admin socket.
     pub remove: Vec<PathBuf>,
@@ -59,7 +60,7 @@ impl Allowed {
         let directory = |path: Option<&Path>| path.and_then(Path::parent).map(Path::to_owned).into_iter().collect();
         Self {
             read: vec![readable(config_file)],
-            write: directory(log),
+            write: log.map(writable).into_iter().collect(),
             remove: directory(operation.admin_socket.as_deref()),
             ports: Ports::Any,
             capabilities: CAPABILITIES.to_vec(),
@@ -72,11 +73,21 @@ impl Allowed {
 /// `/` that would be too much: there the file itself, and a replaced one is read at the next start only.
 #[must_use]
 pub fn readable(path: &Path) -> PathBuf {
-    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let crowded = ["", "/", "/etc", "/run", "/home", "/root", "/tmp", "/var", "/usr"];
-    match real.parent() {
-        Some(parent) if !crowded.iter().any(|crowded| parent == Path::new(crowded)) => parent.to_owned(),
-        _ => real,
+    folder_or_file(fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()))
+}
+
+/// What must be writable so that a log is, also after it was moved away: its directory. Of one where others keep their files
+/// the log alone, which then cannot be made anew.
+fn writable(path: &Path) -> PathBuf {
+    // The directory of the name, not of what it links to: there it is made anew.
+    let folder = path.parent().and_then(|folder| fs::canonicalize(folder).ok());
+    folder_or_file(folder.zip(path.file_name()).map_or_else(|| path.to_owned(), |(folder, name)| folder.join(name)))
+}
+
+fn folder_or_file(path: PathBuf) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !is_crowded(&path) => parent.to_owned(),
+        _ => path,
     }
 }
 
@@ -225,6 +236,15 @@ mod tests {
         quiet.operation = Operation { access_log: Some("-".into()), ..Operation::default() };
         let allowed = Allowed::of(&quiet, Path::new("/opt/edgeproxy/edge.toml"));
         assert_eq!((allowed.write.len(), allowed.remove.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_directory_is_writable_for_its_log_unless_others_keep_theirs_there() {
+        let scratch = Scratch::new();
+        assert_eq!(writable(&scratch.path("access.log")), fs::canonicalize(scratch.path("")).unwrap());
+        for crowded in ["/var/log/edge.log", "/tmp/edge.log", "/edge.log"] {
+            assert_eq!(writable(Path::new(crowded)), PathBuf::from(crowded));
+        }
     }
 
     #[test]

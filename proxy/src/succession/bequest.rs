@@ -100,7 +100,7 @@ impl Offer {
 
 fn give(estate: &Estate, channel: &mut Channel) -> io::Result<()> {
     // One flow of a message at most holds datagrams, which may be long.
-    let groups = estate.flows.split_inclusive(|flow| !flow.state.is_open());
+    let groups = estate.flows.split_inclusive(|flow| flow.state.is_held());
     for some in groups.flat_map(|group| group.chunks(MOST_DESCRIPTORS)) {
         let descriptors: Vec<BorrowedFd<'_>> = some.iter().flat_map(|flow| &flow.upstream).map(AsFd::as_fd).collect();
         channel.send(&Bequeathed::Flows(some.iter().map(|flow| flow.state.clone()).collect()), &descriptors)?;

@@ -11,7 +11,7 @@ use crate::operation::admin::Prefix;
 use crate::udp::flow::handover::FlowState;
 
 /// Of these messages. A program that says or understands anything else has another one.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// Bytes of a line: a flow that holds its first datagrams, up to `limits.preface_bytes`, is the longest.
 pub(crate) const LONGEST_LINE: usize = 8 << 20;
@@ -37,7 +37,7 @@ pub(crate) enum Bequeathed {
     },
     /// That was all that is open.
     OfferEnds,
-    /// UDP flows.
+    /// UDP flows, and what is remembered of others.
     Flows(Vec<FlowState>),
     /// A source that was denied at the admin socket, for so long still.
     Denied {
@@ -94,6 +94,8 @@ pub(crate) fn write(message: &impl Serialize) -> Result<Vec<u8>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -101,6 +103,11 @@ mod tests {
 
     fn endpoint() -> Endpoint {
         Endpoint::new(Transport::Tcp, "[2001:db8::1]:443".parse().unwrap(), Arrival::Tproxy)
+    }
+
+    fn remembered() -> FlowState {
+        let FlowState { gate, key, framing, last_header, .. } = FlowState::sample(false);
+        FlowState::remembered(gate, (key.peer, key.hit), (framing, last_header), Duration::from_secs(3))
     }
 
     fn all() -> Vec<Bequeathed> {
@@ -112,6 +119,7 @@ mod tests {
             Bequeathed::OfferEnds,
             Bequeathed::Flows([true, false, true].map(FlowState::sample).to_vec()),
             Bequeathed::Flows(vec![FlowState::sample(false)]),
+            Bequeathed::Flows(vec![remembered(), FlowState::sample(true), remembered()]),
             Bequeathed::Denied { prefix: "203.0.113.0/24".parse().unwrap(), milliseconds: 1 },
             Bequeathed::Over,
             Bequeathed::Error("no\nmore".to_owned()),
@@ -135,7 +143,7 @@ mod tests {
     #[test]
     fn each_says_how_many_descriptors_it_has() {
         let counts: Vec<_> = all().iter().map(Bequeathed::descriptors).collect();
-        assert_eq!(counts, [3, 1, 1, 1, 0, 2, 0, 0, 0, 0]);
+        assert_eq!(counts, [3, 1, 1, 1, 0, 2, 0, 1, 0, 0, 0]);
     }
 
     #[test]

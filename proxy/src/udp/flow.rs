@@ -17,11 +17,12 @@ use crate::operation::outcomes::UdpDrop;
 use crate::operation::CloseReason;
 use crate::story::{SharedStory, Story};
 use crate::tcp::allowance::Allowance;
+use crate::wire::spp;
 use crate::worker::Worker;
 
 use super::absence::Absence;
 use super::giving_way::{GivesWay, Standing};
-use super::held::Held;
+use super::held::{Held, SentFirst};
 use super::rebinding::{ConnectionId, Place, MOST_OF_FLOW};
 use super::reply::Reply;
 use super::sending::{send_all, Joined, Sent, Way};
@@ -39,7 +40,7 @@ pub(crate) struct Flow {
     /// Few flows have these, and all would have the room.
     named: Option<Box<(SocketAddr, SocketAddr)>>,
     pub(super) table: Weak<Table>,
-    me: Weak<Flow>,
+    pub(super) me: Weak<Flow>,
     /// Where it is tended.
     pub(super) place: Cell<u32>,
     /// When it is looked at next.
@@ -48,7 +49,7 @@ pub(crate) struct Flow {
     pub(super) is_settled: Cell<bool>,
     reply: Reply,
     /// Stands before each answer: a peer that speaks Cloudflare's protocol wants its header back.
-    reply_prefix: Option<Box<[u8]>>,
+    reply_prefix: Option<Box<[u8; spp::LENGTH]>>,
     pub(super) outlet: RefCell<Outlet>,
     /// Its datagrams must not be cut, and its connection ids are learned.
     pub(super) is_quic: Cell<bool>,
@@ -65,6 +66,8 @@ pub(crate) struct Flow {
     pub(super) task: RefCell<Option<Waker>>,
     followed: RefCell<Option<Box<Followed>>>,
     permit: RefCell<Option<Permit>>,
+    /// The first datagrams, which have gone to a backend, for another one if nobody is there.
+    pub(super) sent_first: SentFirst,
 }
 
 /// Where datagrams of the client go.
@@ -115,7 +118,7 @@ impl Flow {
             alarm: Cell::new(None),
             is_settled: Cell::new(false),
             reply,
-            reply_prefix,
+            reply_prefix: reply_prefix.and_then(|prefix| prefix.try_into().ok()),
             outlet: RefCell::new(outlet),
             is_quic: Cell::new(false),
             standing: Cell::new(Standing::Unanswered),
@@ -128,12 +131,13 @@ impl Flow {
             task: RefCell::new(None),
             followed: RefCell::new(None),
             permit: RefCell::new(Some(permit)),
+            sent_first: SentFirst::default(),
         });
         flow.place.set(flow.worker.udp.tended.put(Rc::clone(&flow)));
         let living = &flow.worker.udp.living;
         living.set(living.get() + 1);
-        flow.worker.udp.queue.push(&flow, living.get());
-        flow.worker.udp.queue.push_holding(&flow, living.get());
+        flow.worker.udp.queue.push(Rc::downgrade(&flow), living.get());
+        flow.worker.udp.queue.push_holding(Rc::downgrade(&flow), living.get());
         flow
     }
 
@@ -175,9 +179,14 @@ impl Flow {
     pub(crate) fn carry<'a>(&self, joined: impl Iterator<Item = Joined<'a>>, now: Instant) {
         self.last_up.set(now);
         if self.standing.get() == Standing::Answered {
-            self.standing.set(Standing::Confirmed);
+            self.confirm();
         }
         limited(&mut self.up_allowance.borrow_mut(), &self.epoch, joined, |joined| self.send(joined));
+    }
+
+    fn confirm(&self) {
+        self.standing.set(Standing::Confirmed);
+        self.worker.udp.queue.confirm(Weak::clone(&self.me), self.last_up.get());
     }
 
     fn send<'a>(&self, joined: &mut dyn Iterator<Item = Joined<'a>>) {
@@ -235,7 +244,7 @@ impl Flow {
             messages().flat_map(Joined::datagrams).for_each(|datagram| self.learn_of(datagram));
         }
         let (socket, from) = self.reply.way(!self.is_quic.get());
-        let prefix = self.reply_prefix.as_deref().unwrap_or_default();
+        let prefix = self.reply_prefix.as_deref().map_or(&[][..], |prefix| prefix);
         let way = Way { socket, route: Route { to: Some(self.peer.get()), from, segment: None }, prefix };
         limited(&mut self.down_allowance.borrow_mut(), &self.epoch, messages(), |joined| {
             let sent = send_all(&way, joined);
@@ -306,16 +315,25 @@ impl Flow {
 }
 
 impl GivesWay for Flow {
-    fn standing(&self) -> Standing {
-        // Who is about to end has no place to give.
-        if self.is_ended.get() {
-            return Standing::Confirmed;
-        }
-        self.standing.get()
+    fn standing(&self) -> Option<Standing> {
+        (!self.is_ended.get()).then(|| self.standing.get())
+    }
+
+    fn last_heard(&self) -> Instant {
+        self.last_up.get()
     }
 
     fn is_holding(&self) -> bool {
         matches!(&*self.outlet.borrow(), Outlet::Held(_))
+    }
+
+    fn is_keeping(&self) -> bool {
+        self.sent_first.is_some()
+    }
+
+    fn forget_sent(&self) {
+        self.sent_first.take();
+        self.wake();
     }
 
     fn give_way(&self) {
@@ -329,6 +347,9 @@ impl Drop for Flow {
     fn drop(&mut self) {
         let station = &self.worker.udp;
         station.living.set(station.living.get().saturating_sub(1));
+        if self.standing.get() == Standing::Confirmed {
+            station.queue.unconfirm();
+        }
         if let Some(followed) = self.followed.get_mut().take() {
             station.unnumber(followed.number);
             followed.places.iter().for_each(|place| station.homes.forget(place));

@@ -1,14 +1,24 @@
-//! Which flow gives way when there are too many, or too many bytes wait: one that nobody has answered, or else one whose client was answered but has
-//! said nothing since (its address may be made up). Flows whose client has heard an answer stay.
+//! Which flow gives way when there are too many, or too many bytes wait. Where there are too many: one that nobody has answered,
+//! or else one whose client was answered but has said nothing since (its address may be made up), or else one whose client has
+//! long said nothing. A client that comes back proves little: who makes addresses up may also send twice. So the flows of such
+//! clients leave some places to newcomers, unless they are in use.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::rc::{Rc, Weak};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Weak;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 /// Flows that are looked at for one that may give way.
 const LOOKS: usize = 64;
+
+/// Flows of which the client has said nothing for so long are not in use, when there are too many.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// One in so many places is left to newcomers by flows that are not in use.
+const PART_OF_NEWCOMERS: usize = 8;
 
 /// How far two ends have got with each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,16 +28,22 @@ pub(crate) enum Standing {
     Unanswered,
     /// It has, and the client has not spoken since.
     Answered,
-    /// The client spoke after an answer, so it is where it claims to be, or at least lives.
+    /// The client spoke after an answer.
     Confirmed,
 }
 
 /// A flow, as seen from here.
 pub(crate) trait GivesWay {
-    /// How far it has got.
-    fn standing(&self) -> Standing;
+    /// How far it has got; none: it is about to end, and has no place to give.
+    fn standing(&self) -> Option<Standing>;
+    /// When its client was heard last.
+    fn last_heard(&self) -> Instant;
     /// Whether it keeps its first datagrams until more is known.
     fn is_holding(&self) -> bool;
+    /// Whether it keeps datagrams that it has sent, for another try.
+    fn is_keeping(&self) -> bool;
+    /// Lets go of these.
+    fn forget_sent(&self);
     /// Makes room at once.
     fn give_way(&self);
 }
@@ -37,44 +53,78 @@ pub(crate) trait GivesWay {
 pub(crate) struct Queue<F> {
     unanswered: RefCell<VecDeque<Weak<F>>>,
     answered: RefCell<VecDeque<Weak<F>>>,
+    /// By when their clients were heard last, as far as that is known here; the number tells those of one moment apart.
+    confirmed: RefCell<BTreeMap<(Instant, u64), Weak<F>>>,
+    last_number: Cell<u64>,
+    confirmed_count: Cell<usize>,
     holding: RefCell<VecDeque<Weak<F>>>,
+    /// Those that keep what they have sent.
+    keeping: RefCell<VecDeque<Weak<F>>>,
 }
 
 impl<F> Default for Queue<F> {
     fn default() -> Self {
-        Self { unanswered: RefCell::default(), answered: RefCell::default(), holding: RefCell::default() }
+        Self {
+            unanswered: RefCell::default(),
+            answered: RefCell::default(),
+            confirmed: RefCell::default(),
+            last_number: Cell::default(),
+            confirmed_count: Cell::default(),
+            holding: RefCell::default(),
+            keeping: RefCell::default(),
+        }
     }
 }
 
 impl<F: GivesWay> Queue<F> {
     /// A new flow; `living` of them are there.
-    pub(crate) fn push(&self, flow: &Rc<F>, living: usize) {
+    pub(crate) fn push(&self, flow: Weak<F>, living: usize) {
         let mut unanswered = self.unanswered.borrow_mut();
-        unanswered.push_back(Rc::downgrade(flow));
+        unanswered.push_back(flow);
         let mut answered = self.answered.borrow_mut();
-        // What has ended, or can give way no more, is taken out now and then.
-        if unanswered.len() + answered.len() > 2 * living + LOOKS {
+        // What has ended, or is there no more, is taken out now and then.
+        if unanswered.len() + answered.len() + self.confirmed.borrow().len() > 2 * living + LOOKS {
+            self.confirmed.borrow_mut().retain(|_, flow| flow.strong_count() > 0);
             for queue in [&mut *unanswered, &mut *answered] {
-                queue.retain(|flow| flow.upgrade().is_some_and(|flow| flow.standing() != Standing::Confirmed));
+                let is_newcomer = |standing| matches!(standing, Some(Standing::Unanswered | Standing::Answered));
+                queue.retain(|flow| flow.upgrade().is_some_and(|flow| is_newcomer(flow.standing())));
             }
         }
     }
 
-    /// As [`Self::push`], for a flow that keeps datagrams.
-    pub(crate) fn push_holding(&self, flow: &Rc<F>, living: usize) {
-        let mut holding = self.holding.borrow_mut();
-        let is_holding = |flow: &Weak<F>| flow.upgrade().is_some_and(|flow| flow.is_holding());
-        while holding.front().is_some_and(|oldest| !is_holding(oldest)) {
-            holding.pop_front();
-        }
-        if holding.len() > 2 * living + LOOKS {
-            holding.retain(is_holding);
-        }
-        holding.push_back(Rc::downgrade(flow));
+    /// A flow is confirmed from now on, until [`Self::unconfirm`].
+    pub(crate) fn confirm(&self, flow: Weak<F>, last_heard: Instant) {
+        let number = self.last_number.get() + 1;
+        self.last_number.set(number);
+        self.confirmed_count.set(self.confirmed_count.get() + 1);
+        self.confirmed.borrow_mut().insert((last_heard, number), flow);
     }
 
-    /// Lets the one give way that has kept its datagrams for longest; whether there was any.
+    /// One of these has ended.
+    pub(crate) fn unconfirm(&self) {
+        self.confirmed_count.set(self.confirmed_count.get().saturating_sub(1));
+    }
+
+    /// As [`Self::push`], for a flow that keeps datagrams.
+    pub(crate) fn push_holding(&self, flow: Weak<F>, living: usize) {
+        push_of(&mut self.holding.borrow_mut(), flow, living, F::is_holding);
+    }
+
+    /// As [`Self::push`], for a flow that keeps what it has sent.
+    pub(crate) fn push_keeping(&self, flow: Weak<F>, living: usize) {
+        push_of(&mut self.keeping.borrow_mut(), flow, living, F::is_keeping);
+    }
+
+    /// Lets go of datagrams: of those that were sent, which costs their flow a second try only, or else the one flow gives way
+    /// that has kept its own for longest; whether there was any.
     pub(crate) fn make_memory(&self) -> bool {
+        let mut keeping = self.keeping.borrow_mut();
+        while let Some(oldest) = keeping.pop_front() {
+            if let Some(flow) = oldest.upgrade().filter(|flow| flow.is_keeping()) {
+                flow.forget_sent();
+                return true;
+            }
+        }
         let mut holding = self.holding.borrow_mut();
         while let Some(oldest) = holding.pop_front() {
             if let Some(flow) = oldest.upgrade().filter(|flow| flow.is_holding()) {
@@ -85,118 +135,71 @@ impl<F: GivesWay> Queue<F> {
         false
     }
 
-    /// Lets one give way; whether there was any.
-    pub(crate) fn make_room(&self) -> bool {
+    /// Lets one of `living` flows give way; whether there was any.
+    pub(crate) fn make_room(&self, living: usize, now: Instant) -> bool {
+        let newcomers = living.saturating_sub(self.confirmed_count.get());
+        let are_few = newcomers < living.div_ceil(PART_OF_NEWCOMERS);
+        are_few && self.quiet_gives_way(now) || self.newcomer_gives_way() || self.quiet_gives_way(now)
+    }
+
+    fn newcomer_gives_way(&self) -> bool {
         let (mut unanswered, mut answered) = (self.unanswered.borrow_mut(), self.answered.borrow_mut());
         for _ in 0..LOOKS {
             let Some(oldest) = unanswered.pop_front() else { break };
             let Some(flow) = oldest.upgrade() else { continue };
             match flow.standing() {
-                Standing::Unanswered => {
+                Some(Standing::Unanswered) => {
                     flow.give_way();
                     return true;
                 }
-                Standing::Answered => answered.push_back(oldest),
-                Standing::Confirmed => {}
+                Some(Standing::Answered) => answered.push_back(oldest),
+                Some(Standing::Confirmed) | None => {}
             }
         }
         for _ in 0..LOOKS {
-            let Some(flow) = answered.pop_front() else { break };
-            if let Some(flow) = flow.upgrade().filter(|flow| flow.standing() != Standing::Confirmed) {
+            let Some(oldest) = answered.pop_front() else { break };
+            if let Some(flow) = oldest.upgrade().filter(|flow| flow.standing() == Some(Standing::Answered)) {
                 flow.give_way();
                 return true;
             }
         }
         false
     }
+
+    /// Lets the one give way whose client was silent for longest, if that is long. A client may have been heard after the time
+    /// by which its flow stands here, never before.
+    fn quiet_gives_way(&self, now: Instant) -> bool {
+        for _ in 0..LOOKS {
+            let first = self.confirmed.borrow_mut().pop_first();
+            let Some(((heard, number), weak)) = first else { break };
+            let Some(flow) = weak.upgrade().filter(|flow| flow.standing().is_some()) else { continue };
+            let is_quiet = now.saturating_duration_since(heard) >= QUIET;
+            if !is_quiet || flow.last_heard() > heard {
+                self.confirmed.borrow_mut().insert((flow.last_heard(), number), weak);
+                if is_quiet {
+                    continue;
+                }
+                break;
+            }
+            flow.give_way();
+            return true;
+        }
+        false
+    }
+}
+
+/// Puts a flow in, and takes those out that have nothing there any more.
+fn push_of<F>(queue: &mut VecDeque<Weak<F>>, flow: Weak<F>, living: usize, is_there: impl Fn(&F) -> bool) {
+    let has_some = |flow: &Weak<F>| flow.upgrade().is_some_and(|flow| is_there(&flow));
+    while queue.front().is_some_and(|oldest| !has_some(oldest)) {
+        queue.pop_front();
+    }
+    if queue.len() > 2 * living + LOOKS {
+        queue.retain(|flow| has_some(flow));
+    }
+    queue.push_back(flow);
 }
 
 #[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-
-    use super::*;
-
-    struct Sample {
-        standing: Cell<Standing>,
-        gave_way: Cell<bool>,
-    }
-
-    impl GivesWay for Sample {
-        fn standing(&self) -> Standing {
-            self.standing.get()
-        }
-
-        fn is_holding(&self) -> bool {
-            self.standing.get() == Standing::Unanswered && !self.gave_way.get()
-        }
-
-        fn give_way(&self) {
-            self.gave_way.set(true);
-        }
-    }
-
-    fn samples(queue: &Queue<Sample>, standings: &[Standing]) -> Vec<Rc<Sample>> {
-        let samples: Vec<_> = standings
-            .iter()
-            .map(|standing| Rc::new(Sample { standing: Cell::new(*standing), gave_way: Cell::default() }))
-            .collect();
-        samples.iter().for_each(|sample| queue.push(sample, standings.len()));
-        samples
-    }
-
-    fn gave_way(samples: &[Rc<Sample>]) -> Vec<usize> {
-        (0..samples.len()).filter(|place| samples[*place].gave_way.get()).collect()
-    }
-
-    #[test]
-    fn the_oldest_that_nobody_answered_goes_first_then_the_oldest_that_never_came_back_and_no_other() {
-        use Standing::{Answered, Confirmed, Unanswered};
-        let queue = Queue::default();
-        let samples = samples(&queue, &[Confirmed, Answered, Unanswered, Answered, Confirmed, Unanswered]);
-        for expected in [vec![2], vec![2, 5], vec![1, 2, 5], vec![1, 2, 3, 5]] {
-            assert!(queue.make_room());
-            assert_eq!(gave_way(&samples), expected);
-        }
-        assert!(!queue.make_room());
-    }
-
-    #[test]
-    fn those_that_have_ended_or_been_confirmed_since_are_passed_over() {
-        let queue = Queue::default();
-        let mut samples = samples(&queue, &[Standing::Unanswered; 4]);
-        samples.remove(0);
-        samples[0].standing.set(Standing::Confirmed);
-        samples[1].standing.set(Standing::Answered);
-        assert!(queue.make_room());
-        assert_eq!(gave_way(&samples), [2]);
-        samples[1].standing.set(Standing::Confirmed);
-        assert!(!queue.make_room());
-    }
-
-    #[test]
-    fn memory_is_made_by_the_oldest_that_keep_any() {
-        let queue = Queue::default();
-        let samples = samples(&queue, &[Standing::Unanswered; 5]);
-        samples.iter().for_each(|sample| queue.push_holding(sample, 5));
-        samples[0].standing.set(Standing::Answered);
-        samples[2].standing.set(Standing::Confirmed);
-        for expected in [vec![1], vec![1, 3], vec![1, 3, 4]] {
-            assert!(queue.make_memory());
-            assert_eq!(gave_way(&samples), expected);
-        }
-        assert!(!queue.make_memory());
-    }
-
-    #[test]
-    fn a_queue_stays_as_long_as_there_are_flows() {
-        let queue = Queue::<Sample>::default();
-        for _ in 0..10_000 {
-            for sample in samples(&queue, &[Standing::Unanswered]) {
-                queue.push_holding(&sample, 1);
-            }
-        }
-        assert!(queue.unanswered.borrow().len() <= 2 + LOOKS);
-        assert!(queue.holding.borrow().len() <= 2 + LOOKS);
-    }
-}
+#[path = "giving_way_tests.rs"]
+mod tests;

@@ -90,6 +90,33 @@ impl Drop for Held {
     }
 }
 
+/// What has been sent, kept for another try. In a cell, for most flows have none and all have its place.
+#[derive(Default)]
+pub(crate) struct SentFirst(Cell<Option<Box<Held>>>);
+
+impl SentFirst {
+    pub(crate) fn keep(&self, held: Box<Held>) {
+        self.0.set(Some(held));
+    }
+
+    pub(crate) fn take(&self) -> Option<Box<Held>> {
+        self.0.take()
+    }
+
+    pub(crate) fn is_some(&self) -> bool {
+        let kept = self.0.take();
+        let is_some = kept.is_some();
+        self.0.set(kept);
+        is_some
+    }
+}
+
+impl std::fmt::Debug for SentFirst {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SentFirst").field(&self.is_some()).finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,7 @@ use std::future::{poll_fn, Future};
 use std::io;
 use std::mem;
 use std::pin::pin;
+use std::rc::Weak;
 use std::task::Poll;
 
 use tokio::time::{timeout_at, Instant};
@@ -30,7 +31,7 @@ const SHORTEST_INITIAL: usize = 1200;
 enum Kept {
     Ended(CloseReason),
     Enough,
-    Absent(Absence),
+    Absent(Absence, Box<Held>),
 }
 
 impl Flow {
@@ -45,15 +46,15 @@ impl Flow {
         };
         loop {
             let opened = Box::pin(self.unless_ended(self.open(&mut search))).await;
-            let first = self.release(opened.map_err(|reason| self.unsent(reason))?);
-            let Some(first) = first.filter(|_| !search.is_over()) else { return Ok(()) };
+            self.release(opened.map_err(|reason| self.unsent(reason))?, search.is_over());
             // Nobody has seen the first datagrams where it is said that nobody is there.
             match self.wait_for_answer(Instant::now() + self.patience()).await {
                 Kept::Ended(reason) => return Err(reason),
                 Kept::Enough => return Ok(()),
-                Kept::Absent(absence) => {
+                Kept::Absent(absence, first) => {
                     self.candidate_failed(false);
                     *self.outlet.borrow_mut() = Outlet::Held(first);
+                    self.worker.udp.queue.push_holding(Weak::clone(&self.me), self.worker.udp.living.get());
                     search.reason = reason(absence);
                 }
             }
@@ -189,15 +190,18 @@ impl Flow {
         opened.map_err(|error| CloseReason::IoError(error.kind()))
     }
 
-    /// Sends what was held, and all that follows, by a new socket; gives what was held.
-    fn release(&self, mut upstream: Upstream) -> Option<Box<Held>> {
+    /// Sends what was held, and all that follows, by a new socket; keeps what was held, unless there will be no other.
+    fn release(&self, mut upstream: Upstream, is_last: bool) {
         let held = mem::replace(&mut *self.outlet.borrow_mut(), Outlet::Closed);
-        let Outlet::Held(held) = held else { return None };
+        let Outlet::Held(held) = held else { return };
         self.absence.set(None);
         let sent = upstream.send(held.datagrams());
         *self.outlet.borrow_mut() = Outlet::Open(upstream);
         self.sent_up(sent);
-        Some(held)
+        if !is_last {
+            self.sent_first.keep(held);
+            self.worker.udp.queue.push_keeping(Weak::clone(&self.me), self.worker.udp.living.get());
+        }
     }
 
     /// How long the first datagrams are kept for another candidate.
@@ -206,7 +210,8 @@ impl Flow {
         backend.map_or(std::time::Duration::ZERO, |backend| backend.connect_timeout)
     }
 
-    /// Waits until the backend has answered, or is found not to be there, as is told of the first datagrams.
+    /// Waits until the backend has answered, or is found not to be there, as is told of the first datagrams, which are kept
+    /// until then at the longest.
     async fn wait_for_answer(&self, until: Instant) -> Kept {
         let until = until.min(self.idle_at());
         let answered = poll_fn(|context| {
@@ -214,12 +219,16 @@ impl Flow {
             if let Some(reason) = self.end() {
                 return Poll::Ready(Kept::Ended(reason));
             }
-            if self.is_answered() {
+            if self.is_answered() || !self.sent_first.is_some() {
                 return Poll::Ready(Kept::Enough);
             }
-            self.absence.take().map_or(Poll::Pending, |absence| Poll::Ready(Kept::Absent(absence)))
+            let Some(absence) = self.absence.take() else { return Poll::Pending };
+            let first = self.sent_first.take();
+            Poll::Ready(first.map_or(Kept::Enough, |first| Kept::Absent(absence, first)))
         });
-        timeout_at(until, answered).await.unwrap_or(Kept::Enough)
+        let kept = timeout_at(until, answered).await.unwrap_or(Kept::Enough);
+        self.sent_first.take();
+        kept
     }
 
     /// Goes on without a task.

@@ -130,6 +130,7 @@ impl Listener {
                 now,
             );
         }
+        self.table.peers.have_room_for(here.epoch.config().limits.udp_flows.get());
         for datagram in joined.flat_map(Joined::datagrams) {
             match unwrapped(rule, &self.table.peers, (peer, hit), datagram, now) {
                 Ok(found) => {
@@ -266,7 +267,9 @@ impl Listener {
         match admit() {
             Ok(permit) => Some(permit),
             Err(Bound::Source) => None,
-            Err(Bound::Total | Bound::Listener) => station.queue.make_room().then(admit)?.ok(),
+            Err(Bound::Total | Bound::Listener) => {
+                station.queue.make_room(station.living.get(), Instant::now()).then(admit)?.ok()
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::operation::CloseReason;
 
@@ -105,20 +106,24 @@ impl Table {
     pub(crate) fn insert(&self, flow: &Rc<Flow>) {
         let key = flow.key();
         self.flows.borrow_mut().replace(Keyed(Rc::clone(flow)));
-        self.peers.begun(key.peer, key.hit);
+        self.peers.begun((key.peer, key.hit));
     }
 
     /// Forgets a flow; another one that has its key by now stays.
     pub(crate) fn remove(&self, flow: &Rc<Flow>) {
         self.take_out(flow);
         let key = flow.key();
-        self.peers.ended(key.peer, key.hit);
+        self.peers.ended((key.peer, key.hit), Instant::now());
     }
 
     /// Gives a flow another key, by `change`. A flow that has that key already is not found any more, and ends by its clock.
     pub(crate) fn rekey(&self, flow: &Rc<Flow>, change: impl FnOnce()) {
+        let before = flow.key();
         self.take_out(flow);
         change();
+        self.peers.ended((before.peer, before.hit), Instant::now());
+        let key = flow.key();
+        self.peers.begun((key.peer, key.hit));
         self.flows.borrow_mut().replace(Keyed(Rc::clone(flow)));
     }
 

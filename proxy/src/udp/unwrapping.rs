@@ -41,13 +41,10 @@ pub(crate) fn unwrapped<'a>(
     if policy == HeaderPolicy::Never {
         return Ok(plain(HeaderIn::NotExpected));
     }
-    let known = peers.get(peer, hit);
+    let (learned, last) = peers.get((peer, hit), now);
     let rule = rule(framing);
-    let Ok((framing, preface)) = udp_preface::read(rule, known.framing, datagram) else {
-        let framing = udp_preface::after_a_broken_one(rule, known.framing);
-        if framing != known.framing {
-            peers.learn((peer, hit), framing, known.last, now);
-        }
+    let Ok((framing, preface)) = udp_preface::read(rule, learned, datagram) else {
+        peers.learn((peer, hit), udp_preface::after_a_broken_one(rule, learned), last, now);
         return Err(HeaderIn::Broken);
     };
     match preface {
@@ -67,13 +64,11 @@ pub(crate) fn unwrapped<'a>(
             })
         }
         DatagramPreface::Continued => {
-            peers.learn((peer, hit), framing, known.last, now);
-            Ok(Unwrapped { key: FlowKey { peer, hit, named: known.last }, ..plain(HeaderIn::Remembered) })
+            peers.learn((peer, hit), framing, last, now);
+            Ok(Unwrapped { key: FlowKey { peer, hit, named: last }, ..plain(HeaderIn::Remembered) })
         }
         DatagramPreface::Missing => {
-            if framing != known.framing {
-                peers.learn((peer, hit), framing, known.last, now);
-            }
+            peers.learn((peer, hit), framing, last, now);
             match policy {
                 HeaderPolicy::Require => Err(HeaderIn::Missing),
                 HeaderPolicy::Optional | HeaderPolicy::Never => Ok(plain(HeaderIn::Absent)),

@@ -24,8 +24,8 @@ pub enum DatagramRule {
     Spp,
 }
 
-/// What was learned of one socket (address and port) of a peer; begins as [`PeerFraming::Unheard`], and is forgotten with its
-/// flows.
+/// What was learned of one socket (address and port) of a peer; begins as [`PeerFraming::Unheard`], and is forgotten when the
+/// socket has been silent for long.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PeerFraming {

@@ -19,7 +19,7 @@ use crate::sniff::Found;
 use crate::story::Story;
 use crate::transparent::udp_endpoints::{Claim, UdpEndpoints};
 use crate::udp::giving_way::Standing;
-use crate::udp::peers::Peer;
+use crate::udp::peers::Ends;
 use crate::udp::rebinding::Place;
 use crate::udp::table::FlowKey;
 use crate::udp::upstream::{Header, Upstream};
@@ -43,7 +43,7 @@ pub(crate) struct Gate {
     pub(crate) number: usize,
 }
 
-/// What is known of a flow.
+/// What is known of a flow, or of a peer's socket that has none now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FlowState {
     pub(crate) gate: Gate,
@@ -63,6 +63,8 @@ pub(crate) enum Stage {
     Held(Vec<Vec<u8>>),
     /// It goes to a backend.
     Open(Box<Open>),
+    /// There is none any more; the peer's socket has been silent for so long.
+    Remembered { silent_us: u64 },
 }
 
 /// A flow that has a backend. Times are ages in microseconds: what the two processes have in common is how fast time goes.
@@ -92,15 +94,52 @@ pub(crate) struct Open {
 }
 
 impl FlowState {
+    /// What was learned of a peer's socket that has no flow.
+    pub(crate) fn remembered(
+        gate: Gate,
+        (peer, hit): Ends,
+        (framing, last_header): (PeerFraming, Option<Ends>),
+        silent: Duration,
+    ) -> Self {
+        Self {
+            gate,
+            key: FlowKey { peer, hit, named: None },
+            framing,
+            last_header,
+            reply_prefix: None,
+            header_in: HeaderIn::Remembered,
+            stage: Stage::Remembered { silent_us: micros(silent) },
+        }
+    }
+
+    /// When the peer's socket was heard last, as far as that says when it may be forgotten.
+    pub(crate) fn heard(&self, now: Instant) -> Instant {
+        match self.stage {
+            Stage::Remembered { silent_us } => before(now, silent_us),
+            Stage::Held(_) | Stage::Open(_) => now,
+        }
+    }
+
     /// Whether a socket goes with it.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open(_))
+    }
+
+    /// Whether datagrams go with it.
+    pub(crate) fn is_held(&self) -> bool {
+        matches!(self.stage, Stage::Held(_))
     }
 }
 
 impl Flow {
     /// Ends the flow here, for it to go on elsewhere. None if it is about to end anyway.
-    pub(crate) fn hand_over(&self, gate: Gate, key: FlowKey, peer: Peer, now: Instant) -> Option<Heritage> {
+    pub(crate) fn hand_over(
+        &self,
+        gate: Gate,
+        key: FlowKey,
+        (framing, last_header): (PeerFraming, Option<Ends>),
+        now: Instant,
+    ) -> Option<Heritage> {
         if self.is_ended.get() {
             return None;
         }
@@ -129,9 +168,9 @@ impl Flow {
         let state = FlowState {
             gate,
             key,
-            framing: peer.framing,
-            last_header: peer.last,
-            reply_prefix: self.reply_prefix.clone(),
+            framing,
+            last_header,
+            reply_prefix: self.reply_prefix.clone().map(|prefix| prefix as Box<[u8]>),
             header_in: self.story.borrow().header_in,
             stage,
         };
@@ -180,8 +219,11 @@ impl Flow {
             }
         }
         flow.is_quic.set(is_quic);
-        flow.standing.set(standing);
         flow.last_up.set(before(now, last_up_us));
+        match standing {
+            Standing::Unanswered | Standing::Answered => flow.standing.set(standing),
+            Standing::Confirmed => flow.confirm(),
+        }
         flow.last_down.set(before(now, last_down_us));
         if !places.is_empty() {
             let station = &flow.worker.udp;

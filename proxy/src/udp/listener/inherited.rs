@@ -12,30 +12,33 @@ use crate::tcp::connection::allowances;
 use crate::udp::flow::handover::{FlowState, Gate, Heritage, Open, Stage};
 use crate::udp::flow::{Beginning, Flow};
 use crate::udp::sending::Joined;
-use crate::wire::udp_preface::PeerFraming;
 
 use super::{Here, Listener, Newcomer};
 
 impl Listener {
-    /// All flows, for another process; they have ended here.
+    /// All flows, for another process, and what is remembered of others; they have ended here.
     pub(crate) fn hand_over(&self, number: usize) -> Vec<Heritage> {
         let gate = Gate { endpoint: self.door.endpoint, number };
         let now = Instant::now();
-        let flows = self.table.all();
-        let gone = flows
-            .into_iter()
-            .filter_map(|(key, flow)| flow.hand_over(gate, key, self.table.peers.get(key.peer, key.hit), now));
-        gone.collect()
+        let peers = &self.table.peers;
+        // Before flows end, or their sockets would be among these too.
+        let passing = peers.passing(now).into_iter().map(|(ends, known, silent)| Heritage {
+            state: FlowState::remembered(gate, ends, (known.framing, known.last), silent),
+            upstream: None,
+        });
+        let flows = self.table.all().into_iter();
+        let flows = flows.filter_map(|(key, flow)| flow.hand_over(gate, key, peers.get((key.peer, key.hit), now), now));
+        passing.chain(flows).collect()
     }
 
     /// Goes on with flows.
     pub(crate) fn inherit(&self, flows: Vec<Heritage>) {
         let Some(here) = self.here(&mut None) else { return };
+        self.table.peers.have_room_for(here.epoch.config().limits.udp_flows.get());
         let now = Instant::now();
         for Heritage { state, upstream } in flows {
-            if state.framing != PeerFraming::Unheard {
-                self.table.peers.learn((state.key.peer, state.key.hit), state.framing, state.last_header, now);
-            }
+            let heard = state.heard(now);
+            self.table.peers.learn((state.key.peer, state.key.hit), state.framing, state.last_header, heard);
             match (&state.stage, upstream) {
                 (Stage::Held(datagrams), _) => {
                     let newcomer = Newcomer {
@@ -53,7 +56,7 @@ impl Listener {
                         flow.settle();
                     }
                 }
-                (Stage::Open(_), None) => {}
+                (Stage::Open(_), None) | (Stage::Remembered { .. }, _) => {}
             }
         }
     }
