@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ import pytest
 from lab.realise.asking import wait_until
 from tests.proxy.conftest import Start
 from tests.proxy.ends import DEADLINE, accepted, connect, is_reset, listening, own, read
+from tests.proxy.running import Proxy
 from tests.proxy.udp_bench import first_flight, flow_ended, heard, silent, udp
 
 TCP = """
@@ -155,9 +156,17 @@ def test_the_kernel_asks_both_ends_whether_they_are_there_after_the_time_of_the_
             wait_until(lambda end=end: least <= keep_alive(end) <= most, 30, end)  # type: ignore[misc]
 
 
+def workers(proxy: Proxy) -> set[str]:
+    """The names of its threads that work; a thread gives itself its name."""
+    names = set()
+    for thread in Path(f"/proc/{proxy.pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            names.add((thread / "comm").read_text().strip())
+    return {name for name in names if name.startswith("worker-")}
+
+
 def test_as_many_threads_work_as_the_file_says(start: Start) -> None:
     for count in (1, 5):
         proxy = start(f"workers = {count}\n" + TCP)
-        names = [path.read_text().strip() for path in Path(f"/proc/{proxy.pid}/task").glob("*/comm")]
-        workers = sorted(name for name in names if name.startswith("worker-"))
-        assert workers == [f"worker-{number}" for number in range(count)]
+        expected = {f"worker-{number}" for number in range(count)}
+        wait_until(lambda of=proxy, to=expected: workers(of) == to, 20, f"{count} workers")  # type: ignore[misc]
