@@ -6,6 +6,7 @@ client -- internet -- home (the proxy) -- lan -- nas
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -72,7 +73,7 @@ REJECTION = """
 table inet rejection {
     chain input {
         type filter hook input priority filter; policy accept;
-        tcp dport 9001 reject with icmpx admin-prohibited;
+        tcp dport 9001 counter reject with icmpx admin-prohibited;
     }
 }
 """
@@ -154,6 +155,34 @@ def test_a_backend_that_the_network_cuts_off_has_vanished_whatever_icmp_says(lab
                 client.sendall(b"is anybody there?")
                 assert is_reset(client)
                 proxy.ended(name, "peer_vanished")
+
+
+def rejected(node: Node) -> int:
+    """How many packets the node has rejected."""
+    listed = node.run(["nft", "list", "table", "inet", "rejection"], check=True).stdout
+    return int(listed.partition("counter packets ")[2].split()[0])
+
+
+def test_what_icmp_says_for_a_while_ends_no_connection_of_which_one_side_has_ended(lab: Lab, lab_folder: Path) -> None:
+    folder = lab_folder / "patient"
+    folder.mkdir()
+    text = (
+        '[listener.in]\ntcp = ["0.0.0.0:7443"]\n[[rule]]\nto = "nas"\n[backend.nas]\ntargets = ["192.168.1.10:9001"]\n'
+    )
+    with ExitStack() as stack:
+        proxy = stack.enter_context(running_in(lab["home"], text, "127.0.0.2", folder))
+        server = stack.enter_context(lab["nas"].listen(9001))
+        client = stack.enter_context(lab["client"].connect(("home", 7443), DEADLINE))
+        server.settimeout(DEADLINE)
+        backend = stack.enter_context(accepted(server))
+        backend.shutdown(socket.SHUT_WR)
+        assert client.recv(1) == b""
+        with rejecting(lab["nas"]):
+            client.sendall(b"later")
+            # Sent again and again at twice the distance: the last of these is seconds after the first.
+            wait_until(lambda: rejected(lab["nas"]) >= 5, DEADLINE, "the news")
+        assert read(backend, 5) == b"later"
+        assert own(client) in {line["peer"] for line in proxy.connections()}
 
 
 def refused_at(lab: Lab, port: int) -> str:

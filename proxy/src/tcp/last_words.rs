@@ -10,6 +10,7 @@ use tokio::time::{sleep, timeout, Instant};
 use crate::kernel::unsent;
 
 use super::direction::Direction;
+use super::relay::gone;
 use super::scratch::{Scratch, KEPT_BUDGET};
 
 /// How soon, and then how often, it is looked whether all has arrived: of that the kernel tells nobody.
@@ -61,7 +62,7 @@ pub(crate) async fn last_words(
         if moved {
             tell(way);
         }
-        let is_gone = !matches!(receiver.take_error(), Ok(None));
+        let is_gone = gone(receiver).is_some();
         let Ok(left) = unsent(receiver.as_fd()) else { return };
         if is_gone || is_carried && left == 0 {
             return;

@@ -140,13 +140,19 @@ fn first_ended(up: &Direction, down: &Direction) -> Option<End> {
     }
 }
 
-/// A sender that is gone while nothing is read of it: what it sent waits for the receiver, or it has ended its side. The
-/// kernel has an error for that then; after a FIN alone it has none.
+/// A sender that is gone while nothing is read of it: what it sent waits for the receiver, or it has ended its side.
 fn broken_unread(ways: [(&Direction, &TcpStream, End); 2]) -> Option<RelayEnd> {
     let is_unread = |way: &Direction| way.is_stalled() || way.progress() != Progress::Open;
     let unread = ways.into_iter().filter(|(direction, ..)| is_unread(direction));
-    let mut broken = unread.filter_map(|(_, sender, end)| Some((end, sender.take_error().ok()??)));
+    let mut broken = unread.filter_map(|(_, sender, end)| Some((end, gone(sender)?)));
     broken.next().map(|(end, error)| RelayEnd::Broken { end, error })
+}
+
+/// Why an end is gone, if it is. The kernel knows no peer then (getpeername(2)); after a FIN alone it does. That it has an
+/// error to tell proves nothing: what ICMP said of a way that may come back is one too (`SO_ERROR`, socket(7)).
+pub(super) fn gone(end: &TcpStream) -> Option<io::Error> {
+    let unknown = end.peer_addr().err()?;
+    Some(end.take_error().ok().flatten().unwrap_or(unknown))
 }
 
 fn broken_relay(broken: Broken, sender: End, receiver: End) -> RelayEnd {
