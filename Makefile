@@ -30,11 +30,11 @@ test: setup static ## all tests: as you, and, when you are root, the essential o
 	$(BIN)/pytest -m alone tests scenarios
 	@if [ "$$(id -u)" -eq 0 ]; then $(MAKE) --no-print-directory test-user; fi
 
-# The edgeproxy without libraries, where the compiler has what that needs or rustup can fetch it; its tests are skipped elsewhere.
+# The edgeproxy without libraries, where the compiler has what that needs (`rustup target add` brings it); its tests are
+# skipped elsewhere.
 static: setup
-	@has_it() { [ -d "$$(rustc --print target-libdir --target $(STATIC))" ]; }; \
-	has_it || ! command -v rustup >/dev/null || rustup --quiet target add $(STATIC) || true; \
-	if has_it; then cargo build --locked --quiet --target $(STATIC) -p homelab-lab --bin edgeproxy; fi
+	@if [ -d "$$(rustc --print target-libdir --target $(STATIC))" ]; then \
+		cargo build --locked --quiet --target $(STATIC) -p homelab-lab --bin edgeproxy; fi
 
 test-user: setup ## (root) the essential tests as users without rights
 	tests/as_user.sh labtest essential
