@@ -44,6 +44,11 @@ class HostError(LabError):
 
     exit_code = ExitCode.HOST_NOT_ABLE
 
+    def __init__(self, text: str, lacking: Sequence[Any] = ()) -> None:
+        """`lacking`: what was found missing as `lab.host.Finding`, for who wants the parts."""
+        super().__init__(text)
+        self.lacking = lacking
+
 
 class RealiseError(LabError):
     """A step of the plan failed, or a service never got ready; the text names the step, the node and the cause."""

@@ -17,7 +17,7 @@ import threading
 import pytest
 
 from lab import Lab, wait_until
-from scenarios.access_lines import EDGES, PATIENCE, endpoint, joined, lines, the_line
+from scenarios.access_lines import EDGES, PATIENCE, at_an_edge, endpoint, joined, lines, the_line
 from scenarios.database import DATABASE, postgres
 from scenarios.quic_peers import ask_by_quic
 
@@ -64,9 +64,9 @@ def test_a_web_server_sees_the_clients_address_and_port(lab: Lab, scheme: str, v
 
 def test_sshd_sees_a_client_with_its_own_public_address(lab: Lab) -> None:
     """By IPv6, for that is what the laptop at home has of public addresses; `nc -p` chooses its port."""
-    by_port = ["-o", "ProxyCommand=nc -6 -p 40022 vps-a.example.net 2222"]
+    by_port = ["-o", "ProxyCommand=nc -6 -p 20022 vps-a.example.net 2222"]
     answer = lab["laptop"].run(["ssh", *by_port, "vps-a.example.net", "hostname; echo $SSH_CONNECTION"], check=True)
-    assert answer.stdout == f"nas\n{lab['laptop'].address('home', 6)} 40022 ::1 22\n"
+    assert answer.stdout == f"nas\n{lab['laptop'].address('home', 6)} 20022 ::1 22\n"
 
 
 def test_sshd_sees_the_nat_of_a_client_behind_one(lab: Lab) -> None:
@@ -80,21 +80,21 @@ def test_sshd_sees_the_nat_of_a_client_behind_one(lab: Lab) -> None:
 
 def test_sshd_sees_the_port_of_a_client_by_ipv4(lab: Lab) -> None:
     """It has no key there, so what sshd writes of it is all."""
-    by_port = ["-o", "ProxyCommand=nc -4 -p 40023 vps-a.example.net 2222", "-o", "BatchMode=yes"]
+    by_port = ["-o", "ProxyCommand=nc -4 -p 20023 vps-a.example.net 2222", "-o", "BatchMode=yes"]
     assert lab["stranger"].run(["ssh", *by_port, "vps-a.example.net", "hostname"]).returncode == 255
-    lab["nas"].wait_log("ssh", f"{lab['stranger'].address()} port 40023")
+    lab["nas"].wait_log("ssh", f"{lab['stranger'].address()} port 20023")
 
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_tls_client_of_openssl_is_seen(lab: Lab, version: int) -> None:
     own, edge = lab["stranger"].address(version=version), lab["vps-a"].address("internet", version)
     name = f"ossl{version}.pi.example.net"
-    bound = ["-bind", endpoint(own, 41443), "-connect", endpoint(edge, 443), "-servername", name]
+    bound = ["-bind", endpoint(own, 21443), "-connect", endpoint(edge, 443), "-servername", name]
     verified = ["-verify_return_error", "-quiet", "-ign_eof"]
     request = HTTP.format(name=name)
     answer = lab["stranger"].run(["openssl", "s_client", *bound, *verified], input=request, check=True)
     assert f"pi served {name} to {own}\n" in answer.stdout
-    assert joined(lab, "pi", server_name=name).home["client"] == endpoint(own, 41443)
+    assert joined(lab, "pi", server_name=name).home["client"] == endpoint(own, 21443)
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -106,10 +106,10 @@ def test_a_dns_server_sees_who_asks_by_tcp(lab: Lab, version: int) -> None:
     told = ["--log-queries=extra", f"--log-facility={log}", "--address=/who.example/192.0.2.7"]
     with lab["nas"].start([*serve, *there, *told]):
         lab["nas"].wait_bound(OTHERS, "tcp", at)
-        ask = ["dig", "+tcp", "+short", "-b", f"{own}#40053", f"@{edge}", "-p", "443", "who.example"]
+        ask = ["dig", "+tcp", "+short", "-b", f"{own}#20053", f"@{edge}", "-p", "443", "who.example"]
         assert lab["stranger"].run(ask, check=True).stdout == "192.0.2.7\n"
         said = lab["nas"].read(log).decode()
-    assert f"{own}/40053 query[A] who.example from {own}" in said
+    assert f"{own}/20053 query[A] who.example from {own}" in said
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -257,6 +257,10 @@ def test_who_is_not_trusted_cannot_say_who_it_is(lab: Lab, header: bytes) -> Non
                 connection.settimeout(PATIENCE)
                 assert connection.recv(len(header), socket.MSG_WAITALL) == header
                 assert peer == client.getsockname()
+            own = endpoint(*client.getsockname()[:2])
+        the_line(lab, "nas", client=own)
+        if node == "stranger":
+            at_an_edge(lab, client=own)
     for node in (*EDGES, "nas"):
         assert not [line for line in lines(lab, node) if SPOOFED in line["client"]]
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab.cli.failure import plain_fault
 from lab.cli.parser import Parser
 from lab.errors import ExitCode, TopologyError
 
@@ -42,11 +43,7 @@ def _check(file: Path, *, say: bool) -> dict[str, Any]:
         if say:
             sys.stdout.flush()
             print(error, file=sys.stderr)
-        faults = [
-            {"file": str(f.file), "line": f.line, "column": f.column, "path": f.path, "text": f.text}
-            for f in error.faults
-        ]
-        return {"file": str(file), "ok": False, "faults": faults}
+        return {"file": str(file), "ok": False, "faults": [plain_fault(fault) for fault in error.faults]}
     counts = _counts(topology)
     if say:
         print(f"ok: {topology.name}: {', '.join(_counted(count, word) for word, count in counts.items())}")

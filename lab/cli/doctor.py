@@ -6,6 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+from lab.cli.failure import plain_finding
 from lab.cli.parser import Parser
 from lab.cli.style import Style
 from lab.cli.table import table
@@ -33,7 +34,7 @@ def run(words: list[str]) -> int:
     findings = examine()
     lacking = required(findings)
     if options.json:
-        print(json.dumps({"able": not lacking, "findings": [_plain(each) for each in findings]}, indent=2))
+        print(json.dumps({"able": not lacking, "findings": [plain_finding(each) for each in findings]}, indent=2))
     else:
         _tell(findings, lacking, Style(sys.stdout))
     return ExitCode.HOST_NOT_ABLE if lacking else ExitCode.OK
@@ -57,14 +58,3 @@ def _tell(findings: tuple[Finding, ...], lacking: list[Finding], style: Style) -
         print(style.paint(f"this host cannot run a lab: {names}", "bold", "red"))
     else:
         print(style.paint("this host can run labs", "bold", "green"))
-
-
-def _plain(each: Finding) -> dict[str, object]:
-    return {
-        "name": each.name,
-        "features": [str(feature) for feature in each.features],
-        "status": str(each.status),
-        "found": each.found,
-        "mend": each.mend,
-        "required": each.required,
-    }

@@ -40,15 +40,14 @@ def run(words: list[str]) -> int:
     for name, door in doors:
         began = time.monotonic()
         with door:
-            _end(name, registry.supervisor_of(door), door)
+            _end(name, door)
         print(f"{name} ended in {(time.monotonic() - began) * 1000:.0f} ms")
     return ExitCode.OK
 
 
-def _end(name: str, supervisor: int, door: socket.socket) -> None:
-    try:
-        process = os.pidfd_open(supervisor)
-    except ProcessLookupError:
+def _end(name: str, door: socket.socket) -> None:
+    process = registry.open_supervisor(name, door)
+    if process is None:
         return
     try:
         door.settimeout(TIME_TO_ANSWER)
@@ -60,7 +59,8 @@ def _end(name: str, supervisor: int, door: socket.socket) -> None:
             pass  # it is ending by itself
         if not registry.await_end(process, TIME_TO_END):
             raise RealiseError(
-                f"lab {name} did not end within {TIME_TO_END:g} s; its supervisor is process {supervisor}"
+                f"lab {name} did not end within {TIME_TO_END:g} s; "
+                f"its supervisor is process {registry.supervisor_of(door)}"
             )
     finally:
         os.close(process)

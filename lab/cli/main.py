@@ -113,6 +113,7 @@ def _unknown(word: str) -> str:
 
 
 def _explain(error: Exception) -> int:
+    from lab.cli.failure import text_of
     from lab.errors import ExitCode, LabError
 
     if os.environ.get("HOMELAB_LAB_DEBUG") == "1":
@@ -120,10 +121,10 @@ def _explain(error: Exception) -> int:
 
         traceback.print_exc()
     if isinstance(error, LabError):
-        _complain(str(error))
+        _complain(text_of(error))
         return error.exit_code
     if isinstance(error, OSError) and error.strerror is not None:
-        _complain(error.strerror + (f": {error.filename}" if error.filename else ""))
+        _complain(text_of(error))
         return ExitCode.FAILED
     import traceback
 

@@ -56,11 +56,12 @@ def run(words: list[str]) -> int:
         for lab in labs
     ]
     titles = ["LAB", "STATE", "NODES", "SERVICES", "UP SINCE", "PID", "FILE"]
-    print(
-        table(titles, rows, Style(sys.stdout), lambda column, word: _COLOUR.get(word, "") if column == 1 else ""),
-        end="",
-    )
+    print(table(titles, rows, Style(sys.stdout), _colour, path=titles.index("FILE")), end="")
     return ExitCode.OK
+
+
+def _colour(column: int, word: str) -> str:
+    return _COLOUR.get(word, "") if column == 1 else ""
 
 
 def running_labs() -> list[dict[str, Any]]:

@@ -37,7 +37,7 @@ def run(words: list[str]) -> int:
         "port, version, outcome, address, milliseconds, detail, attempts). Outcomes: reached, refused, unreachable,\n"
         "filtered (silence), no answer (silence, which UDP leaves open), not asked (could not ask: never a no).\n"
         'A port forward is a service of its router, named "443->nas", "8443->nas:443" if the ports differ.\n'
-        "Exit code 0 if the matrix could be measured, whatever is in it.",
+        "Exit code 0 if the matrix could be measured, whatever is in it; 1, at once, if the lab ends meanwhile.",
         example="lab reach --from phone --from laptop",
     )
     parser.add_lab()

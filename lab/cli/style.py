@@ -1,4 +1,4 @@
-"""Colour and width of what a person reads: colour only on a terminal and unless NO_COLOR is set (no-color.org)."""
+"""Colour, width and signs for a person: colour only on a terminal and unless NO_COLOR is set (no-color.org)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ class Style:
     """Paints words for one stream, or leaves them as they are."""
 
     def __init__(self, stream: IO[str]) -> None:
-        """Decide once whether this stream gets colour, and how wide it is."""
+        """Decide once whether this stream gets colour, how wide it is, and what it can show."""
         self.is_terminal = stream.isatty()
         self.paints = self.is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        self.ellipsis = _ellipsis(stream)
         self.width = _width(stream) if self.is_terminal else WIDTH_WITHOUT_TERMINAL
 
     def paint(self, text: str, *colours: str) -> str:
@@ -36,3 +37,11 @@ def _width(stream: IO[str]) -> int:
         return max(20, os.get_terminal_size(stream.fileno()).columns or 80)
     except OSError:
         return 80
+
+
+def _ellipsis(stream: IO[str]) -> str:
+    try:
+        "…".encode(getattr(stream, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return "~"
+    return "…"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from lab.cli.failure import KEYS, told
 from lab.cli.live_line import LiveLine
 from lab.cli.node_table import node_table
 from lab.cli.parser import Parser
@@ -13,6 +15,11 @@ from lab.cli.running_lab import inspect
 from lab.cli.service_health import troubles
 from lab.cli.style import Style
 from lab.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from lab.realise.message import Message
 
 
 def run(words: list[str]) -> int:
@@ -23,7 +30,7 @@ def run(words: list[str]) -> int:
         "terminal, until `lab down`. If anything fails, or at Ctrl-C, nothing of it is left.",
         notes="--json: name, file, ready_ms, supervisor (process id), networks, nodes (name, role, interfaces,\n"
         "services, forwards, nat), meshes, states (node, service, state, pid in the lab, exit_code, restarts),\n"
-        "link_troubles (wires that ended by themselves), started (seconds since the epoch).",
+        "link_troubles (wires that ended by themselves), started (seconds since the epoch).\n" + KEYS,
         example="lab up topologies/homelab.yaml\nlab exec phone -- curl https://git.nas.example.net/",
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="a topology")
@@ -33,6 +40,22 @@ def run(words: list[str]) -> int:
     parser.add_argument("-q", "--quiet", action="store_true", help="say nothing unless it fails")
     parser.add_json()
     options = parser.parse_args(words)
+    with told(as_json=options.json):
+        name, milliseconds = _up(options)
+        if options.quiet and not options.json:
+            return ExitCode.OK
+        lab = inspect(name)
+    if options.json:
+        import json
+
+        print(json.dumps(lab | {"ready_ms": round(milliseconds, 1)}, indent=2))
+    else:
+        _tell(lab, milliseconds)
+    return ExitCode.OK
+
+
+def _up(options: Namespace) -> tuple[str, float]:
+    """The name of the lab that is up, and after how many milliseconds."""
     if options.name is not None:
         _require_lab_name(options.name)
     from lab.realise.launch import up
@@ -50,14 +73,7 @@ def run(words: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted; nothing of it is left", file=sys.stderr)
         raise
-    milliseconds = (time.monotonic() - began) * 1000
-    if options.json:
-        import json
-
-        print(json.dumps(inspect(name) | {"ready_ms": round(milliseconds, 1)}, indent=2))
-    elif not options.quiet:
-        _tell(name, milliseconds)
-    return ExitCode.OK
+    return name, (time.monotonic() - began) * 1000
 
 
 def _require_lab_name(name: str) -> None:
@@ -70,8 +86,8 @@ def _require_lab_name(name: str) -> None:
         raise UsageError(f"--name {wrong}") from wrong
 
 
-def _tell(name: str, milliseconds: float) -> None:
-    lab, style = inspect(name), Style(sys.stdout)
+def _tell(lab: Message, milliseconds: float) -> None:
+    name, style = lab["name"], Style(sys.stdout)
     print(node_table(lab, style))
     print(style.paint(f"{name} is ready in {milliseconds:.0f} ms", "bold", "green"))
     for trouble in troubles(lab):

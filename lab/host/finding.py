@@ -73,9 +73,10 @@ def required(findings: Iterable[Finding], features: Collection[Feature] | None =
 def refusal(lacking: Iterable[Finding]) -> HostError:
     """The error of a command that cannot do its job on this host: what is missing, and the line that mends it."""
     lines = ["this host is not able to run the lab:"]
-    for each in lacking:
+    found = tuple(lacking)
+    for each in found:
         lines.append(f"  {each.name}: {each.found}")
         if each.mend:
             lines.append(f"    mend it with: {each.mend}")
     lines.append("`lab doctor` tells more")
-    return HostError("\n".join(lines))
+    return HostError("\n".join(lines), found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import selectors
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lab.errors import RealiseError
 from lab.probe.attempt import Flight, socket_kind
 from lab.probe.outcome import Attempt, Outcome, most_telling
 from lab.probe.question import Question, Target, questions, targets
@@ -73,6 +75,7 @@ def reach(
 
     Raises:
         UsageError: the lab has no such node.
+        RealiseError: the lab has ended meanwhile, so that silence tells nothing.
     """
     asking = tuple(lab[name].name for name in dict.fromkeys(sources)) or tuple(lab.nodes)
     asked = questions(lab.facts, asking)
@@ -98,7 +101,8 @@ def _fly(
     """Every attempt as it ends, with the numbers of its question and of the address."""
     flights: dict[Flight, tuple[int, int]] = {}  # in the order of their beginning, so of their deadlines
     most = _most_at_once()
-    with selectors.DefaultSelector() as selector:
+    with selectors.DefaultSelector() as selector, lab.watch_end() as end, _given_up(flights):
+        selector.register(end, selectors.EVENT_READ)
         while waiting or flights:
             if waiting and len(flights) < most:
                 number, place = waiting.popleft()
@@ -114,6 +118,16 @@ def _fly(
                 if ended is not None:
                     yield number, place, ended
             yield from _land(selector, flights, timeout, pause=0 if waiting and len(flights) < most else None)
+
+
+@contextlib.contextmanager
+def _given_up(flights: dict[Flight, tuple[int, int]]) -> Iterator[None]:
+    """Whatever ends the measurement, the sockets of those still in flight are closed."""
+    try:
+        yield
+    finally:
+        for flight in flights:
+            flight.socket.close()
 
 
 def _take_off(lab: Lab, question: Question, address: str) -> Flight | Attempt:
@@ -134,7 +148,10 @@ def _land(
         return
     if pause is None:
         pause = max(0.0, next(iter(flights)).began + timeout - time.monotonic())
-    for key, _ in selector.select(pause):
+    events = selector.select(pause)
+    if any(key.data is None for key, _ in events):
+        raise RealiseError("the lab has ended")
+    for key, _ in events:
         flight: Flight = key.data
         attempt = flight.proceed()
         if attempt is not None:

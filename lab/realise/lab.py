@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import threading
 from pathlib import Path
@@ -175,9 +176,8 @@ class Lab:
         """
         if self._ended:
             return
-        try:
-            supervisor = os.pidfd_open(registry.supervisor_of(self._channel))
-        except ProcessLookupError:
+        number, supervisor = registry.supervisor_of(self._channel), registry.open_supervisor(self.name, self._channel)
+        if supervisor is None:
             self._channel.close()
             self._ended = True
             return
@@ -188,7 +188,9 @@ class Lab:
             if not registry.await_end(supervisor, _SOON):
                 with contextlib.suppress(OSError, RealiseError, UsageError):
                     self._connect()
-                    self.ask({"ask": "down"})
+                    # While the one has not ended, nobody else has its number; its name may be another lab's already.
+                    if registry.supervisor_of(self._channel) == number:
+                        self.ask({"ask": "down"})
             if not registry.await_end(supervisor, _END_TIMEOUT):
                 raise RealiseError(f"lab {self.name} did not end within {_END_TIMEOUT:g} s")
         finally:
@@ -222,6 +224,19 @@ class Lab:
             before.close()
         self._owner = os.getpid()
         self._lock = threading.Lock()
+
+    def watch_end(self) -> select.epoll:
+        """A descriptor that can be read from the moment the lab ends, for who waits for something else; to be closed.
+
+        It can be so too if the supervisor has hung up on this handle; in either case nothing more is to be had from it.
+        """
+        watch = select.epoll()
+        try:
+            watch.register(self._channel, 0)  # the end (EPOLLHUP) is told unasked, an answer is not (epoll_ctl(2))
+        except BaseException:
+            watch.close()
+            raise
+        return watch
 
     def connection(self) -> socket.socket:
         """One more connection to the supervisor, for a process that lives with it."""

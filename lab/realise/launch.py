@@ -41,7 +41,7 @@ def up(
         lacking = host.required(host.examine())
         if not lacking:
             raise
-        raise HostError(f"{error}\n{host.refusal(lacking)}") from error
+        raise HostError(f"{error}\n{host.refusal(lacking)}", lacking) from error
 
 
 def _up(file: Path, name: str | None, *, services: bool, keep_failed: bool, progress: Progress) -> str:

@@ -5,6 +5,7 @@ The name lies in the abstract namespace (unix(7)) as ``homelab-lab/USER/LAB``; w
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -17,6 +18,8 @@ from lab.errors import UsageError
 
 _PREFIX = "homelab-lab"
 _NAME = re.compile(r"[a-z0-9-]+")  # what the topology language allows
+SO_PEERPIDFD = 77  # asm-generic/socket.h; since Linux 6.5
+_ENDED = (errno.ESRCH, errno.EINVAL, errno.ENODATA)  # what it says of a process that has been collected, by version
 _PATIENCE = 5.0  # seconds until a socket that accepts nobody is given up
 
 
@@ -89,8 +92,51 @@ def supervisor_of(channel: socket.socket) -> int:
     return _credentials(channel)[0]
 
 
+def open_supervisor(name: str, channel: socket.socket) -> int | None:
+    """A descriptor (pidfd_open(2)) of the supervisor at the other end of a connection to a lab; None if it has ended.
+
+    Never of another process, though a number may be another's as soon as its process has ended.
+    """
+    try:
+        supervisor = channel.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
+    except OSError as error:
+        if error.errno in _ENDED:
+            return None
+        if error.errno != errno.ENOPROTOOPT:
+            raise
+    else:
+        if not await_end(supervisor, 0):
+            return supervisor
+        os.close(supervisor)
+        return None
+    return _open_by_number(name, channel)
+
+
+def _open_by_number(name: str, channel: socket.socket) -> int | None:
+    """As `open_supervisor`, where the kernel knows a number only: it is right if the connection still stands after."""
+    number = supervisor_of(channel)
+    try:
+        supervisor = os.pidfd_open(number)
+    except ProcessLookupError:
+        return None
+    if not _is_over(channel):
+        return supervisor
+    with contextlib.suppress(UsageError), knock(name) as another:  # perhaps it has but hung up on us
+        if supervisor_of(another) == number and not _is_over(another):
+            return supervisor
+    os.close(supervisor)
+    return None
+
+
+def _is_over(channel: socket.socket) -> bool:
+    """Whether nobody is at the other end any more. A supervisor is gone only after all who could hold that end."""
+    poll = select.poll()
+    poll.register(channel, 0)  # POLLHUP is told unasked
+    return bool(poll.poll(0))
+
+
 def await_end(pid_descriptor: int, seconds: float) -> bool:
-    """Wait for a supervisor (a descriptor from pidfd_open(2)) to end, and with it every process of its lab."""
+    """Wait for a supervisor (a descriptor, as of `open_supervisor`) to end, and with it every process of its lab."""
     poll = select.poll()
     poll.register(pid_descriptor, select.POLLIN)
     return bool(poll.poll(seconds * 1000))

@@ -84,21 +84,25 @@ class StartingSupervisor:
 
     def _follow(self, progress: Progress) -> None:
         while (received := self._receive()) is not None:
-            message, _ = received
+            message, descriptors = received
             if "supervisor" in message:
-                with contextlib.suppress(ProcessLookupError):
-                    self._pid_descriptor = os.pidfd_open(message["supervisor"])
+                (self._pid_descriptor,) = descriptors
             elif "progress" in message:
                 progress(*message["progress"])
             elif "failed" in message:
                 if message.get("kept"):
                     send(self._channel, {"release": True})
-                    self._pid_descriptor = None
+                    self._let_live()
                 raise errors.by_name(message["kind"])(message["failed"])
             elif "ready" in message:
                 send(self._channel, {"release": True})
                 return
         raise RealiseError(f"the supervisor ended without a word{self._last_words()}")
+
+    def _let_live(self) -> None:
+        if self._pid_descriptor is not None:
+            os.close(self._pid_descriptor)
+            self._pid_descriptor = None
 
     def _receive(self) -> tuple[Message, list[int]] | None:
         try:

@@ -55,7 +55,9 @@ def main() -> None:
     """Fork process 1 of a new lab and leave it alone; it serves until the lab is taken down."""
     channel = socket.socket(fileno=int(sys.argv[1]))
     channel.set_inheritable(False)  # no service may speak for its supervisor
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # whatever the starter blocked, ended children must be heard of
+    # Whatever the starter blocked or ignored: ended children must be heard of, and be there until they are waited for.
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         received = receive(channel)
         if received is None:
@@ -64,7 +66,8 @@ def main() -> None:
         pid = os.fork()
         if pid == 0:
             _serve(channel, *received)
-        send(channel, {"supervisor": pid})
+        # Until its parent has ended, nobody collects it, so its number is its own.
+        send(channel, {"supervisor": pid}, (os.pidfd_open(pid),))
     except LabError as error:
         _report(channel, error)
         sys.exit(1)

@@ -26,6 +26,11 @@ impl SourceKey {
             }
         }
     }
+
+    /// As a number that is neither 0 (::/64 holds no client) nor the largest (255.255.255.255 is none).
+    pub(crate) fn number(self) -> u64 {
+        self.0.clamp(1, u64::MAX - 1)
+    }
 }
 
 /// Which bound would be passed.
@@ -53,6 +58,16 @@ pub(crate) struct Admission {
 
 /// How many are in at one listener.
 pub(crate) type Occupancy = Arc<AtomicUsize>;
+
+/// Which listener, across configurations: where its occupancy is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ListenerKey(usize);
+
+impl ListenerKey {
+    pub(crate) fn of(occupancy: &Occupancy) -> Self {
+        Self(Arc::as_ptr(occupancy) as usize)
+    }
+}
 
 /// A place; dropping it makes room.
 #[derive(Debug)]
@@ -91,6 +106,13 @@ impl Admission {
         self.total.load(Ordering::Relaxed)
     }
 
+    /// Whether a source has as many as it may.
+    pub(crate) fn is_full(&self, source: IpAddr, bounds: Bounds) -> bool {
+        let source = SourceKey::of(source);
+        let Some(Ok(shard)) = self.shard(source).map(Mutex::lock) else { return true };
+        shard.get(&source).is_some_and(|count| *count >= bounds.source.get())
+    }
+
     /// Counts one more of a source; how many it then has.
     fn count(&self, source: SourceKey) -> usize {
         let Some(Ok(mut shard)) = self.shard(source).map(Mutex::lock) else { return usize::MAX };
@@ -122,6 +144,11 @@ impl Permit {
             return Err(Bound::Source);
         }
         Ok(())
+    }
+
+    /// Where it counts.
+    pub(crate) fn listener(&self) -> ListenerKey {
+        ListenerKey::of(&self.listener)
     }
 
     /// Whether nobody else comes in, whoever it is.

@@ -56,7 +56,7 @@ fn failures(epoch: &Epoch) -> [u64; 3] {
 
 fn fail(epoch: &Epoch, name: &str, index: usize) {
     let condition = &epoch.generation.candidates(backend(epoch, name))[index].condition;
-    condition.failed(Instant::now().into_std());
+    condition.failed(None, Instant::now().into_std());
     assert!(!condition.is_usable(Instant::now().into_std()), "it is ejected");
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod descriptors;
 pub(crate) mod ending;
 mod memory;
 mod queue;
+pub(crate) mod scheduling;
 pub(crate) mod terminal;
 mod unsent;
 

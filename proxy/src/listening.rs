@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::config::model::{Arrival, Timeouts, Transport};
+use crate::mend;
 
 /// Connections that wait to be accepted, at most; the kernel's own bound is `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -41,21 +42,11 @@ impl Endpoint {
 
 /// Why an endpoint cannot be listened at.
 #[derive(Debug, thiserror::Error)]
-#[error("{transport} {address}: {cause}{}", mend(cause))]
+#[error("{transport} {address}: {cause}{}", mend::of_listener(cause))]
 pub(crate) struct ListenError {
     pub(crate) transport: &'static str,
     pub(crate) address: SocketAddr,
     pub(crate) cause: io::Error,
-}
-
-fn mend(cause: &io::Error) -> &'static str {
-    match cause.raw_os_error() {
-        Some(libc::EADDRINUSE) => "; another program listens there: `ss -ltunp` names it",
-        Some(libc::EACCES) => "; ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE",
-        Some(libc::EADDRNOTAVAIL) => "; no interface has this address",
-        Some(libc::EPERM) => "; arrival by TPROXY needs CAP_NET_RAW",
-        _ => "",
-    }
 }
 
 /// An endpoint and its sockets: one for each worker, or as many as an earlier process of this proxy had workers. The control

@@ -12,9 +12,11 @@ use crate::config::model::Config;
 use crate::config::Checked;
 use crate::generation::Generation;
 use crate::listening::bind_all;
+use crate::mend;
 use crate::operation::admin::Response;
 use crate::operation::ledger;
 use crate::operation::notify::ServiceState;
+use crate::run_error::host;
 use crate::steering::{copies, Proxy};
 use crate::transparent::keeper::{Report, Want};
 use crate::worker::Order;
@@ -64,6 +66,7 @@ impl Proxy {
             ("operation.admin_socket", now.admin_socket == wanted.admin_socket),
             ("operation.metrics", now.metrics == wanted.metrics),
             ("operation.access_log", now.access_log == wanted.access_log),
+            ("operation.fixed_ports", now.fixed_ports == wanted.fixed_ports),
         ];
         keys.into_iter().filter(|(_, is_same)| !is_same).map(|(key, _)| key).collect()
     }
@@ -73,13 +76,17 @@ impl Proxy {
             return Err("a new process is about to take over".to_owned());
         }
         let Checked { config, places, .. } = crate::config::check(&self.path).map_err(|faults| faults.to_string())?;
+        if let Some(lack) = self.ports.lack(&config) {
+            let found = format!("it takes {lack}, and this process gave up all that it did not begin with");
+            return Err(places.fault("operation.fixed_ports", found, RESTART_FOR_PORTS).to_string());
+        }
         let count = self.workers.len();
         let generation = Arc::new(Generation::after(Some(&self.generation), config, &self.locals, Instant::now()));
         let wanted = generation.endpoints();
         let held: Vec<_> = self.sockets.iter().map(|bound| bound.endpoint).collect();
         let new: Vec<_> = wanted.iter().copied().filter(|endpoint| !held.contains(endpoint)).collect();
         let bound = bind_all(&new, &held, count, &generation.config.timeouts).map_err(|error| error.to_string())?;
-        let sockets = copies(&bound).map_err(|error| error.to_string())?;
+        let sockets = copies(&bound).map_err(|error| host("sockets of workers")(error).to_string())?;
         let of_rules = |unkept: Unkept| places.fault("transparent.manage_rules", unkept.found, unkept.mend).to_string();
         // Connections go on under the configuration that they began with, and so do its rules.
         self.earlier.push(Arc::downgrade(&self.generation));
@@ -155,7 +162,10 @@ impl Proxy {
                 self.wanted = Some(want);
                 Ok(())
             }
-            Ok(Report::Failed(found)) => Err(Unkept { found, mend: "`edgeproxy doctor` says more" }),
+            Ok(Report::Failed(found)) => {
+                let mend = mend::of_rules(&found).trim_start_matches("; ");
+                Err(Unkept { found, mend })
+            }
             Err(error) if error.kind() == ErrorKind::TimedOut => {
                 // It comes to it all the same, and then to this. Without its end of the channel it would take all away.
                 if let Some(stays) = self.wanted {
@@ -213,6 +223,8 @@ fn is_gone(error: &io::Error) -> bool {
 const RESTART: &str =
     "restart it, or start it with `--take-over` beside itself, with CAP_NET_ADMIN; or load the lines of `edgeproxy rules`, \
      and leave manage_rules off";
+
+const RESTART_FOR_PORTS: &str = "restart it, or start it with `--take-over` beside itself";
 
 fn since_boot() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, Mutex};
@@ -19,9 +18,11 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::Instant;
 
 use crate::admission::Admission;
-use crate::commands::{fail, say, HOST_NOT_ABLE, RAN_AND_FAILED, WRONG_INPUT};
+use crate::commands::{fail, say, HOST_NOT_ABLE, WRONG_INPUT};
 use crate::config::model::Config;
+use crate::config::Checked;
 use crate::generation::Generation;
+use crate::kernel::scheduling;
 use crate::listening::{bind_all, widen, Bound, ListenError};
 use crate::names::reader::Reader;
 use crate::names::SystemFiles;
@@ -30,13 +31,14 @@ use crate::operation::deny::DenyList;
 use crate::operation::ledger::Names;
 use crate::operation::metrics_http;
 use crate::operation::notify::Notifier;
-use crate::operation::socket_file::{self, Predecessor};
+use crate::operation::socket_file::{self, AdminSocket, Predecessor};
 use crate::operation::state::State;
 use crate::operation::unique_id::fresh_seed;
-use crate::sandbox::{self, Allowed, SandboxError};
+use crate::run_error::{host, named, taking, RunError};
+use crate::sandbox::{self, Allowed, Ports};
 use crate::signals::{self, Signals};
 use crate::steering::{Hand, Proxy};
-use crate::succession::heir::{HeirError, Inheritance};
+use crate::succession::heir::Inheritance;
 use crate::tcp::resting::REST;
 use crate::transparent::keeper::{Report, Want};
 use crate::transparent::keeper_channel::RuleKeeper;
@@ -63,66 +65,19 @@ impl Start {
     }
 }
 
-/// Why the proxy does not run.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RunError {
-    /// An endpoint cannot be had.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// A file or socket that the configuration names.
-    #[error("{key}: {what}: {cause}{}", mend(cause))]
-    Named { key: &'static str, what: String, cause: io::Error },
-    /// The running proxy does not hand over.
-    #[error("take over: {0}")]
-    TakeOver(String),
-    /// Rules that transparency needs are not there.
-    #[error("transparent.manage_rules: {0}; `edgeproxy doctor` says more")]
-    Rules(String),
-    /// The kernel lacks something.
-    #[error("{what}: {cause}")]
-    Host { what: &'static str, cause: io::Error },
-    /// The process cannot give up what it must not have.
-    #[error(transparent)]
-    Sandbox(#[from] SandboxError),
-}
-
-fn mend(cause: &io::Error) -> &'static str {
-    match cause.raw_os_error() {
-        Some(libc::ENOENT) => {
-            "; its folder must be there before the start (`RuntimeDirectory=` and `LogsDirectory=` of systemd)"
-        }
-        Some(libc::EACCES) => "; the user of this process must be allowed to write in its folder",
-        Some(libc::EADDRINUSE) => "; another program listens there: `ss -ltnp` names it",
-        Some(libc::EADDRNOTAVAIL) => "; no interface has this address",
-        _ => "",
-    }
-}
-
-fn host(what: &'static str) -> impl Fn(io::Error) -> RunError {
-    move |cause| RunError::Host { what, cause }
-}
-
-fn named(key: &'static str, what: impl ToString) -> impl Fn(io::Error) -> RunError {
-    move |cause| RunError::Named { key, what: what.to_string(), cause }
-}
-
 /// `edgeproxy run`.
 pub(crate) fn command(path: &Path, start: &Start) -> ExitCode {
     if let Err(cause) = signals::begin() {
         return fail(HOST_NOT_ABLE, &host("signals")(cause).to_string());
     }
-    let config = match crate::config::load(path) {
-        Ok(config) => config,
+    let Checked { config, notes, .. } = match crate::config::check(path) {
+        Ok(checked) => checked,
         Err(faults) => return fail(WRONG_INPUT, &faults.to_string()),
     };
+    notes.iter().for_each(|note| say(&format!("edgeproxy: note: {note}")));
     match run(path, config, start) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ (RunError::Listen(_) | RunError::Named { .. } | RunError::TakeOver(_))) => {
-            fail(RAN_AND_FAILED, &error.to_string())
-        }
-        Err(error @ (RunError::Rules(_) | RunError::Host { .. } | RunError::Sandbox(_))) => {
-            fail(HOST_NOT_ABLE, &error.to_string())
-        }
+        Err(error) => fail(error.exit_status(), &error.to_string()),
     }
 }
 
@@ -134,6 +89,7 @@ fn run(path: &Path, config: Config, start: &Start) -> Result<(), RunError> {
         say(&format!("edgeproxy: {lack}"));
     }
     reserve_descriptors(descriptors_needed(&config).min(most));
+    scheduling::let_senders_go_on();
     let runtime = Builder::new_current_thread().enable_all().build().map_err(host("event queue"))?;
     let mut inheritance =
         start.predecessor(&config)?.map(|socket| Inheritance::ask(&socket)).transpose().map_err(taking)?;
@@ -142,26 +98,22 @@ fn run(path: &Path, config: Config, start: &Start) -> Result<(), RunError> {
     let (reader, files) = Reader::start(reading).map_err(host("the reader of /etc/hosts"))?;
     let opened = Opened { files, reader: Some(reader), ..Opened::all(config, inheritance.as_mut())? };
     signals::hold().map_err(host("signals"))?;
-    let report = sandbox::enter(&Allowed::of(&opened.generation.config, path))?;
+    let allowed = Allowed::of(&opened.generation.config, path);
+    let report = sandbox::enter(&allowed)?;
     say(&format!("edgeproxy: {report}"));
-    let proxy = opened.start(path, REST)?;
+    let proxy = Proxy { ports: allowed.ports, ..opened.start(path, REST)? };
     tokio::task::LocalSet::new().block_on(&runtime, serve(proxy, inheritance))
 }
 
 /// Listens, with what an earlier process leaves to this one, and serves until the end.
 async fn serve(mut proxy: Proxy, inheritance: Option<Inheritance>) -> Result<(), RunError> {
     let mut signals = Signals::hear().map_err(host("signals"))?;
-    let has_admin_socket_of_other = inheritance.as_ref().is_some_and(Inheritance::has_given_admin_socket);
     let stops = &mut signals.stops;
-    if stops.has_come().await || !proxy.begin(inheritance, stops).await.map_err(taking)? {
-        proxy.end_unbegun(has_admin_socket_of_other);
+    if stops.has_come().await || !proxy.begin(inheritance, stops).await? {
+        proxy.end_unbegun();
         return Ok(());
     }
-    proxy.steer(signals).await.map_err(host("event queue"))
-}
-
-fn taking(error: impl Into<HeirError>) -> RunError {
-    RunError::TakeOver(error.into().to_string())
+    proxy.steer(signals).await
 }
 
 /// Descriptors beside those of clients and listeners: lookups, checks, those who ask.
@@ -215,7 +167,7 @@ struct Opened {
     generation: Arc<Generation>,
     bound: Vec<Bound>,
     log: Option<OpenedLog>,
-    admin: Option<(PathBuf, UnixListener)>,
+    admin: Option<AdminSocket>,
     metrics: Option<(SocketAddr, TcpListener)>,
     locals: LocalAddresses,
     watch: Watch,
@@ -233,11 +185,9 @@ impl Opened {
         let log = operation.access_log.as_deref();
         let log = log.map(|file| AccessLog::open(file).map_err(named("operation.access_log", file.display())));
         let admin = operation.admin_socket.as_deref();
-        let admin = admin.map(|path| {
-            let inherited = from.as_mut().and_then(|from| from.admin_socket(path));
-            let listener = inherited.map_or_else(|| own_admin_socket(path), Ok);
-            let listener = listener.map_err(named("operation.admin_socket", path.display()))?;
-            Ok::<_, RunError>((path.to_owned(), listener))
+        let admin = admin.map(|path| match from.as_mut().and_then(|from| from.admin_socket(path)) {
+            Some(lent) => Ok(AdminSocket::lent(path.to_owned(), lent)),
+            None => own_admin_socket(path).map_err(named("operation.admin_socket", path.display())),
         });
         let metrics = operation.metrics.map(|address| {
             let inherited = from.as_mut().and_then(|from| from.metrics(address));
@@ -272,6 +222,7 @@ impl Opened {
         let counters = state.ledger.begin(Names::of(&generation.config), seeds.len());
         let mut workers = Vec::with_capacity(seeds.len());
         let memberships = Membership::of(seeds.len());
+        let (failing, failures) = unbounded_channel();
         for (index, ((seed, counters), udp)) in seeds.into_iter().zip(counters).zip(memberships).enumerate() {
             let beginning = Beginning {
                 generation: Arc::clone(&generation),
@@ -286,6 +237,7 @@ impl Opened {
                 deny: state.deny.reader(),
                 files: files.clone(),
                 rest,
+                failing: failing.clone(),
             };
             let (orders, inbox) = unbounded_channel();
             let runtime = Builder::new_current_thread().enable_all().build().map_err(host("event queue"))?;
@@ -295,12 +247,14 @@ impl Opened {
         Ok(Proxy {
             path: PathBuf::from(path),
             begun_with: generation.config.operation.clone(),
+            ports: Ports::Any,
             wanted: keeper.as_ref().map(|_| Want::of(&generation.config, |address| locals.is_local(address))),
             generation,
             earlier: Vec::new(),
             state: Arc::new(Mutex::new(state)),
             admission,
             workers,
+            failures,
             sockets: bound,
             log,
             admin,
@@ -317,9 +271,11 @@ impl Opened {
     }
 }
 
-fn own_admin_socket(path: &Path) -> io::Result<UnixListener> {
+fn own_admin_socket(path: &Path) -> io::Result<AdminSocket> {
     socket_file::respect(path)?;
-    signals::with_file(path, || socket_file::listen(path, Predecessor::Replace))
+    let made =
+        || socket_file::listen(path, Predecessor::Replace).map(|socket| AdminSocket::made(path.to_owned(), socket));
+    signals::with_file(path, made)
 }
 
 /// The sockets of all endpoints: those that the running proxy has, and new ones.
@@ -366,3 +322,7 @@ fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'stati
 #[cfg(test)]
 #[path = "run_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "run_failure_tests.rs"]
+mod failure_tests;

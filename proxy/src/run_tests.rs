@@ -27,7 +27,7 @@ struct Running {
 }
 
 /// A loopback address that no other test has.
-fn own_address() -> String {
+pub(super) fn own_address() -> String {
     static GIVEN: AtomicU32 = AtomicU32::new(1);
     let (process, number) = (std::process::id(), GIVEN.fetch_add(1, Ordering::Relaxed));
     format!("127.{}.{}.{}", 32 + process / 256 % 32, process % 256, number)
@@ -126,7 +126,7 @@ fn echo() -> u16 {
 }
 
 /// One listener, one backend, and what is added.
-fn text(more: &str) -> String {
+pub(super) fn text(more: &str) -> String {
     let port = echo();
     format!(
         "workers = 1\n[listener.in]\ntcp = [\"HERE:1000\"]\n[[rule]]\nto = \"b\"\n[backend.b]\n\
@@ -222,6 +222,40 @@ fn a_connection_that_rests_ends_when_its_time_is_over() {
     assert_eq!(stream.read(&mut [0]).expect_err("a reset, not an end").kind(), ErrorKind::ConnectionReset);
     assert!(begun.elapsed() >= Duration::from_millis(1900), "{:?}", begun.elapsed());
     wait_for(|| running.log().iter().any(|line| line["close"] == "idle_timeout"));
+}
+
+/// Who listens where the configuration expects the other end; what it accepted.
+fn accepting() -> (u16, std::sync::mpsc::Receiver<TcpStream>) {
+    let listener = Listener::bind("127.0.0.1:0").expect("a listener");
+    let port = listener.local_addr().expect("bound").port();
+    let (give, take) = std::sync::mpsc::channel();
+    thread::spawn(move || listener.incoming().map_while(Result::ok).try_for_each(|stream| give.send(stream)));
+    (port, take)
+}
+
+#[test]
+fn a_reset_after_an_end_wakes_a_connection_that_rests_and_is_passed_on() {
+    for is_client in [true, false] {
+        let (port, accepted) = accepting();
+        let more = "half_closed = \"1h\"\n";
+        let running =
+            Running::start(&text(more).replace("targets = [\"", &format!("targets = [\"127.0.0.1:{port}\"]\n# [\"")));
+        let client = running.connect();
+        let backend = accepted.recv_timeout(PATIENCE).expect("it is led to the backend");
+        backend.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let client_at = client.try_clone().expect("a clone");
+        let (breaking, mut other) = if is_client { (client, backend) } else { (backend, client) };
+        breaking.shutdown(Shutdown::Write).expect("ended");
+        assert_eq!(other.read(&mut [0]).expect("an end, in order"), 0);
+        wait_for_rest(&client_at, 1);
+        drop(client_at);
+        socket2::SockRef::from(&breaking).set_linger(Some(Duration::ZERO)).expect("linger");
+        drop(breaking);
+        let expected = if is_client { "client_reset" } else { "backend_reset" };
+        wait_for(|| running.log().iter().any(|line| line["close"] == expected));
+        let error = other.write_all(&[0]).and_then(|()| other.read(&mut [0])).expect_err("it is gone");
+        assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
+    }
 }
 
 #[test]
@@ -335,18 +369,4 @@ fn the_table_of_descriptors_grows_when_it_is_asked_to() {
     reserve_descriptors(0);
     reserve_descriptors(2_000);
     assert!(room() >= 2_000, "{}", room());
-}
-
-#[test]
-fn what_cannot_be_opened_is_told_with_its_key_and_how_to_mend_it() {
-    let scratch = Scratch::new();
-    let path = scratch.path("c.toml");
-    let folder = scratch.path("no/where");
-    for key in ["admin_socket", "access_log"] {
-        let operation = format!("[operation]\n{key} = \"{}/x\"\n", folder.display());
-        std::fs::write(&path, text(&operation).replace("HERE", "127.0.0.1")).expect("written");
-        let config = crate::config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
-        let said = Opened::all(config, None).map(drop).expect_err("there is no such folder").to_string();
-        assert!(said.starts_with(&format!("operation.{key}: ")) && said.contains("its folder must be there"), "{said}");
-    }
 }

@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::mpsc::{channel, Receiver, UnboundedSender};
+use tokio::sync::mpsc::{channel, Receiver, UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 use tokio::task::{spawn_local, yield_now, JoinHandle as Task};
 use tokio::time::{interval, sleep, Instant};
@@ -27,8 +26,11 @@ use crate::operation::admin::{Active, Order as Asked, Page, Response};
 use crate::operation::admin_socket::{self, AdminBounds, Ordered};
 use crate::operation::metrics_http::{self, MetricsBounds};
 use crate::operation::notify::{Notifier, ServiceState};
+use crate::operation::socket_file::AdminSocket;
 use crate::operation::state::State;
 use crate::route::forbidden::{forbidden, Origin};
+use crate::run_error::{host, taking, Failure, RunError};
+use crate::sandbox::Ports;
 use crate::signals::{Signals, Stops};
 use crate::succession::bequest::Step;
 use crate::succession::giving::Giving;
@@ -57,15 +59,19 @@ pub(crate) struct Proxy {
     pub(crate) path: PathBuf,
     /// Files and sockets that were opened before the sandbox, for good.
     pub(crate) begun_with: Operation,
+    /// Those to which the sandbox holds TCP.
+    pub(crate) ports: Ports,
     pub(crate) generation: Arc<Generation>,
     /// Those before it of which connections may go on.
     pub(crate) earlier: Vec<Weak<Generation>>,
     pub(crate) state: Arc<Mutex<State>>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) workers: Vec<Hand>,
+    /// What workers cannot do.
+    pub(crate) failures: UnboundedReceiver<Failure>,
     pub(crate) sockets: Vec<Bound>,
     pub(crate) log: Option<AccessLog>,
-    pub(crate) admin: Option<(PathBuf, UnixListener)>,
+    pub(crate) admin: Option<AdminSocket>,
     pub(crate) metrics: Option<(SocketAddr, TcpListener)>,
     pub(crate) notifier: Notifier,
     pub(crate) keeper: Option<RuleKeeper>,
@@ -133,14 +139,18 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// Nothing is taken over; or there are no descriptors left.
-    pub(crate) async fn begin(&mut self, inheritance: Option<Inheritance>, stops: &mut Stops) -> io::Result<bool> {
-        let sockets = copies(&self.sockets)?;
+    /// Nothing is taken over; or there are no descriptors left; or a worker does not serve.
+    pub(crate) async fn begin(
+        &mut self,
+        inheritance: Option<Inheritance>,
+        stops: &mut Stops,
+    ) -> Result<bool, RunError> {
+        let sockets = copies(&self.sockets).map_err(host("sockets of workers"))?;
         let Some(inheritance) = inheritance else {
             self.go_on(sockets, Vec::new()).await;
-            return Ok(true);
+            return self.failed().map(|()| true);
         };
-        let given = unless_told_to_end(stops, move || inheritance.accept()).await?;
+        let given = unless_told_to_end(stops, move || inheritance.accept()).await.map_err(taking)?;
         let Some((Estate { flows, denied }, succession)) = given else { return Ok(false) };
         let now = std::time::Instant::now();
         for (prefix, left) in denied {
@@ -150,23 +160,33 @@ impl Proxy {
             }
         }
         self.go_on(sockets, flows).await;
+        self.failed()?;
         match unless_told_to_end(stops, move || succession.serving()).await {
             Ok(Some(())) => {}
             // It ends as one that serves.
             Ok(None) => stops.put_back(),
             Err(error) => say(&format!("edgeproxy: the earlier process did not say farewell: {error}")),
         }
+        if let Some(admin) = &mut self.admin {
+            admin.own();
+        }
         Ok(true)
+    }
+
+    /// Whether a worker has failed so far; workers have obeyed.
+    fn failed(&mut self) -> Result<(), RunError> {
+        self.failures.try_recv().map_or(Ok(()), |failure| Err(RunError::Worker(failure)))
     }
 
     /// Steers until the end.
     ///
     /// # Errors
     ///
-    /// There is no room in the event queue for the admin socket or the metrics.
-    pub(crate) async fn steer(mut self, signals: Signals) -> io::Result<()> {
+    /// There is no room in the event queue for the admin socket or the metrics; or a worker failed later.
+    pub(crate) async fn steer(mut self, signals: Signals) -> Result<(), RunError> {
         let Signals { mut hangup, mut stops } = signals;
-        let mut orders = self.answer_others()?;
+        let mut orders = self.answer_others().map_err(host("event queue"))?;
+        let mut lost = Ok(());
         let (to_here, mut steps) = channel(1);
         let mut looks = interval(LOOK);
         self.begin_checks();
@@ -176,6 +196,11 @@ impl Proxy {
             tokio::select! {
                 _ = hangup.recv() => self.reload_and_say(),
                 () = stops.any() => break,
+                Some(failure) = self.failures.recv() => {
+                    say(&format!("edgeproxy: {failure}: nothing new is taken, so that whoever started this starts it anew"));
+                    lost = Err(RunError::WorkerLost(failure));
+                    break;
+                }
                 _ = looks.tick() => self.look(),
                 Some(ordered) = orders.recv() => match ordered {
                     Ordered::Answer(Asked::Drain, answer) => {
@@ -211,14 +236,14 @@ impl Proxy {
         drop((steps, to_here));
         self.drain(&mut stops).await;
         self.end();
-        Ok(())
+        lost
     }
 
     /// Serves the admin socket and the metrics; orders that only this thread can carry out come back.
     fn answer_others(&mut self) -> io::Result<Receiver<Ordered>> {
         let (to_here, orders) = channel(WAITING_ORDERS);
-        if let Some((_, admin)) = &self.admin {
-            let listener = tokio::net::UnixListener::from_std(admin.try_clone()?)?;
+        if let Some(admin) = &self.admin {
+            let listener = tokio::net::UnixListener::from_std(admin.listener.try_clone()?)?;
             let state = Arc::clone(&self.state);
             self.services.push(spawn_local(admin_socket::serve(listener, state, to_here, AdminBounds::default())));
         }
@@ -329,20 +354,14 @@ impl Proxy {
         }
     }
 
-    /// Ends before it has taken anything over: what is the running process's stays so, as its admin socket.
-    pub(crate) fn end_unbegun(mut self, has_admin_socket_of_other: bool) {
-        if has_admin_socket_of_other {
-            self.admin = None; // or its name would be removed
-        }
+    /// Ends before it has taken anything over: what is the running process's stays so.
+    pub(crate) fn end_unbegun(self) {
         say("edgeproxy: told to end before it was ready");
         self.end();
     }
 
     fn end(self) {
-        if let Some((socket, _)) = &self.admin {
-            // Somebody else may have taken it away.
-            let _ = std::fs::remove_file(socket);
-        }
+        drop(self.admin);
         for Hand { orders, thread } in self.workers {
             // A worker that is gone needs no telling.
             let _ = orders.send(Order::End);

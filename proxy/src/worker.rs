@@ -13,13 +13,12 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 use tokio::task::{spawn_local, JoinHandle, LocalSet};
 use tokio::time::{interval, Instant, MissedTickBehavior};
 
 use crate::admission::Admission;
-use crate::commands::say;
 use crate::config::model::Transport;
 use crate::generation::{Epoch, Generation};
 use crate::kernel::{self, Batch};
@@ -31,10 +30,12 @@ use crate::operation::counters::WorkerCounters;
 use crate::operation::deny::DenyReader;
 use crate::operation::unique_id::UniqueIds;
 use crate::operation::CloseReason;
+use crate::run_error::Failure;
 use crate::story::{SharedStory, Story};
 use crate::tcp;
 use crate::tcp::resting::Resting;
 use crate::tcp::scratch::Scratch;
+use crate::tcp::undecided::Undecided;
 use crate::transparent::local_addresses::LocalAddresses;
 use crate::transparent::udp_endpoints::UdpEndpoints;
 use crate::udp;
@@ -56,6 +57,7 @@ pub(crate) struct Worker {
     pub(crate) resting: Resting,
     /// For how long nothing moves at a connection until it rests.
     pub(crate) rest: Duration,
+    pub(crate) undecided: Undecided,
     pub(crate) ids: RefCell<UniqueIds>,
     pub(crate) log: Option<WorkerLog>,
     pub(crate) locals: LocalAddresses,
@@ -152,6 +154,7 @@ pub(crate) struct Beginning {
     pub(crate) deny: DenyReader,
     pub(crate) files: SystemFiles,
     pub(crate) rest: Duration,
+    pub(crate) failing: UnboundedSender<Failure>,
 }
 
 /// What the control thread tells a worker.
@@ -179,16 +182,37 @@ pub(crate) enum Order {
 /// their stories, before the log's last lines are handed over.
 pub(crate) fn work(runtime: &Runtime, beginning: Beginning, orders: UnboundedReceiver<Order>) {
     // As a task of its own: the future that the set is run with is polled again at whatever wakes any connection.
-    let obeying =
-        async { spawn_local(obey(beginning, orders)).await.unwrap_or_else(|error| Err(io::Error::other(error))) };
-    if let Err(error) = LocalSet::new().block_on(runtime, obeying) {
-        say(&format!("edgeproxy: a worker ends, for the kernel has no event queue for it: {error}"));
+    let failing = beginning.failing.clone();
+    let obeying = async { spawn_local(obey_and_tell(beginning, orders)).await.map_err(io::Error::other) };
+    if let Err(cause) = LocalSet::new().block_on(runtime, obeying) {
+        Failure::tell(&failing, "a worker ended".to_owned(), cause);
     }
 }
 
-async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) -> io::Result<()> {
-    let Beginning { generation, counters, seed, log, locals, admission, flows, udp_endpoints, udp, deny, files, rest } =
-        beginning;
+/// Tells of a failure before its orders are gone, at which others see that it has failed.
+async fn obey_and_tell(beginning: Beginning, mut orders: UnboundedReceiver<Order>) {
+    let failing = beginning.failing.clone();
+    if let Err(cause) = obey(beginning, &mut orders).await {
+        Failure::tell(&failing, "a worker cannot begin".to_owned(), cause);
+    }
+}
+
+async fn obey(beginning: Beginning, orders: &mut UnboundedReceiver<Order>) -> io::Result<()> {
+    let Beginning {
+        generation,
+        counters,
+        seed,
+        log,
+        locals,
+        admission,
+        flows,
+        udp_endpoints,
+        udp,
+        deny,
+        files,
+        rest,
+        failing,
+    } = beginning;
     let names = Names::new(&generation.config.resolver, files);
     let epoch = RefCell::new(Rc::new(Epoch::new(generation, counters, names)));
     let (scratch, batch, ids) = (Scratch::new(), RefCell::default(), RefCell::new(UniqueIds::new(seed)));
@@ -196,6 +220,7 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) -> io:
         scratch,
         resting: Resting::new()?,
         rest,
+        undecided: Undecided::default(),
         ids,
         log,
         locals,
@@ -240,8 +265,8 @@ async fn obey(beginning: Beginning, mut orders: UnboundedReceiver<Order>) -> io:
                     door.heed(&worker.epoch().generation);
                     doors.insert(gate, door);
                 }
-                Err(error) => {
-                    say(&format!("edgeproxy: {}: one worker does not serve it: {error}", gate.endpoint.address));
+                Err(cause) => {
+                    Failure::tell(&failing, format!("{}: a worker cannot serve it", gate.endpoint.address), cause);
                 }
             },
             Some(Order::Receive) => doors.values_mut().for_each(Door::receive),

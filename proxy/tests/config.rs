@@ -75,6 +75,41 @@ fn what_is_hardly_meant_is_noted_with_its_line() {
 }
 
 #[test]
+fn what_lets_others_do_more_than_is_usually_meant_is_noted() {
+    let with = |trusts: &str, operation: &str| {
+        format!(
+            "[listener.a]\ntcp = [\"0.0.0.0:1\"]\nproxy_header = [{trusts}]\n[[rule]]\nto = \"x\"\n[backend.x]\n\
+             targets = [\"192.0.2.1:1\"]\n[operation]\n{operation}\n"
+        )
+    };
+    let right = "{from = \"192.0.2.0/24\", policy = \"require\"}";
+    let trust = |from: &str, policy: &str| format!("{right}, {{from = \"{from}\", policy = \"{policy}\"}}");
+    let (of_trust, of_metrics, of_log) =
+        (&["listener.a.proxy_header[1]"][..], &["operation.metrics"][..], &["operation.access_log"][..]);
+    let none = &[][..];
+    for (text, noted) in [
+        (with(&trust("0.0.0.0/0", "require"), ""), of_trust),
+        (with(&trust("::/0", "optional"), ""), of_trust),
+        (with(&trust("0.0.0.0/0", "never"), ""), none),
+        (with(&trust("198.51.100.0/24", "require"), ""), none),
+        (with(right, "metrics = \"0.0.0.0:9464\""), of_metrics),
+        (with(right, "metrics = \"[2001:db8::1]:9464\""), of_metrics),
+        (with(right, "metrics = \"127.0.0.9:9464\""), none),
+        (with(right, "metrics = \"[::1]:9464\""), none),
+        (with(right, "access_log = \"/var/log/edge.log\""), of_log),
+        (with(right, "access_log = \"/var/log/edge/access.log\""), none),
+        (with(right, "access_log = \"-\""), none),
+    ] {
+        let path = env::temp_dir().join(format!("edgeproxy-exposed-{}.toml", std::process::id()));
+        fs::write(&path, &text).unwrap();
+        let notes = config::check(&path).unwrap_or_else(|faults| panic!("{faults}")).notes;
+        fs::remove_file(&path).unwrap();
+        let places: Vec<_> = notes.iter().map(|note| note.path.as_str()).collect();
+        assert_eq!(places, noted, "{text}");
+    }
+}
+
+#[test]
 fn every_default_is_this() {
     let Config {
         workers,
@@ -137,6 +172,7 @@ fn every_default_is_this() {
 
     assert_eq!((transparent.manage_rules, transparent.mark.get(), transparent.table.get()), (false, 25_968, 25_968));
     assert_eq!((operation.admin_socket, operation.metrics, operation.access_log), (None, None, None));
+    assert!(!operation.fixed_ports);
 }
 
 #[test]
@@ -229,6 +265,7 @@ fn every_key_is_heeded() {
     assert_eq!(operation.admin_socket, Some("/run/edgeproxy/admin.sock".into()));
     assert_eq!(operation.metrics, Some("127.0.0.1:9464".parse().unwrap()));
     assert_eq!(operation.access_log, Some("/var/log/edgeproxy/access.log".into()));
+    assert!(operation.fixed_ports);
 }
 
 #[test]

@@ -45,6 +45,25 @@ fn every_key_has_a_description_and_no_null() {
     assert_eq!(schema["properties"]["backend"]["additionalProperties"]["required"], serde_json::json!(["targets"]));
 }
 
+#[test]
+fn no_list_may_be_empty() {
+    fn walk(schema: &Value, path: &str) {
+        // Without a rule there is a fault of its own: the key cannot be left out.
+        if schema["type"] == "array" && path != ".rule" {
+            assert_eq!(schema["minItems"], 1, "{path}");
+        }
+        for (key, inner) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+            walk(inner, &format!("{path}.{key}"));
+        }
+        let inside = [schema.get("items"), schema.get("additionalProperties")];
+        inside.into_iter().flatten().for_each(|inner| walk(inner, path));
+        for one in schema.get("anyOf").and_then(Value::as_array).into_iter().flatten() {
+            walk(one, path);
+        }
+    }
+    walk(&schema(), "");
+}
+
 /// The keys below a value.
 fn collect(value: &toml::Value, path: &str, found: &mut BTreeSet<String>) {
     for (key, inner) in value.as_table().into_iter().flatten() {

@@ -127,15 +127,43 @@ fn no_route_by_which_answers_could_begin() {
 #[test]
 fn a_link_too_small_for_quic_with_a_header() {
     in_namespaces("a_link_too_small_for_quic_with_a_header", || {
-        // 20 + 8 + 28 + 1200 bytes.
-        spoilt(&["ip link set dev outer mtu 1255"], "packets to container", HOME);
-        run(Command::new("ip").args(["link", "set", "dev", "outer", "mtu", "1256"]));
+        // 20 + 8 + 28 + 1280 bytes.
+        spoilt(&["ip link set dev outer mtu 1335"], "packets to container", HOME);
+        run(Command::new("ip").args(["link", "set", "dev", "outer", "mtu", "1336"]));
         assert_eq!(missing(&ask(&config(HOME))), [""; 0]);
         // Clients of IPv6 make a longer header.
         let both = HOME.replace(r#"udp = ["0.0.0.0:443"]"#, r#"udp = ["0.0.0.0:443", "[::]:443"]"#);
         assert_eq!(missing(&ask(&config(&both))), ["packets to container"]);
         let spp = HOME.replace(r#""every""#, r#""spp""#);
         assert_eq!(missing(&ask(&config(&spp))), ["packets to container"]);
+        // So may a peer for its own.
+        let behind = HOME.replace(
+            "[[rule]]\nfrom = [\"198.51.100.0/25\"]",
+            "proxy_header = [{from = \"192.0.2.1/32\", policy = \"require\"}]\n[[rule]]\nfrom = [\"198.51.100.0/25\"]",
+        );
+        assert_ne!(behind, HOME);
+        assert_eq!(missing(&ask(&config(&behind))), ["packets to container"]);
+    });
+}
+
+#[test]
+fn what_cannot_be_looked_at_is_told() {
+    in_namespaces("what_cannot_be_looked_at_is_told", || {
+        network();
+        let text = HOME.replace("\"10.0.0.2:8080\"", "\"none.invalid:8080\", \"10.0.0.2:8080\", \"10.0.0.3:8080\"");
+        let own = config(&format!("{text}\n[resolver]\nservers = [\"127.0.0.1:9\"]\ntimeout = \"100ms\"\n"));
+        mend(&ask(&own));
+        let not_tried = || {
+            let found = ask(&own);
+            assert_eq!(exit_status(&found), 0, "{found:#?}");
+            found.into_iter().filter(|one| one.status == Status::NotTried).collect::<Vec<_>>()
+        };
+        let [only] = &not_tried()[..] else { panic!("the name alone") };
+        assert_eq!(only.name, "packets to container");
+        assert!(only.found.starts_with("none.invalid has no address now: "), "{only}");
+        ip("route add unreachable 10.0.0.3");
+        let [_, no_route] = &not_tried()[..] else { panic!("the name, and the address without a route") };
+        assert!(no_route.found.starts_with("no route leads to 10.0.0.3"), "{no_route}");
     });
 }
 

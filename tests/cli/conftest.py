@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
@@ -14,10 +15,13 @@ from typing import Any
 
 import pytest
 
+from lab.cli.style import Style
+
 NUMBERS = itertools.count(1)
 
 Result = subprocess.CompletedProcess[str]
 Up = Callable[..., str]
+StyleOf = Callable[..., Style]
 
 
 class Started(subprocess.Popen[str]):
@@ -35,7 +39,7 @@ class LabCommand:
     """`lab WORDS` as a process."""
 
     def argv(self, *words: str | Path) -> list[str]:
-        return [sys.executable, "-m", "lab.cli.main", *map(str, words)]
+        return [sys.executable, "-m", "lab", *map(str, words)]
 
     def environment(self, **more: str) -> dict[str, str]:
         """Ours, without what would change the command's mind."""
@@ -109,3 +113,22 @@ def module_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     yield ups_in(tmp_path_factory.mktemp("topologies"), started)
     for name in started:
         LabCommand()("down", name)
+
+
+class Screen(io.StringIO):
+    """A terminal in memory."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def style_of(monkeypatch: pytest.MonkeyPatch) -> StyleOf:
+    def style(columns: int, *, colour: bool = False) -> Style:
+        """That of a terminal so many columns wide."""
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("NO_COLOR", "" if colour else "1")
+        return Style(Screen())
+
+    return style

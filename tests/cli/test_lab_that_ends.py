@@ -19,12 +19,12 @@ nodes:
 """
 
 
-@pytest.mark.parametrize("words", [("reach", "--timeout", "15"), ("nat", "--patience", "60s")], ids=["reach", "nat"])
+@pytest.mark.parametrize("words", [("reach", "--timeout", "60"), ("nat", "--patience", "60s")], ids=["reach", "nat"])
 def test_what_measures_says_that_the_lab_has_ended(lab: Any, up: Callable[..., str], words: tuple[str, ...]) -> None:
     name = up(TOPOLOGY)
     with lab.start(*words, "--lab", name) as process:
         assert "/" in process.stderr.readline()  # after a second: it measures
         lab("down", name, code=0)
-        said, complaints = process.communicate(timeout=100)
+        said, complaints = process.communicate(timeout=50)  # it would wait for longer
     assert (process.returncode, said) == (1, "")
     assert complaints.endswith("lab: error: the lab has ended\n")

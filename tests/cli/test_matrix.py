@@ -12,23 +12,14 @@ from lab.cli.style import Style
 from lab.probe.outcome import Attempt, Outcome
 from lab.probe.question import Question, Target
 from lab.probe.reach import Answer, Reachability
+from tests.cli.conftest import StyleOf
 
 NODES = tuple(f"node-{number}" for number in range(20))
 
 
-class Screen(io.StringIO):
-    """A terminal in memory."""
-
-    def isatty(self) -> bool:
-        return True
-
-
 @pytest.fixture
-def style(monkeypatch: pytest.MonkeyPatch) -> Style:
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "80")
-    return Style(Screen())
+def style(style_of: StyleOf) -> Style:
+    return style_of(80, colour=True)
 
 
 def measured(outcome: Outcome = Outcome.REACHED, six: Outcome | None = None) -> Reachability:
@@ -49,15 +40,11 @@ def plain(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
-@pytest.mark.parametrize("width", ["40", "80", "120"])
-def test_every_line_fits_and_every_target_has_a_column(
-    style: Style, monkeypatch: pytest.MonkeyPatch, width: str
-) -> None:
-    monkeypatch.setenv("COLUMNS", width)
-    style = Style(Screen())
-    text = plain(matrix(measured(), 1.0, style))
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_every_line_fits_and_every_target_has_a_column(style_of: StyleOf, width: int) -> None:
+    text = plain(matrix(measured(), 1.0, style_of(width, colour=True)))
     body = text.partition("\n4 6 reached")[0]
-    assert max(map(len, body.splitlines())) <= int(width)
+    assert max(map(len, body.splitlines())) <= width
     assert len(re.findall(r"service-[01]", body)) == 40
     assert len(re.findall(r"tcp/8[01]", body)) == 40
     rows = [line for line in body.splitlines() if re.match(r"node-\d+ ", line)]
@@ -94,11 +81,12 @@ def test_a_cell_says_what_was_found(style: Style, four: Outcome, six: Outcome | 
     assert cell in row
 
 
-def test_without_a_terminal_there_is_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NO_COLOR", raising=False)
+def test_without_a_terminal_or_with_no_color_there_is_no_colour(
+    style_of: StyleOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "\x1b" not in matrix(measured(), 1.0, style_of(80))
+    monkeypatch.delenv("NO_COLOR")
     assert "\x1b" not in matrix(measured(), 1.0, Style(io.StringIO()))
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b" not in matrix(measured(), 1.0, Style(Screen()))
 
 
 def test_the_legend_explains_only_marks_that_occur(style: Style) -> None:

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import io
-
 import pytest
 
 from lab.cli.mesh import text_of
 from lab.cli.style import Style
 from lab.mesh.paths import MeshPaths, Pair, View, Way
+from tests.cli.conftest import StyleOf
 
 RED = "\033[31m"
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
 @pytest.fixture
-def style(monkeypatch: pytest.MonkeyPatch) -> Style:
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "100")
-    return Style(Terminal())
+def style(style_of: StyleOf) -> Style:
+    return style_of(100, colour=True)
 
 
 def paths(*views: View | None, silent: tuple[tuple[str, str], ...] = ()) -> MeshPaths:

@@ -9,8 +9,8 @@ import pytest
 
 from lab.certify.certificate import Certificate, Row, Verdict
 from lab.cli.certificate_table import certificate_table, overview
-from lab.cli.style import Style
 from lab.errors import ExitCode
+from tests.cli.conftest import StyleOf
 
 TOPOLOGY = """\
 networks:
@@ -115,20 +115,8 @@ def test_a_lab_without_nat_has_nothing_to_certify(lab: Any, up: Any) -> None:
     assert lab("nat", "--lab", name, code=0).stdout == "no router of this lab has `nat`\n"
 
 
-class Paper:
-    """A terminal of some width."""
-
-    def isatty(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        raise OSError
-
-
 @pytest.mark.parametrize("width", [80, 120])
-def test_it_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
-    monkeypatch.setenv("COLUMNS", str(width))
-    monkeypatch.setenv("NO_COLOR", "1")
+def test_it_fits_the_terminal(style_of: StyleOf, width: int) -> None:
     long = "address_and_port_dependent"
     rows = (
         Row("mapping after a port conflict", long, long, Verdict.DIFFERS, "4787 REQ-11", is_met=False),
@@ -138,7 +126,7 @@ def test_it_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> No
         ),
     )
     certificate = Certificate("home-router", "home", "internet", "natbox", None, rows, ("echo: no",))
-    style = Style(Paper())  # type: ignore[arg-type]
+    style = style_of(width)
     text = certificate_table(certificate, style) + overview([certificate], style)
     table = [line for line in text.splitlines() if "NAT from" not in line]
     assert max(map(len, table)) <= width

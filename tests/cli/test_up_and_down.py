@@ -243,6 +243,29 @@ def test_ps_shows_a_lab_that_is_being_built(lab: Any, name: str, tmp_path: Path)
         process.send_signal(signal.SIGINT)
 
 
+def test_ps_shows_a_long_path_whole_in_a_pipe_and_without_its_middle_on_a_terminal(
+    lab: Any, name: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / ("long" * 50)
+    folder.mkdir()
+    file = written(folder, "nodes: {a: {}}\n")
+    lab("up", "-q", "--name", name, file, code=0)
+    try:
+        wait_for(lambda: status(lab, name).get("state") == "ready")
+        lines = [line for line in lab("ps", code=0, env={"COLUMNS": "80"}).stdout.splitlines() if name in line]
+        assert [line.endswith(f"  {file}") for line in lines] == [True]
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execve(lab.argv()[0], lab.argv("ps"), lab.environment(COLUMNS="160", NO_COLOR="1"))
+        shown = read_until(terminal, None).decode().splitlines()
+        os.close(terminal)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        lines = [line for line in shown if line.startswith(name)]
+        assert [(len(line), "…" in line, line.endswith(".yaml")) for line in lines] == [(160, True, True)]
+    finally:
+        lab("down", name, code=0)
+
+
 def test_inspect_shows_addresses_and_services(lab: Any, up: Any) -> None:
     name = up(PAIR)
     text = lab("inspect", "--lab", name, "server", code=0).stdout

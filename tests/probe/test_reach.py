@@ -8,16 +8,20 @@ rejecting, dropping (firewalls of their own)                            six (IPv
 from __future__ import annotations
 
 import json
+import os
 import resource
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab.errors import UsageError
+from lab.errors import RealiseError, UsageError
 from lab.probe.outcome import Attempt, Outcome, most_telling
 from lab.probe.reach import Answer, Reachability, reach
+from lab.realise import registry
 from lab.realise.lab import Lab
 
 RESPONDER = """\
@@ -204,6 +208,36 @@ def test_no_socket_is_left_open(lab: Lab) -> None:
     reach(lab, timeout=0.2, sources=["outside"])
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 0
+
+
+def kill(lab: Lab) -> None:
+    os.kill(registry.supervisor_of(lab._channel), signal.SIGKILL)
+
+
+@pytest.mark.essential
+@pytest.mark.single_id
+@pytest.mark.parametrize("end", [Lab.down, kill])
+def test_the_end_of_the_lab_is_not_taken_for_silence(
+    end: Callable[[Lab], None], tmp_path: Path, worker_id: str
+) -> None:
+    """It ends when all is asked and only silence is left to wait for."""
+    lan = {"lan": "auto"}
+    nodes = {"silent": {"links": lan, "firewall": {"input": "drop"}}, "a": {"links": lan}, "b": {"links": lan}}
+    file = written(tmp_path, {"networks": {"lan": {"prefixes": ["192.0.2.0/24"]}}, "nodes": nodes})
+    name = f"reach-{worker_id}-{tmp_path.stat().st_ino}"
+    with Lab.up(file, name=name) as other, closing(Lab(name)) as lab:
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        told: list[tuple[int, int]] = []
+
+        def progress(done: int, total: int) -> None:
+            told.append((done, total))
+            if done == 1:
+                end(other)
+
+        with pytest.raises(RealiseError, match="the lab has ended"):
+            reach(lab, timeout=60, sources=["a"], progress=progress)
+        assert told == [(1, 2)]
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
 def test_what_cannot_be_asked_is_never_a_no() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.proxy.running import Proxy, running
+from tests.realise.conftest import Up, labs_in
 
 Start = Callable[..., Proxy]
+NUMBERS = itertools.count(1)
 
 
 @pytest.fixture
@@ -36,3 +39,18 @@ def lab_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def module_up(lab_folder: Path) -> Iterator[Up]:
+    """`module_up(topology)`: a lab for the tests of a file, whose nodes see `lab_folder`."""
+    with ExitStack() as stack:
+        yield labs_in(lab_folder, stack)
+
+
+@pytest.fixture
+def folder(lab_folder: Path) -> Path:
+    """A folder of one test, which the nodes see, too."""
+    made = lab_folder / str(next(NUMBERS))
+    made.mkdir()
+    return made

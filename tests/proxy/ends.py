@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
 DEADLINE = 60.0  # seconds
 
@@ -127,3 +127,18 @@ def reset(end: socket.socket) -> None:
 
 def pieces(data: bytes, size: int) -> Iterable[bytes]:
     return (data[at : at + size] for at in range(0, len(data), size))
+
+
+@contextmanager
+def deaf(address: str, port: int) -> Iterator[None]:
+    """A port that answers no SYN: its queue of connections is full (listen(2))."""
+    with listening(address, port, 0) as server, ExitStack() as stack:
+        for _ in range(10):
+            client = stack.enter_context(socket.socket())
+            client.settimeout(1)
+            try:
+                client.connect(server.getsockname())
+            except TimeoutError:
+                yield
+                return
+        raise AssertionError("it still answers")

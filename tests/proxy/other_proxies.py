@@ -7,10 +7,9 @@ led, and that its bytes arrived as they were sent.
 from __future__ import annotations
 
 import asyncio
-import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -66,8 +65,8 @@ class Delivered:
 
 
 @contextmanager
-def all_running(folder: Path) -> Iterator[list[Peer]]:
-    """edgeproxy first."""
+def all_running(folder: Path, others: Collection[str]) -> Iterator[list[Peer]]:
+    """edgeproxy first, then these."""
     behind = own_address()
     edge = own_address()
     peers = [Peer("edgeproxy", edge, frozenset(Door) - {Door.TOLD}, frozenset(first_streams.PROTOCOLS))]
@@ -75,17 +74,14 @@ def all_running(folder: Path) -> Iterator[list[Peer]]:
         stack.enter_context(_echoes(behind))
         stack.enter_context(running(_edgeproxy(behind), edge))
         for peer, argv, text in _others(folder, behind):
+            if peer.name.partition("-")[0] not in others:
+                continue
             (folder / peer.name).write_text(text)
             process = stack.enter_context(subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
             stack.callback(process.kill)
             _wait_for(peer, process)
             peers.append(peer)
         yield peers
-
-
-def missing() -> list[str]:
-    """Programs that are not there."""
-    return [name for name in ("nginx", "haproxy", "sslh-select") if shutil.which(name) is None]
 
 
 def _others(folder: Path, behind: str) -> list[tuple[Peer, list[str], str]]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab.realise.lab import Lab
 from lab.realise.node import Node
 from tests.proxy.running import edgeproxy
+from tests.realise.conftest import Up
 
 EXAMPLES = Path(__file__).parents[2] / "proxy/examples"
 TOPOLOGY = """
@@ -28,12 +26,9 @@ Finding = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def node(lab_folder: Path) -> Iterator[Node]:
-    file = lab_folder / "t.yaml"
-    file.write_text(TOPOLOGY)
+def node(lab_folder: Path, module_up: Up) -> Node:
     (lab_folder / "hosts").write_text("10.144.0.6 nas.tailnet\nfd44::6 nas.tailnet\n")
-    with Lab.up(file, name=f"ep-{os.getpid()}-doctor") as lab:
-        yield lab["here"]
+    return module_up(TOPOLOGY)["here"]
 
 
 def example(folder: Path, name: str, old: str = "", new: str = "") -> Path:
@@ -107,7 +102,7 @@ def test_a_link_that_is_too_small_for_the_edges_header_is_mended_by_the_line_giv
     hosts.write_text("".join(line for line in whole.splitlines(keepends=True) if (":" in line) == (version == 6)))
     device = "mesh"
     try:
-        node.run(["ip", "link", "set", "dev", device, "mtu", "1299" if version == 6 else "1279"], check=True)
+        node.run(["ip", "link", "set", "dev", device, "mtu", "1379" if version == 6 else "1359"], check=True)
         found = ask(node, lab_folder, config)
         assert [finding["name"] for finding in found] == ["packets to nas"]
         mend(node, found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ to = "out"
 targets = ["127.0.0.1:9000"]
 """
 MANAGED = CONFIG + 'source = "client"\n[transparent]\nmanage_rules = true\n'
+WITHOUT_NET_ADMIN = ("setpriv", "--bounding-set=-net_admin") if os.geteuid() == 0 else ()
 COMMANDS = ("run", "check", "schema", "explain", "doctor", "rules", "top", "connections", "deny", "undeny", "denied")
 
 
@@ -75,8 +77,56 @@ def test_an_endpoint_that_is_taken_is_1(config: Path) -> None:
     assert (status, "another program listens there" in said) == (1, True), said
 
 
+def test_a_start_tells_what_is_hardly_meant(config: Path) -> None:
+    """As `check` does, which the shipped unit does not run at a start."""
+    here = config.read_text().split('"')[1]
+    config.write_text(config.read_text() + '[operation]\nmetrics = "0.0.0.0:9464"\n')
+    with listening(here.partition(":")[0], 8000):  # it ends at once
+        _, said = ask("run", "-c", str(config))
+    assert f"edgeproxy: note: {config}:9: operation.metrics: " in said
+
+
+@pytest.mark.parametrize("key", ["tcp", "metrics", "descriptors", "manage_rules"])
+def test_a_start_that_fails_leaves_no_admin_socket(config: Path, key: str) -> None:
+    """Whoever asks there would take it for a proxy that does not answer."""
+    here, other = own_address(), own_address()
+    socket = config.with_name("admin")
+    operation = f'[operation]\nadmin_socket = "{socket}"\n'
+    whole = (MANAGED if key == "manage_rules" else CONFIG).replace("HERE", here) + operation
+    config.write_text(whole + (f'metrics = "{other}:8000"\n' if key == "metrics" else ""))
+    before = {"descriptors": ("prlimit", "--nofile=24:24"), "manage_rules": WITHOUT_NET_ADMIN}.get(key, ())
+    with listening(here if key == "tcp" else other, 8000):
+        status, said = ask("run", "-c", str(config), before=before)
+    assert status in {1, 3}, said
+    assert not socket.exists()
+
+
+def test_too_few_descriptors_end_a_start_with_the_limit_that_mends_it_and_no_worker_is_left_out(config: Path) -> None:
+    config.write_text(
+        "workers = 2\n" + config.read_text().replace("[[rule]]", f'udp = ["{own_address()}:8000"]\n[[rule]]')
+    )
+    said: dict[int, list[str]] = {}
+    for limit in range(8, 200):
+        command = ["prlimit", f"--nofile={limit}:{limit}", edgeproxy(), "run", "-c", str(config)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+            assert running.stderr
+            lines = list(takewhile(lambda line: line != "edgeproxy: ready\n", running.stderr))
+            running.terminate()
+            is_ready = running.wait(DEADLINE) == 0
+            said[limit] = [line for line in lines + running.stderr.readlines() if "note:" not in line]
+            if is_ready:
+                break
+            assert running.returncode in {1, 3}, said
+            assert any("LimitNOFILE" in line for line in said[limit]), said
+    assert is_ready, said
+    # Each worker has what it needs: the others' clients wait for nobody.
+    assert [line for line in said[limit] if "a worker" in line] == [], said
+    assert any("a worker cannot begin" in line for lines in said.values() for line in lines), said
+
+
 def test_rules_that_cannot_be_installed_are_3(config: Path) -> None:
     config.write_text(MANAGED.replace("HERE", own_address()))
-    without = ("setpriv", "--bounding-set=-net_admin") if os.geteuid() == 0 else ()
-    status, said = ask("run", "-c", str(config), before=without)
+    status, said = ask("run", "-c", str(config), before=WITHOUT_NET_ADMIN)
     assert (status, "transparent.manage_rules" in said) == (3, True), said
+    if os.geteuid() == 0:  # else it may be that there is no nft either
+        assert "AmbientCapabilities=CAP_NET_ADMIN" in said

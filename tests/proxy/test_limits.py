@@ -18,6 +18,7 @@ from tests.proxy.ends import (
     DEADLINE,
     accepted,
     connect,
+    deaf,
     endpoint,
     fill,
     is_reset,
@@ -51,6 +52,7 @@ LIMITS
 preface = "60s"
 """
 BANNER = b"SSH-2.0-x\r\n"
+PATIENT = 'targets = ["HERE:9001"]', 'targets = ["HERE:9001"]\nconnect_timeout = "60s"'
 
 
 def config(*, top: str = "", listener: str = "", limits: str = "", preface: str = "60s") -> str:
@@ -79,9 +81,20 @@ def is_served(proxy: Proxy, source: str = "", port: int = 8443, before: bytes = 
         return own(client)
 
 
+@contextmanager
+def led(proxy: Proxy, *ports: int) -> Iterator[list[socket.socket]]:
+    """Clients that are with the backend, which says nothing yet."""
+    with listening(proxy.here, 9001) as server, ExitStack() as stack:
+        clients = [stack.enter_context(connect(proxy.here, port, "127.0.0.9")) for port in ports]
+        for client in clients:
+            client.sendall(BANNER)
+            assert read(stack.enter_context(accepted(server)), len(BANNER)) == BANNER
+        yield clients
+
+
 def test_connections_in_all_are_bounded(start: Start) -> None:
     proxy = start(config(limits="connections = 5"))
-    with waiting(proxy, 3), waiting(proxy, 2, "127.0.0.9", 8444):
+    with led(proxy, 8443, 8443, 8443, 8444, 8444):
         proxy.ended(refused(proxy.here, 8443, source="127.0.0.10"), "over_limit_connections")
         proxy.ended(refused(proxy.here, 8444, source="127.0.0.11"), "over_limit_connections")
     wait_until(lambda: proxy.active("in") == 0, DEADLINE, "they have gone")
@@ -90,11 +103,50 @@ def test_connections_in_all_are_bounded(start: Start) -> None:
 
 def test_connections_of_a_listener_are_bounded(start: Start) -> None:
     proxy = start(config(listener="connections = 3"))
-    with waiting(proxy, 3):
+    with led(proxy, 8443, 8443, 8443), connect(proxy.here, 8444) as other:
         proxy.ended(refused(proxy.here, 8443, source="127.0.0.10"), "over_limit_listener")
-        is_served(proxy, port=8444)
+        wait_until(lambda: own(other) in {line["peer"] for line in proxy.connections()}, DEADLINE, "it is in")
     wait_until(lambda: proxy.active("in") == 0, DEADLINE, "they have gone")
     is_served(proxy)
+
+
+@pytest.mark.parametrize("bound", ["total", "listener"])
+def test_who_has_said_nothing_for_longest_gives_way_to_a_newcomer(start: Start, bound: str) -> None:
+    limits = {"limits": "connections = 5"} if bound == "total" else {"listener": "connections = 4"}
+    proxy = start(config(top="workers = 1", **limits))
+    with led(proxy, 8443) as [oldest], ExitStack() as stack:
+        elsewhere = stack.enter_context(waiting(proxy, 1, "127.0.0.5", 8444))
+        silent = stack.enter_context(waiting(proxy, 1, "127.0.0.3")) + stack.enter_context(waiting(proxy, 2))
+        silent[1].sendall(BANNER[:1])
+        leaving = elsewhere + silent if bound == "total" else silent
+        newcomers = []
+        for first in leaving:
+            newcomers += stack.enter_context(waiting(proxy, 1, "127.0.0.4"))
+            proxy.ended(own(first), "evicted")
+            assert is_reset(first)
+        names = {own(client) for client in [oldest, *newcomers]} | {own(elsewhere[0])} - {own(one) for one in leaving}
+        assert {line["peer"] for line in proxy.connections()} == names
+
+
+def test_nobody_gives_way_to_one_too_many_of_a_source(start: Start) -> None:
+    proxy = start(config(top="workers = 1", limits="connections = 3\nconnections_per_source = 2"))
+    with waiting(proxy, 1), waiting(proxy, 2, "127.0.0.9"):
+        proxy.ended(refused(proxy.here, 8443, source="127.0.0.9"), "over_limit_connections")
+        assert len(proxy.connections()) == 3
+
+
+def test_those_who_take_all_places_and_wait_hold_up_nobody(start: Start) -> None:
+    proxy = start(config(top="workers = 1", limits="connections = 100"))
+    with ExitStack() as stack:
+        silent = stack.enter_context(waiting(proxy, 100))
+        silent += [stack.enter_context(connect(proxy.here, 8443, f"127.0.1.{number}")) for number in range(50)]
+        for client in silent[50:]:
+            client.sendall(b"G")
+        wait_until(lambda: ends(proxy, "evicted") == 50, DEADLINE, "the oldest have gone")
+        for _ in range(20):
+            is_served(proxy)
+        assert ends(proxy, "evicted") >= 51
+        assert {line["close"] for line in proxy.lines()} <= {"evicted", "backend_closed", "client_closed"}
 
 
 def test_whoever_broke_off_while_a_backend_is_slow_makes_room_first(start: Start) -> None:
@@ -151,12 +203,16 @@ def client_of(line: dict[str, str]) -> str:
     return line["client"].rsplit(":", 1)[0].strip("[]")
 
 
-def test_first_bytes_of_all_together_are_bounded(start: Start) -> None:
-    proxy = start("workers = 1\n" + config(limits='preface_bytes = "1MiB"'))
+@pytest.mark.parametrize("how", ["undecided", "dialling"])
+def test_first_bytes_of_all_together_are_bounded(start: Start, how: str) -> None:
     allow_descriptors()
-    nearly = padded_hello("nas.example.net", 60_000)[:-1]
+    nearly = padded_hello("nas.example.net", 60_000)
+    nearly = nearly[:-1] if how == "undecided" else nearly
     held = 64 * 1024 * 1024 // len(nearly)
     with ExitStack() as stack:
+        proxy = start("workers = 1\n" + config(limits='preface_bytes = "1MiB"').replace(*PATIENT))
+        if how == "dialling":
+            stack.enter_context(deaf(proxy.here, 9001))
         for number in range(held + 5):
             client = stack.enter_context(connect(proxy.here, 8443, f"127.0.{number % 200}.1"))
             with suppress(ConnectionResetError, BrokenPipeError):

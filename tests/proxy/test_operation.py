@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -160,7 +161,7 @@ def test_the_end_waits_for_connections_and_takes_no_more(start: Start) -> None:
 
 @pytest.mark.parametrize("how", ["timeout", "second"])
 def test_the_end_does_not_wait_for_ever_and_resets_who_is_left(start: Start, how: str) -> None:
-    proxy = start(CONFIG + f'[timeouts]\ndrain = "{"500ms" if how == "timeout" else "60s"}"\n')
+    proxy = start(CONFIG + f'[timeouts]\ndrain = "{"500ms" if how == "timeout" else "1h"}"\n')
     with listening(proxy.here, 9001) as server, connect(proxy.here, 8443) as client, accepted(server) as backend:
         passes(client, backend)
         begun = time.monotonic()
@@ -216,6 +217,30 @@ def test_a_log_that_was_moved_away_is_opened_anew(start: Start) -> None:
     assert stat.S_IMODE(log.stat().st_mode) & 0o007 == 0, "the log is not everybody's"
 
 
+def test_a_log_that_cannot_be_opened_anew_is_told_and_counted_and_the_old_one_goes_on(start: Start) -> None:
+    """As `create 0640 root` of logrotate makes it for the user of a service."""
+    proxy = start(CONFIG)
+    proxy.line(refused(proxy.here, 8443))
+    log = proxy.folder / "log"
+    log.rename(proxy.folder / "log.1")
+    log.touch(0o400)
+    proxy.reload(CONFIG)
+    who = refused(proxy.here, 8443)
+    failures = "edgeproxy_access_log_reopen_failures_total"
+    wait_until(lambda: proxy.metrics()[failures] == 1, DEADLINE, "the failure is counted")
+    wait_until(lambda: "nocreate" in proxy.said, DEADLINE, "it is told")
+    (told,) = [line for line in proxy.said.splitlines() if "nocreate" in line]
+    assert f"operation.access_log: {log}: " in told
+    assert "Permission denied" in told
+    wait_until(lambda: who in (proxy.folder / "log.1").read_text(), DEADLINE, "its line")
+    assert log.read_text() == ""
+    log.unlink()
+    proxy.reload(CONFIG)
+    wait_until(log.exists, DEADLINE, "the new file")
+    proxy.line(refused(proxy.here, 8443))
+    assert proxy.metrics()[failures] == 1
+
+
 def test_the_lines_of_the_log_are_counted(start: Start) -> None:
     proxy = start(CONFIG)
     proxy.line(refused(proxy.here, 8443))
@@ -266,6 +291,8 @@ def test_top_and_connections_tell_what_goes_on(start: Start) -> None:
         for word in ("LISTENER", "in", "first", "out", f"pid {proxy.pid}"):
             assert word in table
     proxy.ask("top", "--no-such-word", status=2)
+    told = proxy.ask("connections", "--help")
+    assert [key for key in shown if key not in re.split(r"\W+", told)] == [], "its help names all keys"
 
 
 def test_without_a_proxy_the_commands_say_so(start: Start) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 from collections.abc import Iterator
@@ -12,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from lab.realise.asking import wait_until
-from lab.realise.lab import Lab
 from lab.realise.node import Node
 from tests.proxy.running import DEADLINE, OPERATION, Proxy, edgeproxy, running_in
+from tests.realise.conftest import Up
 
 CONFIG = """
 [listener.in]
@@ -36,11 +35,8 @@ def config(*, managed: bool, source: str = "client") -> str:
 
 
 @pytest.fixture(scope="module")
-def node(lab_folder: Path) -> Iterator[Node]:
-    file = lab_folder / "t.yaml"
-    file.write_text("nodes: {a: {}}\n")
-    with Lab.up(file, name=f"ep-{os.getpid()}-reload") as lab:
-        yield lab["a"]
+def node(module_up: Up) -> Node:
+    return module_up("nodes: {a: {}}")["a"]
 
 
 @contextmanager

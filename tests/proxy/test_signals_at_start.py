@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from lab.realise.asking import wait_until
-from lab.realise.lab import Lab
 from lab.realise.node import Node
 from lab.realise.running import Process
 from tests.proxy.running import DEADLINE, OPERATION, Proxy, edgeproxy
+from tests.realise.conftest import Up
 
 CONFIG = """
 [listener.in]
@@ -31,11 +31,8 @@ manage_rules = true
 
 
 @pytest.fixture(scope="module")
-def node(lab_folder: Path) -> Iterator[Node]:
-    file = lab_folder / "t.yaml"
-    file.write_text("nodes: {a: {}}\n")
-    with Lab.up(file, name=f"ep-{os.getpid()}-signals") as lab:
-        yield lab["a"]
+def node(module_up: Up) -> Node:
+    return module_up("nodes: {a: {}}")["a"]
 
 
 @contextmanager

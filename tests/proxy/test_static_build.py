@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from lab.realise.asking import wait_until
 from lab.realise.lab import Lab
 from tests.proxy.ends import DEADLINE, accepted, own, peer, read
 from tests.proxy.running import OPERATION, edgeproxy, running_in
+from tests.realise.conftest import Up
 
 ROOT = Path(__file__).parents[2]
 TARGET = "x86_64-unknown-linux-musl"
@@ -52,11 +51,8 @@ def program(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture(scope="module")
-def lab(lab_folder: Path) -> Iterator[Lab]:
-    file = lab_folder / "t.yaml"
-    file.write_text(TOPOLOGY)
-    with Lab.up(file, name=f"ep-{os.getpid()}-static") as found:
-        yield found
+def lab(module_up: Up) -> Lab:
+    return module_up(TOPOLOGY)
 
 
 def test_it_needs_no_library(program: str) -> None:

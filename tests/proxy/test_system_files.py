@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
 import socket
@@ -15,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from lab.realise.asking import wait_until
-from lab.realise.lab import Lab
 from lab.realise.node import Node
 from tests.proxy.ends import own
 from tests.proxy.running import DEADLINE, OPERATION, Proxy, edgeproxy
 from tests.proxy.test_upgrade_operation import answered
+from tests.realise.conftest import Up
 
 CONFIG = """
 workers = 1
@@ -33,7 +32,7 @@ targets = ["nas.example.net:9000"]
 allow = ["127.0.0.0/8"]
 [resolver]
 max_ttl = "1s"
-timeout = "500ms"
+timeout = "5s"
 [timeouts]
 drain = "100ms"
 """
@@ -41,17 +40,16 @@ PLACES = ["127.0.0.2", "127.0.0.3"]
 
 
 @pytest.fixture(scope="module")
-def node(lab_folder: Path) -> Iterator[Node]:
-    file = lab_folder / "t.yaml"
-    file.write_text("nodes: {a: {}}\n")
-    with Lab.up(file, name=f"ep-{os.getpid()}-files") as lab, ExitStack() as stack:
+def node(module_up: Up) -> Iterator[Node]:
+    node: Node = module_up("nodes: {a: {}}")["a"]
+    with ExitStack() as stack:
         for place in PLACES:
-            server = stack.enter_context(lab["a"].listen(9000, place))
+            server = stack.enter_context(node.listen(9000, place))
             serving_it = threading.Thread(target=_serve, args=(server,))
             serving_it.start()
             stack.callback(serving_it.join)
             stack.callback(server.shutdown, socket.SHUT_RDWR)
-        yield lab["a"]
+        yield node
 
 
 def _serve(server: socket.socket) -> None:
@@ -200,7 +198,7 @@ def test_a_link_that_leads_out_of_reach_is_told_once_and_one_that_leads_back_is_
 
     with serving(node, lab_folder / "out", prepare) as proxy:
         etc, run = proxy.folder / "etc", proxy.folder / "run"
-        wait_until(lambda: _is_in_its_sandbox(node), DEADLINE, "the reader's sandbox")
+        wait_until(lambda: _is_in_its_sandbox(node, proxy), DEADLINE, "the reader's sandbox")
         (proxy.folder / "elsewhere").mkdir()
         (proxy.folder / "elsewhere/hosts").write_text(hosts(PLACES[1]))
         link(etc / "hosts", str(proxy.folder / "elsewhere/hosts"))
@@ -212,10 +210,10 @@ def test_a_link_that_leads_out_of_reach_is_told_once_and_one_that_leads_back_is_
         assert proxy.said.count("cannot be read") == 1
 
 
-def _is_in_its_sandbox(node: Node) -> bool:
+def _is_in_its_sandbox(node: Node, proxy: Proxy) -> bool:
     """Whether the process that reads them is: from then on links of later lead where it may not read."""
-    (reader,) = _readers(node)
-    return b"Seccomp:\t2" in node.read(f"/proc/{reader}/status")
+    readers = _readers(node, proxy)
+    return len(readers) == 1 and b"Seccomp:\t2" in node.read(f"/proc/{readers[0]}/status")
 
 
 def test_who_reads_them_ends_with_the_proxy_and_has_no_rights(node: Node, lab_folder: Path) -> None:
@@ -223,23 +221,29 @@ def test_who_reads_them_ends_with_the_proxy_and_has_no_rights(node: Node, lab_fo
         (etc / "hosts").write_text(hosts(PLACES[0]))
 
     with serving(node, lab_folder / "reader", prepare) as proxy:
-        wait_until(lambda: _is_in_its_sandbox(node), DEADLINE, "the reader's sandbox")
-        (reader,) = _readers(node)
+        wait_until(lambda: _is_in_its_sandbox(node, proxy), DEADLINE, "the reader's sandbox")
+        (reader,) = _readers(node, proxy)
         lines = node.read(f"/proc/{reader}/status").decode().splitlines()
         status = {key: value.strip() for key, value in (line.split(":", 1) for line in lines)}
         assert {int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
         assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
         proxy.send_signal(signal.SIGHUP)
         wait_until(lambda: "edgeproxy: reloaded" in proxy.said, DEADLINE, "the reload")
-        assert _readers(node) == [reader]
-    wait_until(lambda: not _readers(node), DEADLINE, "its end")
+        assert _readers(node, proxy) == [reader]
+    wait_until(lambda: not _runs(node, reader), DEADLINE, "its end")
 
 
 def test_its_end_is_told(node: Node, lab_folder: Path) -> None:
     with serving(node, lab_folder / "reader-ends", lambda *_: None) as proxy:
-        node.run(["pkill", "-KILL", "-f", "exe read-names"], check=True)
+        wait_until(lambda: len(_readers(node, proxy)) == 1, DEADLINE, "the reader")
+        node.run(["kill", "-KILL", *_readers(node, proxy)], check=True)
         wait_until(lambda: "nobody reads /etc/hosts" in proxy.said, DEADLINE, "the word of it")
 
 
-def _readers(node: Node) -> list[str]:
-    return node.run(["pgrep", "-f", "exe read-names"]).stdout.split()
+def _readers(node: Node, proxy: Proxy) -> list[str]:
+    """Of this proxy: that of another may end later than it."""
+    return node.run(["pgrep", "-P", str(proxy.pid), "-f", "exe read-names"]).stdout.split()
+
+
+def _runs(node: Node, pid: str) -> bool:
+    return node.run(["test", "-d", f"/proc/{pid}"]).returncode == 0

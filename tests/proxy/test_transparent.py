@@ -5,7 +5,7 @@ client -- internet -- home (the proxy) -- lan -- nas, whose way to the internet 
 
 from __future__ import annotations
 
-import os
+import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -19,6 +19,7 @@ from lab.realise.lab import Lab
 from lab.realise.node import Node
 from tests.proxy.ends import DEADLINE, accepted, is_reset, own, peer, read
 from tests.proxy.running import Proxy, edgeproxy, running_in
+from tests.realise.conftest import Up
 
 TOPOLOGY = """
 networks:
@@ -79,11 +80,8 @@ table ip divert {
 
 
 @pytest.fixture(scope="module")
-def lab(lab_folder: Path) -> Iterator[Lab]:
-    file = lab_folder / "t.yaml"
-    file.write_text(TOPOLOGY)
-    with Lab.up(file, name=f"ep-{os.getpid()}") as found:
-        yield found
+def lab(module_up: Up) -> Lab:
+    return module_up(TOPOLOGY)
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +242,25 @@ def test_rules_are_gone_with_the_proxy(lab: Lab, lab_folder: Path, end: int) -> 
         found.send_signal(end)
         found.wait(DEADLINE)
         wait_until(lambda: rules(home) == before, DEADLINE, "the rules are gone")
+
+
+def test_mark_and_table_are_those_of_the_file(lab: Lab, lab_folder: Path) -> None:
+    """Answers come back by them, to a backend at another address of the proxy's host."""
+    nas, folder = lab["nas"], lab_folder / "numbered"
+    folder.mkdir()
+    text = UNMANAGED.replace("127.0.0.1", "192.168.1.10") + "[transparent]\nmanage_rules = true\nmark = 7\ntable = 77\n"
+    before = rules(nas)
+    with running_in(nas, text, "127.0.0.1", folder) as proxy, nas.listen(BACKEND, "192.168.1.10") as server:
+        assert re.search(r"fwmark 0x7\b.* lookup 77\b", rules(nas)), rules(nas)
+        assert "25968" not in rules(nas)
+        server.settimeout(DEADLINE)
+        with lab["home"].connect(("192.168.1.10", 8443), DEADLINE) as client, accepted(server) as backend:
+            client.sendall(b"there")
+            assert read(backend, 5) == b"there"
+            who = own(client)
+            assert peer(backend) == who
+        assert proxy.line(who)["source"] == "client_endpoint"
+    wait_until(lambda: rules(nas) == before, DEADLINE, "the rules are gone")
 
 
 UNMANAGED = """

@@ -6,6 +6,7 @@ import hashlib
 import os
 import random
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 
@@ -15,7 +16,7 @@ from lab.realise.asking import wait_until
 from tests.proxy.conftest import Start
 from tests.proxy.ends import accepted, connect, listening, own, read
 from tests.proxy.running import DEADLINE, Proxy
-from tests.proxy.upgrading import Flow, Heir, Load, Message, UdpEcho, Upgrades, echoing, until_ended, upgrading
+from tests.proxy.upgrading import Between, Flow, Heir, Load, Message, UdpEcho, Upgrades, echoing, until_ended, upgrading
 
 CONFIG = """
 workers = 2
@@ -258,29 +259,66 @@ def test_a_new_process_that_fails_at_any_stage_leaves_all_to_the_old_one(
     assert [len(flow.backend_saw) for flow in flows] == [1] * len(flows)
 
 
+def killed(process: subprocess.Popen[bytes]) -> bool:
+    process.kill()
+    return process.wait(DEADLINE) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("stage", ["begun", "asked", "offered", "taken", "given"])
 def test_a_process_that_is_killed_while_it_starts_leaves_all_to_the_old_one(
-    proxy: Proxy, upgrades: Upgrades, flows: list[Flow]
+    proxy: Proxy, upgrades: Upgrades, flows: list[Flow], stage: str
 ) -> None:
     for flow in flows:
         flow.ask()
-    number, has_left = 0, False
+    with Load(proxy.here, 8000) as load, Between(proxy) as between:
+        process = upgrades.start(f"--take-over={between.path}")
+        if stage != "begun":
+            between.meet()
+        if stage in {"offered", "taken", "given"}:
+            between.pass_offer()
+        if stage in {"taken", "given"}:
+            assert between.hear_taken(), "it goes on with what is there"
+        if stage == "given":
+            assert between.pass_flows() == len(flows)
+        assert killed(process), upgrades.said()
+        between.close()
+        if stage != "begun":
+            wait_until(lambda: "did not take over" in proxy.said, DEADLINE, "word of it")
+        for flow in flows:
+            flow.ask()
+        load.wait(10)
+        upgrades.upgrade()
+        for flow in flows:
+            flow.ask()
+        load.wait(10)
+    assert load.faults == []
+    assert [len(flow.backend_saw) for flow in flows] == [1] * len(flows)
+
+
+def test_a_process_that_is_killed_before_anybody_hears_that_it_serves_leaves_all_to_the_old_one(
+    proxy: Proxy, upgrades: Upgrades, flows: list[Flow]
+) -> None:
+    """Whom it has taken by then is lost with it, and nobody else."""
+    for flow in flows:
+        flow.ask()
+    with Between(proxy) as between:
+        process = upgrades.start(f"--take-over={between.path}")
+        between.meet()
+        between.pass_offer()
+        assert between.hear_taken()
+        between.pass_flows()
+        between.pass_end()
+        assert between.hears_that_it_serves()
+        assert killed(process), upgrades.said()
+    wait_until(lambda: "did not take over" in proxy.said, DEADLINE, "word of it")
     with Load(proxy.here, 8000) as load:
-        while number < 12 and not has_left:
-            process = upgrades.start()
-            load.wait(2 * number)  # earlier or later in its start
-            process.kill()
-            process.wait(DEADLINE)
-            number += 1
-            try:
-                for flow in flows:
-                    flow.ask()
-            except (ConnectionRefusedError, TimeoutError):
-                # It had said that it serves, and whom it served is lost with it; the old one may have had the sockets a
-                # little longer, unread.
-                has_left = True
-    assert number >= 2
-    assert load.faults == [] or has_left
-    wait_until(lambda: has_left == ("a newer process serves" in proxy.said), DEADLINE, "word of it")
+        for flow in flows:
+            flow.ask()
+        load.wait(10)
+        upgrades.upgrade()
+        load.wait(10)
+    assert load.faults == []
+    assert [len(flow.backend_saw) for flow in flows] == [1] * len(flows)
 
 
 def test_only_one_process_at_a_time_takes_over_and_no_reload_comes_between(proxy: Proxy, upgrades: Upgrades) -> None:

@@ -5,7 +5,6 @@ client -- outside -- home (the proxy) -- inside -- service
 
 from __future__ import annotations
 
-import itertools
 import socket
 import threading
 from collections.abc import Iterator
@@ -19,9 +18,9 @@ from lab.realise.asking import wait_until
 from lab.realise.lab import Lab
 from tests.proxy.ends import endpoint
 from tests.proxy.running import DEADLINE, Proxy, edgeproxy, running_in
-from tests.proxy.udp_bench import Address, drops, flows, heard, silent
+from tests.proxy.udp_bench import DIVERT, Address, drops, flows, heard, silent
 from tests.proxy.upgrading import Heir, Message
-from tests.realise.conftest import labs_in
+from tests.realise.conftest import Up
 
 TOPOLOGY = """
 networks:
@@ -33,17 +32,6 @@ nodes:
     routes: [{to: default, via: 192.0.2.1}, {to: default, via: "2001:db8::1"}]
   home: {role: router, links: {outside: [192.0.2.1, "2001:db8::1"], inside: 10.0.0.1}}
   service: {links: {inside: 10.0.0.9}}
-"""
-DIVERT = """
-ip rule add fwmark 7 lookup 77
-ip route add local default dev lo table 77
-ip -6 rule add fwmark 7 lookup 77
-ip -6 route add local default dev lo table 77
-nft add table inet divert
-nft add chain inet divert pre '{ type filter hook prerouting priority mangle; }'
-of='iifname outside udp dport 5000-5099'
-nft add rule inet divert pre $of ip daddr 198.51.100.0/24 meta mark set 7 tproxy ip to :5000 accept
-nft add rule inet divert pre $of ip6 daddr 2001:db8:1::/64 meta mark set 7 tproxy ip6 to :5000 accept
 """
 CONFIG = """
 workers = 2
@@ -67,28 +55,13 @@ ASKED: list[Address] = [
     ("2001:db8:1::1", 5000),
     ("2001:db8:1::1", 5099),
 ]
-NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that the nodes see too."""
-    return tmp_path_factory.mktemp("up")
-
-
-@pytest.fixture(scope="module")
-def lab(shared: Path) -> Iterator[Lab]:
-    with ExitStack() as stack:
-        found = labs_in(shared, stack)(TOPOLOGY)
-        found["home"].run(["sh", "-ec", DIVERT], check=True)
-        yield found
-
-
-@pytest.fixture
-def folder(shared: Path) -> Path:
-    made = shared / str(next(NUMBERS))
-    made.mkdir()
-    return made
+def lab(module_up: Up) -> Lab:
+    lab = module_up(TOPOLOGY)
+    lab["home"].run(["sh", "-ec", DIVERT], check=True)
+    return lab
 
 
 class Succession:

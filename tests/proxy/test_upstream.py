@@ -12,7 +12,7 @@ import pytest
 
 from lab.realise.asking import wait_until
 from tests.proxy.conftest import Start
-from tests.proxy.ends import DEADLINE, accepted, connect, listening, own, read_all, refused
+from tests.proxy.ends import DEADLINE, accepted, connect, deaf, listening, own, read_all, refused
 from tests.proxy.running import Proxy, own_address
 
 CANDIDATES = (9001, 9002, 9003)
@@ -55,21 +55,6 @@ def standing(proxy: Proxy, port: int | str) -> str:
     targets = [target for backend in status["backends"] for target in backend["targets"]]
     (found,) = [one for one in targets if one["target"].endswith(f":{port}")]
     return str(found["condition"])
-
-
-@contextmanager
-def deaf(address: str, port: int) -> Iterator[None]:
-    """A port that answers no SYN: its queue of connections is full (listen(2))."""
-    with listening(address, port, 0) as server, ExitStack() as stack:
-        for _ in range(10):
-            client = stack.enter_context(socket.socket())
-            client.settimeout(1)
-            try:
-                client.connect(server.getsockname())
-            except TimeoutError:
-                yield
-                return
-        raise AssertionError("it still answers")
 
 
 def test_in_order_the_first_gets_all(start: Start) -> None:
@@ -166,6 +151,16 @@ def test_a_candidate_has_its_time_to_connect(start: Start) -> None:
             assert time.monotonic() - begun > 2 * least - 0.05
 
 
+def test_a_candidate_has_no_more_than_its_time_to_connect(start: Start) -> None:
+    ports = tuple(range(9001, 9011))
+    proxy = start(config('connect_timeout = "100ms"', ports))
+    with ExitStack() as stack:
+        for port in ports:
+            stack.enter_context(deaf(proxy.here, port))
+        line = proxy.ended(refused(proxy.here, 8443), "backend_timeout")
+    assert 1_000_000 <= line["total_us"] < 15_000_000, "30 s if nothing is said"
+
+
 def test_a_candidate_that_fails_clients_rests(start: Start) -> None:
     proxy = start(config('eject = {failures = 2, duration = "10m"}', (9001, 9002)))
     with candidates(proxy, 9002):
@@ -182,7 +177,7 @@ def test_a_candidate_rests_for_a_while_only(start: Start) -> None:
     with candidates(proxy, 9002):
         assert [target(proxy) for _ in range(2)] == [9002] * 2
         with candidates(proxy, 9001):
-            wait_until(lambda: target(proxy) == 9001, DEADLINE, "the end of the rest")
+            wait_until(lambda: target(proxy) == 9001, 20, "the end of the rest, which is 30 s if nothing is said")
             wait_until(lambda: standing(proxy, 9001) == "up", DEADLINE, "the end of the rest is told")
 
 
@@ -211,15 +206,19 @@ def test_checks_take_a_candidate_out_and_in_again(start: Start) -> None:
     health = 'health = {interval = "500ms", timeout = "500ms", rise = 2, fall = 2}'
     proxy = start(config(health + '\nbalance = "round_robin"', (9001, 9002)))
     up = 'edgeproxy_backend_up{{backend="out",target="{}:{}"}}'
-    with candidates(proxy, 9001, 9002):
-        wait_until(lambda: {target(proxy), target(proxy)} == {9001, 9002}, DEADLINE, "both are used")
+
+    def are_up() -> dict[int, float]:
+        metrics = proxy.metrics()
+        return {port: metrics[up.format(proxy.here, port)] for port in (9001, 9002)}
+
     with candidates(proxy, 9002):
-        wait_until(lambda: proxy.metrics()[up.format(proxy.here, 9001)] == 0, DEADLINE, "it is down")
-        assert proxy.metrics()[up.format(proxy.here, 9002)] == 1
+        with candidates(proxy, 9001):
+            wait_until(lambda: {target(proxy), target(proxy)} == {9001, 9002}, DEADLINE, "both are used")
+        wait_until(lambda: are_up() == {9001: 0, 9002: 1}, DEADLINE, "it is down")
         assert standing(proxy, 9001) == "down"
         with candidates(proxy, 9001):
             wait_until(lambda: target(proxy) == 9001, DEADLINE, "it is used again")
-            wait_until(lambda: proxy.metrics()[up.format(proxy.here, 9001)] == 1, DEADLINE, "it is up")
+            wait_until(lambda: are_up() == {9001: 1, 9002: 1}, DEADLINE, "it is up")
 
 
 @pytest.mark.parametrize("knob", ["rise", "fall"])

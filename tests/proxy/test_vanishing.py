@@ -5,10 +5,9 @@ client -- internet -- home (the proxy) -- lan -- nas
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from lab.realise.lab import Lab
 from lab.realise.node import Node
 from tests.proxy.ends import DEADLINE, accepted, is_reset, own, read
 from tests.proxy.running import Proxy, running_in
+from tests.realise.conftest import Up
 
 TOPOLOGY = """
 networks:
@@ -79,12 +79,10 @@ table inet rejection {
 
 
 @pytest.fixture(scope="module")
-def lab(lab_folder: Path) -> Iterator[Lab]:
-    file = lab_folder / "t.yaml"
-    file.write_text(TOPOLOGY)
-    with Lab.up(file, name=f"ep-gone-{os.getpid()}") as found:
-        found["home"].run(["ip", "route", "add", "unreachable", "203.0.113.0/24"], check=True)
-        yield found
+def lab(module_up: Up) -> Lab:
+    lab = module_up(TOPOLOGY)
+    lab["home"].run(["ip", "route", "add", "unreachable", "203.0.113.0/24"], check=True)
+    return lab
 
 
 @pytest.fixture(scope="module")
@@ -210,11 +208,26 @@ def test_a_backend_that_answers_no_packet_has_its_time(lab: Lab, proxy: Proxy) -
 
 
 def test_no_socket_is_left_behind(lab: Lab, proxy: Proxy) -> None:
-    """Every connection of the tests before is gone at the proxy."""
+    """Neither of a client that vanished, nor of a backend, nor of one that nobody answers."""
+    with lab["nas"].listen(9001) as server, ExitStack() as stack:
+        server.settimeout(DEADLINE)
+        for who in ("client", "nas"):
+            client = stack.enter_context(lab["client"].connect(("home", 8443), DEADLINE))
+            backend = stack.enter_context(accepted(server))
+            client.sendall(b"there")
+            assert read(backend, 5) == b"there"
+            assert _established(lab) >= {":8443", ":9001"}
+            with silent(lab[who]):
+                with suppress(ConnectionResetError, BrokenPipeError):  # keep-alive may have found it out before
+                    client.sendall(b"is anybody there?")
+                    backend.sendall(b"is anybody there?")
+                proxy.ended(own(client), "peer_vanished")
+        proxy.ended(refused_at(lab, 8445), "backend_refused")
+        wait_until(lambda: not {":8443", ":8445", ":9001"} & _established(lab), DEADLINE, "no socket is left")
     wait_until(lambda: proxy.active("in") == 0, DEADLINE, "none is open")
-    wait_until(lambda: not {":8443", ":9001"} & _established_ports(lab), DEADLINE, "no socket is left")
 
 
-def _established_ports(lab: Lab) -> set[str]:
+def _established(lab: Lab) -> set[str]:
+    """Ports of the proxy's own connections, which those who vanished may not know to be over."""
     listed = lab["home"].run(["ss", "-Htn", "state", "established"], check=True).stdout
     return set(re.findall(r":\d+\b", listed))

@@ -16,6 +16,18 @@ from tests.proxy.running import DEADLINE, Line, Proxy
 
 UDP_SEGMENT = 103  # linux/udp.h
 VECTORS = Path(__file__).parents[2] / "proxy/tests/vectors/quic_initial"
+# What a node runs to have datagrams from outside for some addresses, which nobody has, at its own socket of port 5000.
+DIVERT = """
+ip rule add fwmark 7 lookup 77
+ip route add local default dev lo table 77
+ip -6 rule add fwmark 7 lookup 77
+ip -6 route add local default dev lo table 77
+nft add table inet divert
+nft add chain inet divert pre '{ type filter hook prerouting priority mangle; }'
+of='iifname outside udp dport 5000-5099'
+nft add rule inet divert pre $of ip daddr 198.51.100.0/24 meta mark set 7 tproxy ip to :5000 accept
+nft add rule inet divert pre $of ip6 daddr 2001:db8:1::/64 meta mark set 7 tproxy ip6 to :5000 accept
+"""
 Address = tuple[str, int]
 
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -121,6 +121,74 @@ class Heir:
         for number in self.descriptors:
             os.close(number)
         self.descriptors.clear()
+
+
+class Between:
+    """Stands between a process that wants to take over and the running one, and passes on what each says, or not."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.path = proxy.folder / "between"
+        self._proxy = proxy
+        self._door = socket.socket(socket.AF_UNIX)
+        self._door.settimeout(DEADLINE)
+        self._door.bind(str(self.path))
+        self._door.listen()
+        self._stack = ExitStack()
+        self._stack.callback(self.path.unlink)
+        self._stack.enter_context(self._door)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def meet(self) -> None:
+        """The new process has asked, and so does this."""
+        self._new = self._stack.enter_context(self._door.accept()[0])
+        self._new.settimeout(DEADLINE)
+        self._words = self._stack.enter_context(self._new.makefile("rb"))
+        assert json.loads(self._words.readline()) == {"do": "hand_over", "version": 1}
+        self._old = Heir(self._proxy)
+        self._stack.callback(self._old.close)
+
+    def pass_offer(self) -> None:
+        for message in self._old.hear_until("offer_ends"):
+            self._pass(message)
+        self._pass("offer_ends")
+
+    def hear_taken(self) -> bool:
+        """The new process has said what it takes, and the running one hears it."""
+        said: dict[str, Any] = json.loads(self._words.readline())
+        self._old.say(said)
+        return bool(said["taken"]["endpoints"])
+
+    def pass_flows(self) -> int:
+        """How many; that these are all stays unsaid."""
+        given = [message for message in self._old.hear_until("over") if isinstance(message, dict)]
+        for message in given:
+            self._pass(message)
+        return sum(len(message["flows"]) for message in given)
+
+    def pass_end(self) -> None:
+        self._pass("over")
+
+    def hears_that_it_serves(self) -> bool:
+        """The new process says so; the running one does not hear it."""
+        return json.loads(self._words.readline()) == "serving"
+
+    def _pass(self, message: Message) -> None:
+        line = json.dumps(message).encode() + b"\n"
+        # A descriptor may come before the message that tells of it.
+        numbers = self._old.descriptors
+        sent = socket.send_fds(self._new, [line], numbers) if numbers else self._new.send(line)
+        self._new.sendall(line[sent:])
+        for number in numbers:
+            os.close(number)
+        numbers.clear()
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from lab.errors import UsageError
+from lab.realise import registry
 from lab.realise.lab import Lab
 
 Up = Callable[..., Lab]
@@ -32,6 +34,20 @@ def labs_in(folder: Path, stack: ExitStack) -> Up:
         return stack.enter_context(Lab.up(file, **options))
 
     return up
+
+
+def open_files(lab: Lab) -> int:
+    """How many its supervisor has."""
+    return len(list(Path(f"/proc/{registry.supervisor_of(lab._channel)}/fd").iterdir()))
+
+
+def has_node(lab: Lab, name: str) -> bool:
+    """Whether its supervisor knows such a node, be it one that the topology has not."""
+    try:
+        lab.ask({"ask": "bound", "node": name, "protocol": "tcp", "port": 1, "address": ""})
+    except UsageError:
+        return False
+    return True
 
 
 @pytest.fixture

@@ -141,6 +141,18 @@ def test_no_namespaces_of_a_kind(host: Host, kind: str) -> None:
 
 
 @pytest.mark.essential
+def test_what_the_host_lacks_is_told_to_programs_too(host: Host) -> None:
+    answer = host(PLAIN, "--json", enter=AS_ROOT_OF_ITS_OWN, prepare="echo 0 > /proc/sys/user/max_net_namespaces")
+    assert answer.code == ExitCode.HOST_NOT_ABLE, answer
+    found = json.loads(answer.output)
+    assert (found["kind"], found["exit_code"], found["faults"]) == ("HostError", ExitCode.HOST_NOT_ABLE, [])
+    assert answer.errors == f"lab: error: {found['error']}\n"
+    mends = [each["mend"] for each in found["lacking"] if "user.max_net_namespaces is 0" in each["found"]]
+    assert mends == ["sudo sysctl -w user.max_net_namespaces=65536"]
+    assert_no_trace(answer)
+
+
+@pytest.mark.essential
 def test_no_user_namespaces(host: Host) -> None:
     answer = host(
         PLAIN,

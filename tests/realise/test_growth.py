@@ -13,7 +13,7 @@ from lab.plan.step import AddRoute, CreateNode, CreateSwitch, Step
 from lab.realise.asking import wait_until
 from lab.realise.growth import grow
 from lab.realise.lab import Lab
-from tests.realise.conftest import Up
+from tests.realise.conftest import Up, has_node
 
 pytestmark = [pytest.mark.essential, pytest.mark.single_id]
 
@@ -33,14 +33,6 @@ nodes:
 @pytest.fixture(scope="module")
 def lab(module_up: Up) -> Lab:
     return module_up(TOPOLOGY)
-
-
-def has_node(lab: Lab, name: str) -> bool:
-    try:
-        lab.ask({"ask": "bound", "node": name, "protocol": "tcp", "port": 1, "address": ""})
-    except UsageError:
-        return False
-    return True
 
 
 def ping(lab: Lab, node: str, address: str) -> int:

@@ -20,6 +20,7 @@ from lab.errors import LabError
 from lab.realise import message, registry
 from lab.realise.asking import wait_until
 from lab.realise.lab import Lab
+from tests.realise.conftest import open_files
 
 pytestmark = [pytest.mark.essential, pytest.mark.single_id]
 
@@ -60,10 +61,6 @@ def lab(shared: Lab) -> Iterator[Lab]:
     assert shared.services()[0]["state"] == "ready"
     wait_until(lambda: open_files(shared) <= before, 30, f"the supervisor holds {before} open files again")
     wait_until(lambda: len(sleepers(shared)) == 1, 30, "the clients' programs have ended")
-
-
-def open_files(lab: Lab) -> int:
-    return len(list(Path(f"/proc/{registry.supervisor_of(lab._channel)}/fd").iterdir()))
 
 
 def sleepers(lab: Lab) -> list[str]:

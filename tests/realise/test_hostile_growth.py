@@ -18,7 +18,7 @@ from lab.realise import registry
 from lab.realise.asking import ask, wait_until
 from lab.realise.growth import grow
 from lab.realise.lab import Lab
-from tests.realise.conftest import Up
+from tests.realise.conftest import Up, has_node, open_files
 
 pytestmark = [pytest.mark.essential, pytest.mark.single_id]
 
@@ -39,14 +39,6 @@ def shared(module_up: Up) -> Lab:
     return lab
 
 
-def has_node(lab: Lab, name: str) -> bool:
-    try:
-        lab.ask({"ask": "bound", "node": name, "protocol": "tcp", "port": 1, "address": ""})
-    except UsageError:
-        return False
-    return True
-
-
 @pytest.fixture
 def lab(shared: Lab) -> Iterator[Lab]:
     """A lab whose nodes, after the test, reach each other, and that can grow a guest and loses it again."""
@@ -58,10 +50,6 @@ def lab(shared: Lab) -> Iterator[Lab]:
         assert nodes["probe"].run(["hostname"]).stdout == "probe\n"
         assert nodes["probe"].run(["ping", "-c1", "-w20", shared["b"].address()]).returncode == 0
     wait_until(lambda: open_files(shared) <= before, 30, f"the supervisor holds {before} open files again")
-
-
-def open_files(lab: Lab) -> int:
-    return len(list(Path(f"/proc/{registry.supervisor_of(lab._channel)}/fd").iterdir()))
 
 
 def link_of(steps: list[Step]) -> ConnectToSwitch:

@@ -142,8 +142,13 @@ BROKEN: dict[str, Callable[[Lab], object]] = {
 
 @pytest.mark.essential
 @pytest.mark.single_id
+@pytest.mark.parametrize("kernel", ["new", "old"])
 @pytest.mark.parametrize("way", BROKEN)
-def test_down_ends_a_lab_though_the_handles_connection_broke(up: Callable[..., Lab], way: str) -> None:
+def test_down_ends_a_lab_though_the_handles_connection_broke(
+    up: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch, way: str, kernel: str
+) -> None:
+    if kernel == "old":  # before Linux 6.5
+        monkeypatch.setattr(registry, "SO_PEERPIDFD", 32767)  # an option that no kernel knows
     lab = up(TOPOLOGY)
     supervisor = registry.supervisor_of(lab._channel)
     BROKEN[way](lab)

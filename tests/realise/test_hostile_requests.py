@@ -9,15 +9,14 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lab.errors import LabError, RealiseError, UsageError
-from lab.realise import registry
 from lab.realise.asking import ask, wait_until
 from lab.realise.lab import Lab
+from tests.realise.conftest import open_files
 
 pytestmark = [pytest.mark.essential, pytest.mark.single_id]
 
@@ -45,10 +44,6 @@ def lab(shared: Lab) -> Iterator[Lab]:
     assert shared.services()[0]["state"] == "ready"
     assert shared["b"].run(["hostname"]).stdout == "b\n"
     wait_until(lambda: open_files(shared) <= before, 30, f"the supervisor holds {before} open files again")
-
-
-def open_files(lab: Lab) -> int:
-    return len(list(Path(f"/proc/{registry.supervisor_of(lab._channel)}/fd").iterdir()))
 
 
 def socket_request(**changes: Any) -> dict[str, Any]:

@@ -53,7 +53,7 @@ signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 """,
     "ignored signals": """
 import signal, sys
-for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
+for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
     signal.signal(number, signal.SIG_IGN)
 """,
     "SIGHUP ignored, SIGTERM blocked": """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -105,6 +106,19 @@ def test_a_killed_supervisor_leaves_nothing(up: Callable[..., Lab], mark: str) -
         lab.services()
     lab.down()  # ending one that has ended is no error
     assert lab._channel.fileno() == -1, "an open socket would be a warning in some other test"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kernel", ["new", "old"])
+def test_down_does_not_wait_for_whoever_has_the_supervisors_number_now(tmp_path: Path, kernel: str) -> None:
+    (tmp_path / "t.yaml").write_text(marked("1000"))
+    script = str(Path(__file__).with_name("reused_number.py"))
+    unshared = ["unshare", "--fork", "--pid", "--mount-proc", sys.executable, script, str(tmp_path / "t.yaml"), kernel]
+    done = subprocess.run(unshared, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["stranger"] == found["supervisor"], "it has another number, so this proves nothing"
+    assert found["is_alive"]
 
 
 @pytest.mark.essential

@@ -139,9 +139,12 @@ example: edgeproxy top
         name: "connections",
         takes: "[-s SOCKET]",
         does: "list who is connected to a running proxy, a JSON line each",
-        more: "  -s, --socket PATH   its operation.admin_socket
+        more: "  -s, --socket PATH   its operation.admin_socket; /run/edgeproxy/admin.sock without it
 
-example: edgeproxy connections | grep 203.0.113.7
+Keys are those of the access log (unique_id, listener, transport, peer, client, original_dst, protocol, server_name, rule, backend,
+target, bytes_in, bytes_out), and age_us, microseconds since it began. The oldest of each worker come first.
+
+example: edgeproxy connections | jq -r 'select(.client | startswith(\"203.0.113.7:\")) | [.rule, .target, .bytes_out] | @tsv'
 ",
         parse: ask,
     },
@@ -150,7 +153,7 @@ example: edgeproxy connections | grep 203.0.113.7
         takes: "ADDRESS|PREFIX... --for TIME [-s SOCKET]",
         does: "refuse sources for a time: 90s, 10m, 1h, 7d",
         more: "  --for TIME          how long; what is for ever stands in the configuration, as `deny`
-  -s, --socket PATH   the running proxy's operation.admin_socket
+  -s, --socket PATH   its operation.admin_socket; /run/edgeproxy/admin.sock without it
 
 example: edgeproxy deny 203.0.113.7 2001:db8:7::/48 --for 1h
 ",
@@ -160,7 +163,7 @@ example: edgeproxy deny 203.0.113.7 2001:db8:7::/48 --for 1h
         name: "undeny",
         takes: "ADDRESS|PREFIX... [-s SOCKET]",
         does: "refuse sources no more",
-        more: "  -s, --socket PATH   the running proxy's operation.admin_socket
+        more: "  -s, --socket PATH   its operation.admin_socket; /run/edgeproxy/admin.sock without it
 
 example: edgeproxy undeny 203.0.113.7
 ",
@@ -170,7 +173,7 @@ example: edgeproxy undeny 203.0.113.7
         name: "denied",
         takes: "[-s SOCKET]",
         does: "list the sources that are refused, and for how long",
-        more: "  -s, --socket PATH   the running proxy's operation.admin_socket
+        more: "  -s, --socket PATH   its operation.admin_socket; /run/edgeproxy/admin.sock without it
 
 example: edgeproxy denied
 ",

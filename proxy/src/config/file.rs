@@ -21,7 +21,8 @@ pub(crate) struct ConfigFile {
     pub(crate) workers: Option<NonZeroU32>,
     /// Sources that are refused at once.
     #[serde(default)]
-    pub(crate) deny: Vec<Written<IpNet>>,
+    #[schemars(length(min = 1))]
+    pub(crate) deny: Option<Vec<Written<IpNet>>>,
     /// Where clients arrive: `[listener.NAME]`.
     #[schemars(required)]
     pub(crate) listener: Option<BTreeMap<String, ListenerFile>>,
@@ -347,7 +348,8 @@ impl Default for TimeoutsFile {
 pub(crate) struct TargetsFile {
     /// Exceptions from what no name may lead to: loopback, link-local, unspecified, multicast and broadcast addresses, the
     /// metadata services of clouds, and this proxy's own listeners.
-    pub(crate) allow: Vec<Written<IpNet>>,
+    #[schemars(length(min = 1))]
+    pub(crate) allow: Option<Vec<Written<IpNet>>>,
 }
 
 /// Rules of the kernel that `source = "client"` needs.
@@ -356,7 +358,7 @@ pub(crate) struct TargetsFile {
 pub(crate) struct TransparentFile {
     /// Whether the proxy installs, watches and removes them.
     pub(crate) manage_rules: bool,
-    /// The mark of transparent sockets and of the packets that come back to them.
+    /// The mark that rules put on packets that come back to transparent sockets, and on their tracked connections.
     pub(crate) mark: NonZeroU32,
     /// The routing table that delivers such packets locally; not 253 to 255, which the kernel uses.
     pub(crate) table: NonZeroU32,
@@ -379,6 +381,8 @@ pub(crate) struct OperationFile {
     pub(crate) metrics: Option<Written<Endpoint>>,
     /// One line of JSON for each connection; `-` is stdout. Without it: none.
     pub(crate) access_log: Option<Written<LogPlace>>,
+    /// Whether the kernel holds TCP to the ports that the file has at the start: a reload then brings no others.
+    pub(crate) fixed_ports: bool,
 }
 
 const fn seconds(number: u64) -> Written<Duration> {

@@ -5,6 +5,7 @@
 //! text -> table -> [shape: keys, types, notations] -> as written -> [resolve: references, what cannot be] -> as meant
 //! ```
 
+pub(crate) mod crowded;
 mod fault;
 mod file;
 mod findings;

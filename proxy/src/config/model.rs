@@ -107,8 +107,7 @@ pub enum HeaderFraming {
     First,
     /// Each one, in Cloudflare's form.
     Spp,
-    /// Learned from each of the peer's sockets. Behind a peer that sends the first only, a client that writes a header of its
-    /// own is believed.
+    /// Learned from each of the peer's sockets. Where it sends the first only, a client's own header is believed.
     Auto,
 }
 
@@ -371,8 +370,7 @@ pub struct Timeouts {
 /// Which addresses a name may lead to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TargetPolicy {
-    /// Exceptions from what is forbidden: loopback, link-local, unspecified, multicast and broadcast addresses, the
-    /// metadata services of clouds, and this proxy's own listeners.
+    /// Exceptions from what `route::forbidden` keeps names from.
     pub allow: Vec<IpNet>,
 }
 
@@ -381,7 +379,7 @@ pub struct TargetPolicy {
 pub struct TransparentRules {
     /// The proxy installs, watches and removes them; otherwise `edgeproxy doctor` prints them.
     pub manage_rules: bool,
-    /// The mark of transparent sockets and of packets that come back to them.
+    /// The mark that rules put on packets that come back to transparent sockets, and on their tracked connections.
     pub mark: NonZeroU32,
     /// The routing table that delivers such packets locally.
     pub table: NonZeroU32,
@@ -396,4 +394,6 @@ pub struct Operation {
     pub metrics: Option<SocketAddr>,
     /// One JSON line for each connection; `None`: none. `-` is stdout.
     pub access_log: Option<PathBuf>,
+    /// Whether the kernel holds TCP to the ports that the configuration has at the start, as far as they are known.
+    pub fixed_ports: bool,
 }

@@ -18,6 +18,7 @@ mod name;
 pub(crate) mod reader;
 mod resolver;
 mod system;
+mod turns;
 
 pub(crate) use chance::Chance;
 pub use exchange::Fault;

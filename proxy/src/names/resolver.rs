@@ -15,10 +15,9 @@ use super::exchange::Fault;
 use super::lookup::{interleave, look_up};
 use super::name::HostName;
 use super::system::{System, SystemFiles};
+use super::turns::{Turn, Turns};
 use crate::config::model::Resolver;
 
-/// Lookups at once, of two sockets each: clients choose names, and shall not choose how many sockets there are.
-const MOST_LOOKUPS: usize = 128;
 /// How long who could have a stale answer waits for a fresh one (RFC 8767 section 5, "client response timer").
 const STALE_WAIT: Duration = Duration::from_millis(1800);
 
@@ -37,7 +36,7 @@ pub enum NameError {
     /// No server answered; why the last one did not.
     #[error("no name server answers: {0}")]
     Unanswered(Fault),
-    /// As many lookups as there may be are under way.
+    /// As many lookups as there may be are under way, in all or of the client, and none of them ended soon enough.
     #[error("too many names are being looked up")]
     TooManyLookups,
 }
@@ -79,6 +78,7 @@ struct Shared {
     cache: RefCell<Cache>,
     /// Lookups under way, each with what it has found so far.
     lookups: RefCell<HashMap<HostName, watch::Receiver<Option<Known>>>>,
+    turns: Turns,
 }
 
 impl Names {
@@ -91,6 +91,7 @@ impl Names {
             client: Client::new(settings.timeout),
             cache: RefCell::new(Cache::new(settings)),
             lookups: RefCell::default(),
+            turns: Turns::new(),
         };
         Self { shared: Rc::new(shared) }
     }
@@ -106,6 +107,15 @@ impl Names {
     /// # Errors
     /// [`NameError`] says why there are none.
     pub async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, NameError> {
+        self.addresses_for(None, name).await
+    }
+
+    /// The same for a client that may have chosen the name. Of its lookups few are under way at once; further ones wait as
+    /// long as for one try at one server.
+    ///
+    /// # Errors
+    /// [`NameError`] says why there are none.
+    pub async fn addresses_for(&self, asker: Option<IpAddr>, name: &str) -> Result<Vec<IpAddr>, NameError> {
         let host = HostName::parse(name).ok_or(NameError::NotAName)?;
         if let Some(addresses) = self.without_servers(&host) {
             return Ok(addresses);
@@ -113,8 +123,10 @@ impl Names {
         let found = self.shared.cache.borrow_mut().find(&host, now());
         match found {
             Found::Fresh(known) => outcome(&known),
-            Found::Nothing => settled(self.join(&host)?).await,
-            Found::Stale { addresses, refresh } => Ok(self.fresh_or_stale(&host, addresses, refresh).await?.to_vec()),
+            Found::Nothing => settled(self.join(&host, asker).await?).await,
+            Found::Stale { addresses, refresh } => {
+                Ok(self.fresh_or_stale(&host, asker, addresses, refresh).await?.to_vec())
+            }
         }
     }
 
@@ -131,41 +143,59 @@ impl Names {
     async fn fresh_or_stale(
         &self,
         host: &HostName,
+        asker: Option<IpAddr>,
         stale: Rc<[IpAddr]>,
         refresh: Refresh,
     ) -> Result<Rc<[IpAddr]>, NameError> {
         if refresh == Refresh::Resting {
             return Ok(stale);
         }
-        let Ok(lookup) = self.join(host) else { return Ok(stale) };
         if refresh == Refresh::Failing {
+            if self.under_way(host).is_none() {
+                self.shared.turns.take_now(asker).map(|turn| self.begin(host, turn));
+            }
             return Ok(stale);
         }
-        match timeout(STALE_WAIT, settled(lookup)).await {
+        let fresh = async { settled(self.join(host, asker).await?).await };
+        match timeout(STALE_WAIT, fresh).await {
             Ok(Ok(addresses)) => Ok(addresses.into()),
             Ok(Err(error)) if error.is_denial() => Err(error),
             Ok(Err(_)) | Err(_) => Ok(stale),
         }
     }
 
-    /// The lookup of `host` that is under way, or a new one. It runs on when nobody waits for it: others may come.
-    fn join(&self, host: &HostName) -> Result<watch::Receiver<Option<Known>>, NameError> {
-        let mut lookups = self.shared.lookups.borrow_mut();
-        if let Some(lookup) = lookups.get(host) {
-            return Ok(lookup.clone());
+    /// The lookup of `host` that is under way, or a new one.
+    async fn join(&self, host: &HostName, asker: Option<IpAddr>) -> Result<watch::Receiver<Option<Known>>, NameError> {
+        if let Some(lookup) = self.under_way(host) {
+            return Ok(lookup);
         }
-        if lookups.len() >= MOST_LOOKUPS {
-            return Err(NameError::TooManyLookups);
+        let turn = self.shared.turns.take(asker, self.shared.settings.timeout).await;
+        let turn = turn.ok_or(NameError::TooManyLookups)?;
+        // Others may have asked while it waited for its turn.
+        if let Some(lookup) = self.under_way(host) {
+            return Ok(lookup);
         }
+        if let Found::Fresh(known) = self.shared.cache.borrow_mut().find(host, now()) {
+            return Ok(watch::channel(Some(known)).1);
+        }
+        Ok(self.begin(host, turn))
+    }
+
+    fn under_way(&self, host: &HostName) -> Option<watch::Receiver<Option<Known>>> {
+        self.shared.lookups.borrow().get(host).cloned()
+    }
+
+    /// A new lookup. It runs on when nobody waits for it: others may come.
+    fn begin(&self, host: &HostName, turn: Turn) -> watch::Receiver<Option<Known>> {
         let (progress, lookup) = watch::channel(None);
-        lookups.insert(host.clone(), lookup.clone());
-        tokio::task::spawn_local(Rc::clone(&self.shared).look_up(host.clone(), progress));
-        Ok(lookup)
+        self.shared.lookups.borrow_mut().insert(host.clone(), lookup.clone());
+        tokio::task::spawn_local(Rc::clone(&self.shared).look_up(host.clone(), progress, turn));
+        lookup
     }
 }
 
 impl Shared {
-    async fn look_up(self: Rc<Self>, host: HostName, progress: watch::Sender<Option<Known>>) {
+    async fn look_up(self: Rc<Self>, host: HostName, progress: watch::Sender<Option<Known>>, turn: Turn) {
         let listed;
         let servers = if self.settings.servers.is_empty() {
             listed = self.system.servers(now());
@@ -177,6 +207,7 @@ impl Shared {
         let (known, ttl) = look_up(&self.client, servers, &host, early).await;
         self.cache.borrow_mut().learn(&host, known.clone(), ttl, now());
         self.lookups.borrow_mut().remove(&host);
+        drop(turn);
         progress.send_replace(Some(known));
     }
 }

@@ -13,6 +13,8 @@ use std::thread;
 use std::time::Duration;
 
 use super::access_line::Record;
+use crate::commands::say;
+use crate::mend;
 
 /// A worker's lines go out when so many bytes are together, or at its next tick.
 const BATCH: usize = 32 * 1024;
@@ -26,6 +28,7 @@ pub struct LogFigures {
     dropped: AtomicU64,
     failed: AtomicU64,
     left_out: AtomicU64,
+    reopen_failures: AtomicU64,
 }
 
 impl LogFigures {
@@ -51,6 +54,12 @@ impl LogFigures {
     #[must_use]
     pub fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
+    }
+
+    /// How often the file could not be opened anew, so that the lines went on to the one before.
+    #[must_use]
+    pub fn reopen_failures(&self) -> u64 {
+        self.reopen_failures.load(Ordering::Relaxed)
     }
 }
 
@@ -121,7 +130,8 @@ impl AccessLog {
         WorkerLog { batches: self.batches.clone(), shared: Arc::clone(&self.shared), lines: Cell::default() }
     }
 
-    /// Opens the file anew before the next line: it was moved away (logrotate). When that fails, the old one is kept.
+    /// Opens the file anew before the next line: it was moved away (logrotate). When that fails, the old one is kept, which is
+    /// told on stderr and counted.
     pub fn reopen(&self) {
         self.shared.reopen.store(true, Ordering::Release);
         let _ = self.batches.try_send(Batch { bytes: Vec::new(), lines: 0 }); // full: the writer is awake anyway
@@ -228,9 +238,19 @@ impl Writer {
         if !self.shared.reopen.swap(false, Ordering::Acquire) {
             return;
         }
-        if let Some(Ok(file)) = self.path.as_deref().map(append) {
-            self.sink = Box::new(file);
-            self.torn = false;
+        let Some(path) = self.path.as_deref() else { return };
+        match append(path) {
+            Ok(file) => {
+                self.sink = Box::new(file);
+                self.torn = false;
+            }
+            Err(cause) => {
+                self.shared.figures.reopen_failures.fetch_add(1, Ordering::Relaxed);
+                let (mend, path) = (mend::of_log(path, &cause), path.display());
+                say(&format!(
+                    "edgeproxy: operation.access_log: {path}: {cause}; lines go on to the file that is open{mend}"
+                ));
+            }
         }
     }
 

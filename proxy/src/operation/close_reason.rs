@@ -44,7 +44,7 @@ pub enum CloseReason {
     Denied,
     /// A bound on what clients may take was reached.
     OverLimit(Limit),
-    /// A flow gave way to a newer one in a full table.
+    /// A flow gave way to a newer one in a full table; a connection that had not said enough, to a newer one.
     Evicted,
     /// The name that the client chose may not be a target; with the policy's word for it.
     NameRefused(&'static str),

@@ -49,6 +49,8 @@ fn process(text: &mut Text, state: &State, now: std::time::Instant) {
         for (outcome, lines) in outcomes {
             text.sample(name, &[("outcome", outcome)], lines);
         }
+        let name = "edgeproxy_access_log_reopen_failures_total";
+        text.single(name, "counter", "Times the access log could not be opened anew.", log.reopen_failures());
     }
 }
 

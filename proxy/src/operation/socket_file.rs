@@ -15,6 +15,45 @@ pub enum Predecessor {
     Replace,
 }
 
+/// The admin socket as the control thread has it. Its name goes with it, at whatever end, unless it is another process's.
+#[derive(Debug)]
+pub(crate) struct AdminSocket {
+    pub(crate) path: PathBuf,
+    pub(crate) listener: std_net::UnixListener,
+    is_own: bool,
+}
+
+impl AdminSocket {
+    /// One that this process has made.
+    pub(crate) fn made(path: PathBuf, listener: std_net::UnixListener) -> Self {
+        Self { path, listener, is_own: true }
+    }
+
+    /// That of a running process, whose name stays when this one goes; until [`Self::own`].
+    pub(crate) fn lent(path: PathBuf, listener: std_net::UnixListener) -> Self {
+        Self { path, listener, is_own: false }
+    }
+
+    /// The other process has left it to this one.
+    pub(crate) fn own(&mut self) {
+        self.is_own = true;
+    }
+
+    /// Leaves it to another process.
+    pub(crate) fn leave(mut self) {
+        self.is_own = false;
+    }
+}
+
+impl Drop for AdminSocket {
+    fn drop(&mut self) {
+        if self.is_own {
+            // Somebody else may have taken it away.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
 /// That nobody answers there. It may wait for somebody who does not.
 ///
 /// # Errors
@@ -22,7 +61,10 @@ pub enum Predecessor {
 /// Somebody does.
 pub(crate) fn respect(path: &Path) -> io::Result<()> {
     match std_net::UnixStream::connect(path) {
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process answers there")),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another process answers there: end it, name another path, or take over from it with `--take-over`",
+        )),
         Err(_) => Ok(()),
     }
 }
@@ -38,7 +80,10 @@ pub fn listen(path: &Path, predecessor: Predecessor) -> io::Result<std_net::Unix
         respect(path)?;
     }
     if fs::symlink_metadata(path).is_ok_and(|found| !std::os::unix::fs::FileTypeExt::is_socket(&found.file_type())) {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is not a socket"));
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "there is a file that is not a socket: move it away, or name another path",
+        ));
     }
     let mut unready = path.as_os_str().to_owned();
     unready.push(format!(".{}", std::process::id()));
@@ -77,6 +122,23 @@ mod tests {
         fs::write(&file, "dear").unwrap();
         assert_eq!(listen(&file, Predecessor::Replace).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read_to_string(file).unwrap(), "dear");
+    }
+
+    #[test]
+    fn its_name_goes_with_it_unless_another_process_has_it() {
+        let scratch = Scratch::new();
+        let path = scratch.path("admin.sock");
+        let made = || listen(&path, Predecessor::Replace).unwrap();
+        drop(AdminSocket::made(path.clone(), made()));
+        assert!(!path.exists());
+        drop(AdminSocket::lent(path.clone(), made()));
+        assert!(path.exists());
+        AdminSocket::made(path.clone(), made()).leave();
+        assert!(path.exists());
+        let mut lent = AdminSocket::lent(path.clone(), made());
+        lent.own();
+        drop(lent);
+        assert!(!path.exists());
     }
 
     #[test]

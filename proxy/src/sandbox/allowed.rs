@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use caps::Capability;
 
+use crate::config::crowded::is_crowded;
 use crate::config::model::{Config, Host, Source, TargetPort};
 
 /// What stays allowed.
@@ -12,7 +13,7 @@ use crate::config::model::{Config, Host, Source, TargetPort};
 pub struct Allowed {
     /// Files, and directories with all that is in them, that may be read; those that are not there are passed over.
     pub read: Vec<PathBuf>,
-    /// Directories in which files may be made and written: logs.
+    /// Directories in which files may be made and written, and files that may be written: logs.
     pub write: Vec<PathBuf>,
     /// Directories in which names may be removed: that of the admin socket.
     pub remove: Vec<PathBuf>,
@@ -36,7 +37,7 @@ pub struct User {
 /// TCP ports that may be used (landlock's network rules, from Linux 6.7).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ports {
-    /// All: a reload may bring other listeners and targets.
+    /// All: a reload may bring other listeners and targets, unless `operation.fixed_ports` says that none does.
     Any,
     /// `None`: all, for this direction. A transparent socket is bound to whatever port the client has.
     Only {
@@ -45,6 +46,23 @@ pub enum Ports {
         /// Ports to connect to.
         connect: Option<Vec<u16>>,
     },
+}
+
+impl Ports {
+    /// The first port that a configuration needs and that is not among these, and for what.
+    pub(crate) fn lack(&self, config: &Config) -> Option<String> {
+        let Self::Only { bind, connect } = self else { return None };
+        let Self::Only { bind: binds, connect: connects } = ports_of(config) else { return None };
+        let lack = |have: &Option<Vec<u16>>, need: Option<Vec<u16>>, what: &str, any: &str| match (have, need) {
+            (None, _) => None,
+            (Some(_), None) => Some(any.to_owned()),
+            (Some(have), Some(need)) => {
+                need.iter().find(|port| !have.contains(port)).map(|port| format!("port {port} {what}"))
+            }
+        };
+        lack(bind, binds, "to listen at", "the ports of clients, for transparent connections")
+            .or_else(|| lack(connect, connects, "to connect to", "the ports that clients ask for, to connect to"))
+    }
 }
 
 /// The capabilities of a data plane: `IP_TRANSPARENT` needs the first (ip(7)), ports below 1024 the second.
@@ -59,9 +77,9 @@ impl Allowed {
         let directory = |path: Option<&Path>| path.and_then(Path::parent).map(Path::to_owned).into_iter().collect();
         Self {
             read: vec![readable(config_file)],
-            write: directory(log),
+            write: log.map(writable).into_iter().collect(),
             remove: directory(operation.admin_socket.as_deref()),
-            ports: Ports::Any,
+            ports: if operation.fixed_ports { ports_of(config) } else { Ports::Any },
             capabilities: CAPABILITIES.to_vec(),
             user: None,
         }
@@ -72,17 +90,26 @@ impl Allowed {
 /// `/` that would be too much: there the file itself, and a replaced one is read at the next start only.
 #[must_use]
 pub fn readable(path: &Path) -> PathBuf {
-    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let crowded = ["", "/", "/etc", "/run", "/home", "/root", "/tmp", "/var", "/usr"];
-    match real.parent() {
-        Some(parent) if !crowded.iter().any(|crowded| parent == Path::new(crowded)) => parent.to_owned(),
-        _ => real,
+    folder_or_file(fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()))
+}
+
+/// What must be writable so that a log is, also after it was moved away: its directory. Of one where others keep their files
+/// the log alone, which then cannot be made anew.
+fn writable(path: &Path) -> PathBuf {
+    // The directory of the name, not of what it links to: there it is made anew.
+    let folder = path.parent().and_then(|folder| fs::canonicalize(folder).ok());
+    folder_or_file(folder.zip(path.file_name()).map_or_else(|| path.to_owned(), |(folder, name)| folder.join(name)))
+}
+
+fn folder_or_file(path: PathBuf) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !is_crowded(&path) => parent.to_owned(),
+        _ => path,
     }
 }
 
-/// The ports of a configuration, as narrow as they can be; reloads that need others then fail to bind or to connect.
-#[must_use]
-pub fn ports_of(config: &Config) -> Ports {
+/// The ports of a configuration, as narrow as they can be.
+fn ports_of(config: &Config) -> Ports {
     let transparent = config.backends.iter().any(|backend| matches!(backend.source, Source::Client { .. }));
     let listeners = config.listeners.iter().flat_map(|listener| &listener.tcp).chain(&config.operation.metrics);
     let bind = (!transparent).then(|| sorted(listeners.map(std::net::SocketAddr::port)));
@@ -190,6 +217,7 @@ mod tests {
                 admin_socket: Some("/run/edgeproxy/admin.sock".into()),
                 metrics: Some("127.0.0.1:9100".parse().unwrap()),
                 access_log: Some("/var/log/edgeproxy/access.log".into()),
+                fixed_ports: false,
             },
             deny: Vec::new(),
         }
@@ -216,6 +244,33 @@ mod tests {
     }
 
     #[test]
+    fn ports_are_held_where_the_configuration_says_so_and_a_further_one_is_named() {
+        let mut fixed_ports = config(Source::Own, vec![fixed(8443)]);
+        let path = Path::new("/opt/edgeproxy/edge.toml");
+        assert_eq!(Allowed::of(&fixed_ports, path).ports, Ports::Any);
+        fixed_ports.operation.fixed_ports = true;
+        let ports = Allowed::of(&fixed_ports, path).ports;
+        assert_eq!(ports, ports_of(&fixed_ports));
+        assert_eq!((ports.lack(&fixed_ports), Ports::Any.lack(&fixed_ports)), (None, None));
+        let original = target(Host::Address("192.0.2.9".parse().unwrap()), TargetPort::Original);
+        for (other, said) in [
+            (config(Source::Own, vec![fixed(8443), fixed(22)]), "port 22 to connect to"),
+            (config(Source::Own, vec![original]), "the ports that clients ask for, to connect to"),
+            (
+                config(Source::Client { or_own: true }, vec![fixed(8443)]),
+                "the ports of clients, for transparent connections",
+            ),
+        ] {
+            assert_eq!(ports.lack(&other).as_deref(), Some(said));
+        }
+        let mut listening = fixed_ports;
+        listening.listeners[0].tcp.push("192.0.2.1:81".parse().unwrap());
+        assert_eq!(ports.lack(&listening).as_deref(), Some("port 81 to listen at"));
+        listening.listeners[0].tcp.clear();
+        assert_eq!(ports.lack(&listening), None, "fewer are allowed");
+    }
+
+    #[test]
     fn the_paths_are_those_of_the_configuration() {
         let allowed = Allowed::of(&config(Source::Own, vec![fixed(1)]), Path::new("/opt/edgeproxy/edge.toml"));
         assert_eq!(allowed.read, [PathBuf::from("/opt/edgeproxy")]);
@@ -225,6 +280,15 @@ mod tests {
         quiet.operation = Operation { access_log: Some("-".into()), ..Operation::default() };
         let allowed = Allowed::of(&quiet, Path::new("/opt/edgeproxy/edge.toml"));
         assert_eq!((allowed.write.len(), allowed.remove.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_directory_is_writable_for_its_log_unless_others_keep_theirs_there() {
+        let scratch = Scratch::new();
+        assert_eq!(writable(&scratch.path("access.log")), fs::canonicalize(scratch.path("")).unwrap());
+        for crowded in ["/var/log/edge.log", "/tmp/edge.log", "/edge.log"] {
+            assert_eq!(writable(Path::new(crowded)), PathBuf::from(crowded));
+        }
     }
 
     #[test]

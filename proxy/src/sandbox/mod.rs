@@ -5,12 +5,12 @@
 //! | kept out by | what |
 //! |---|---|
 //! | capabilities | all but `CAP_NET_RAW` (transparent sockets) and `CAP_NET_BIND_SERVICE` (low ports) |
-//! | landlock | every file but the configuration and logs; TCP ports where they are known for good |
+//! | landlock | every file but the configuration and logs; with `operation.fixed_ports` all TCP ports but the configuration's |
 //! | seccomp | programs, other processes, mounts, modules, raw and packet sockets, code made at run time, ... |
 //!
 //! Consequences: a new version of the program is started from outside and takes over through the admin socket; kernel rules
-//! are kept, and the host's names read, by processes that were started before; a reload may name only files and ports that
-//! were allowed at the start.
+//! are kept, and the host's names read, by processes that were started before; a reload may name only files, and with
+//! `operation.fixed_ports` only ports, that were allowed at the start.
 
 mod allowed;
 mod capabilities;
@@ -23,8 +23,10 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-pub use allowed::{ports_of, readable, Allowed, Ports, User, CAPABILITIES};
+pub use allowed::{readable, Allowed, Ports, User, CAPABILITIES};
 pub use caps::Capability;
+
+use crate::mend;
 
 /// Why the sandbox was not entered. What was given up before the fault stays so: the process should end.
 #[derive(Debug, thiserror::Error)]
@@ -33,10 +35,10 @@ pub enum SandboxError {
     #[error("{0} threads run; the sandbox is entered before any is started")]
     Threads(usize),
     /// The kernel does not say what this process is.
-    #[error("/proc: {0}")]
+    #[error("/proc: {cause}{mend}", cause = .0, mend = mend::of_host(.0))]
     Proc(io::Error),
     /// Capabilities.
-    #[error("capabilities: {0}")]
+    #[error("capabilities: {0}; the call must be let through (`capset` in `SystemCallFilter=` of systemd, as in edgeproxy.service)")]
     Capabilities(#[from] caps::errors::CapsError),
     /// Another user.
     #[error("cannot become user {user} of group {group}: {fault}", user = .user.user, group = .user.group)]
@@ -47,13 +49,15 @@ pub enum SandboxError {
         fault: nix::errno::Errno,
     },
     /// `PR_SET_NO_NEW_PRIVS`.
-    #[error("no_new_privs: {0}")]
+    #[error("no_new_privs: {0}; who started this keeps prctl(2) out: see its `SystemCallFilter=` or seccomp profile")]
     NoNewPrivs(nix::errno::Errno),
     /// Files.
-    #[error("landlock: {0}")]
+    #[error(
+        "landlock: {0}; its calls must be let through (`SystemCallFilter=` of edgeproxy.service), or be unknown to the kernel"
+    )]
     Landlock(#[from] ::landlock::RulesetError),
     /// A path that cannot be opened, though it is there.
-    #[error("{path}: {fault}")]
+    #[error("{fault}{}", mend_of_path(fault))]
     Path {
         /// Which.
         path: PathBuf,
@@ -61,11 +65,18 @@ pub enum SandboxError {
         fault: ::landlock::PathFdError,
     },
     /// Calls of the kernel.
-    #[error("seccomp: {0}")]
+    #[error(
+        "seccomp: {0}; the kernel must have CONFIG_SECCOMP_FILTER, and `seccomp` be let through (edgeproxy.service)"
+    )]
     Seccomp(#[from] seccompiler::Error),
     /// The filter cannot be made for this machine.
-    #[error("seccomp: {0}")]
+    #[error("seccomp: {0}; this program is for x86_64 and ARM of 64 bits: build it for the processor that runs it")]
     Filter(#[from] seccompiler::BackendError),
+}
+
+fn mend_of_path(fault: &::landlock::PathFdError) -> &'static str {
+    let cause = std::error::Error::source(fault).and_then(|source| source.downcast_ref());
+    cause.map_or("", mend::of_reading)
 }
 
 /// What holds since [`enter`].

@@ -72,7 +72,6 @@ pub(super) const ALLOWED: &[c_long] = &[
     SYS_sigaltstack,
     SYS_sched_yield,
     SYS_sched_getaffinity,
-    SYS_sched_setaffinity,
     SYS_gettid,
     SYS_getcpu,
     SYS_exit,

@@ -19,6 +19,7 @@ use crate::config::model::Transport;
 use crate::listening::{Bound, Endpoint};
 use crate::operation::admin::{write, Prefix, Response};
 use crate::operation::notify::ServiceState;
+use crate::operation::socket_file::AdminSocket;
 use crate::signals::Stops;
 use crate::steering::{copies, Proxy, DRAIN_LOOK};
 use crate::worker::Order;
@@ -51,8 +52,8 @@ impl Proxy {
         };
         let mut offer =
             Offer { sockets: self.sockets.iter().map(copy).collect::<io::Result<_>>()?, ..Offer::default() };
-        if let Some((path, socket)) = &self.admin {
-            offer.admin = Some((path.clone(), socket.try_clone()?));
+        if let Some(admin) = &self.admin {
+            offer.admin = Some((admin.path.clone(), admin.listener.try_clone()?));
         }
         if let Some((address, socket)) = &self.metrics {
             offer.metrics = Some((*address, socket.try_clone()?));
@@ -104,7 +105,7 @@ impl Proxy {
         }
         self.metrics = None;
         if taken.admin_socket {
-            self.admin = None; // or its name would be removed at the end
+            self.admin.take().into_iter().for_each(AdminSocket::leave);
         }
         self.hold(&of(&taken, Transport::Tcp)).await;
         self.sockets.retain(|bound| !taken.endpoints.contains(&bound.endpoint));

@@ -116,11 +116,6 @@ impl Inheritance {
         Some(socket)
     }
 
-    /// Whether it is that one.
-    pub(crate) fn has_given_admin_socket(&self) -> bool {
-        self.taken.admin_socket
-    }
-
     /// The socket at which metrics are asked for, if it is the running process's.
     pub(crate) fn metrics(&mut self, address: SocketAddr) -> Option<TcpListener> {
         self.metrics.take().filter(|(own, _)| *own == address).map(|(_, socket)| socket)

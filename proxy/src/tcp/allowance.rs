@@ -12,6 +12,13 @@ use tokio::time::{sleep_until, Instant, Sleep};
 /// A bucket holds what may pass in this time, so that a flow at its rate never waits for less than one turn.
 const DEPTH: Duration = Duration::from_millis(50);
 
+/// Bytes of a stream wait until what may pass in this time is there: what passes at once goes out as segments of its own, and
+/// a turn for a few bytes costs as much as one for many.
+const QUANTUM: Duration = Duration::from_millis(2);
+
+/// And until there is this much, as far as the bucket holds it: the payload of one segment on an Ethernet (RFC 6691).
+const SEGMENT: f64 = 1460.0;
+
 /// A bucket that fills at a rate. Debt is allowed: who reads more than is in it makes the next one wait.
 #[derive(Debug)]
 pub(crate) struct Bucket {
@@ -38,19 +45,34 @@ impl Bucket {
     fn fill(&mut self, now: Instant) {
         // Who waited for the lock has an earlier now; no time counts twice.
         let now = now.max(self.filled);
-        let depth = (self.rate * DEPTH.as_secs_f64()).max(1.0);
-        self.level = (self.level + self.rate * (now - self.filled).as_secs_f64()).min(depth);
+        self.level = (self.level + self.rate * (now - self.filled).as_secs_f64()).min(self.depth());
         self.filled = now;
     }
 
-    /// Bytes that may pass now, or when to ask again.
+    fn depth(&self) -> f64 {
+        (self.rate * DEPTH.as_secs_f64()).max(1.0)
+    }
+
+    /// Bytes of a datagram that may pass now, or when to ask again.
     pub(crate) fn room(&mut self, now: Instant) -> Result<usize, Instant> {
+        self.room_for(1.0, now)
+    }
+
+    /// Bytes of a stream that may pass now, or when to ask again: never a few only, unless the bucket holds no more.
+    pub(crate) fn stream_room(&mut self, now: Instant) -> Result<usize, Instant> {
+        let quantum = (self.rate * QUANTUM.as_secs_f64()).max(SEGMENT).min(self.depth());
+        self.room_for(quantum, now)
+    }
+
+    fn room_for(&mut self, least: f64, now: Instant) -> Result<usize, Instant> {
         self.fill(now);
-        if self.level >= 1.0 {
+        if self.level >= least {
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // between 1 and the depth
             return Ok(self.level as usize);
         }
-        Err(self.filled + Duration::from_secs_f64((1.0 - self.level) / self.rate))
+        // One nanosecond more, so that rounding never names the time that has just been found too early.
+        let wait = Duration::from_secs_f64((least - self.level) / self.rate) + Duration::from_nanos(1);
+        Err(self.filled + wait)
     }
 
     /// Takes what has passed.
@@ -118,8 +140,8 @@ impl Allowance {
                 return Poll::Ready(usize::MAX);
             }
             let now = Instant::now();
-            let own = self.own.as_mut().map_or(Ok(usize::MAX), |bucket| bucket.room(now));
-            let shared = self.shared.with_bucket(|bucket| bucket.room(now)).unwrap_or(Ok(usize::MAX));
+            let own = self.own.as_mut().map_or(Ok(usize::MAX), |bucket| bucket.stream_room(now));
+            let shared = self.shared.with_bucket(|bucket| bucket.stream_room(now)).unwrap_or(Ok(usize::MAX));
             let until = match (own, shared) {
                 (Ok(own), Ok(shared)) => return Poll::Ready(own.min(shared)),
                 (Err(until), Ok(_)) | (Ok(_), Err(until)) => until,
@@ -175,6 +197,29 @@ mod tests {
                 }
             }
             assert!((1_000_000..=1_006_000).contains(&passed), "{read} at a time: {passed}");
+        }
+    }
+
+    #[test]
+    fn a_stream_passes_in_few_turns_at_its_rate_whatever_the_rate() {
+        for rate in [10, 1_000, 20_000, 100_000, 10_000_000, u32::MAX] {
+            let begin = Instant::now();
+            let mut bucket = Bucket::new(rate, begin);
+            let (mut now, mut passed, mut turns) = (begin, 0, 0);
+            while now < begin + Duration::from_secs(10) {
+                match bucket.stream_room(now) {
+                    Ok(room) => {
+                        bucket.spend(room);
+                        (passed, turns) = (passed + room, turns + 1);
+                        now += Duration::from_micros(20); // what a turn takes, in which a little comes in again
+                    }
+                    Err(until) => now = until,
+                }
+            }
+            let due = 10.0 * f64::from(rate);
+            assert!((passed as f64) >= due * 0.98 && (passed as f64) <= due * 1.02, "{rate}: {passed}");
+            assert!(turns <= 10 * 500 + 2, "{rate}: {turns} turns of {} bytes", passed / turns);
+            assert!(rate < 100_000 || passed / turns >= 1_460, "{rate}: {} bytes a turn", passed / turns);
         }
     }
 

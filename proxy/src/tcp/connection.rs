@@ -29,7 +29,7 @@ use super::dial::{dial, Caller};
 use super::direction::Direction;
 use super::header::{self, Deadlines};
 use super::listener::over_limit;
-use super::preface::{decide_by_first_bytes, Effort};
+use super::preface::{decide_by_first_bytes, Effort, Hold};
 use super::relay::{End, RelayEnd};
 use super::scratch::Scratch;
 use super::unfinished::Unfinished;
@@ -64,23 +64,24 @@ pub(crate) struct Beginning {
 
 /// Header, first bytes, decision, dial; none, where that was the end.
 async fn begin(worker: Rc<Worker>, beginning: Box<Beginning>) -> Option<Box<Carried>> {
-    let Beginning { epoch, listener, accepted: Accepted { stream, peer, original_dst, mut permit } } = *beginning;
+    let Beginning { epoch, listener, accepted: Accepted { stream, peer, original_dst, permit } } = *beginning;
     let mut client = Unfinished::new(stream);
     let story = Story::begin(&worker, &epoch, listener, Transport::Tcp, peer, original_dst).share();
-    let prepared = prepare(&worker, &epoch, &story, client.get()?, &mut permit).await;
+    let prepared = prepare(&worker, &epoch, &story, client.get()?, permit).await;
     match prepared {
-        Ok(Prepared { mut backend, first_bytes, header_length, in_use }) => {
+        Ok(Prepared { mut backend, first_bytes, held, header_length, permit, in_use }) => {
             let written = say_at_once(backend.get()?, &first_bytes, awaits_answer(&story.borrow()));
             let [from_client, to_client] = allowances(&epoch, listener);
             let up = Direction::beginning_with(first_bytes, written, from_client, &worker.scratch);
+            drop(held); // what is left of it counts as the direction's now
             let down = Direction::beginning_with(Vec::new(), 0, to_client, &worker.scratch);
             let is_watched = false;
             note(&story, up.bytes().saturating_sub(header_length), 0);
             Some(Box::new(Carried { story, client, backend, up, down, header_length, is_watched, permit, in_use }))
         }
         Err(reason) => {
+            // Its permit is gone before its end is told: whoever hears of that finds its place free.
             story.borrow_mut().close = reason;
-            drop(permit); // before its end is told: whoever hears of that finds its place free
             None
         }
     }
@@ -111,35 +112,40 @@ fn acknowledge_at_once(stream: &TcpStream) {
 }
 
 /// What is ready to be relayed.
-struct Prepared {
+struct Prepared<'a> {
     backend: Unfinished<TcpStream>,
     /// What goes to the backend before all that is read from now on: a PROXY header, and what was read to decide.
     first_bytes: Vec<u8>,
+    held: Hold<'a>,
     /// How much of that is the header.
     header_length: u64,
+    permit: Permit,
     in_use: Active,
 }
 
-async fn prepare(
-    worker: &Rc<Worker>,
+async fn prepare<'a>(
+    worker: &'a Rc<Worker>,
     epoch: &Rc<Epoch>,
     story: &RefCell<Story>,
     client: &mut TcpStream,
-    permit: &mut Permit,
-) -> Result<Prepared, CloseReason> {
+    mut permit: Permit,
+) -> Result<Prepared<'a>, CloseReason> {
     let config = epoch.config();
-    let (id, peer, mut begun) = {
+    let (id, peer, accepted) = {
         let story = story.borrow();
         (story.listener, story.peer, story.accepted)
     };
+    let mut begun = accepted;
     let listener = epoch.listener(id).ok_or(CloseReason::NoRule)?;
-    let mut effort = Effort::default();
     let mut leftover = what_is_here(client, config.limits.preface_bytes.get(), &worker.scratch);
-    effort.segments = usize::from(!leftover.is_empty());
+    let held = Hold::nothing(&worker.scratch);
+    let mut effort = Effort { segments: usize::from(!leftover.is_empty()), has_ended: false, held };
     let (policy, _) = header_policy(listener, peer.ip());
     if policy != HeaderPolicy::Never {
         let deadlines = Deadlines { header: begun + config.timeouts.header, silence: begun + config.timeouts.silence };
-        let introduced = header::read(client, leftover, policy, deadlines, &worker.scratch).await;
+        let reading = header::read(client, leftover, policy, deadlines, &worker.scratch);
+        let introduced;
+        (permit, introduced) = worker.undecided.wait(permit, accepted, reading).await?;
         let introduced = introduced.map_err(|(reason, outcome)| {
             note_header(epoch, &mut story.borrow_mut(), outcome);
             reason
@@ -167,7 +173,11 @@ async fn prepare(
         permit.name(story.client.ip(), bounds).map_err(over_limit)?;
     }
     let mut preface = TcpPreface::new(leftover);
-    let (backend, captures) = decided(worker, epoch, story, client, &mut preface, &mut effort, begun).await?;
+    let deciding = decided(epoch, story, client, &mut preface, &mut effort, begun);
+    let (permit, decided) = worker.undecided.wait(permit, accepted, deciding).await?;
+    let (backend, captures) = decided?;
+    // Of one that is led on they only count: whoever is undecided has to go first.
+    effort.held.grow_to(preface.bytes().len());
     let caller = {
         let story = story.borrow();
         let (client, original_dst) = (story.client, story.original_dst);
@@ -188,7 +198,14 @@ async fn prepare(
     epoch.counters.header_out(story.header_out);
     let header_length = first_bytes.len() as u64;
     first_bytes.append(&mut preface.into_bytes());
-    Ok(Prepared { backend: Unfinished::new(dialled.stream), first_bytes, header_length, in_use: dialled.in_use })
+    Ok(Prepared {
+        backend: Unfinished::new(dialled.stream),
+        first_bytes,
+        held: effort.held,
+        header_length,
+        permit,
+        in_use: dialled.in_use,
+    })
 }
 
 /// Waits until the client's connection breaks. That it says no more is no reason to go: it may wait for the answer.
@@ -223,12 +240,11 @@ fn note_header(epoch: &Epoch, story: &mut Story, outcome: HeaderIn) {
 
 /// The rule that holds, and the backend that it leads to.
 async fn decided(
-    worker: &Worker,
     epoch: &Epoch,
     story: &RefCell<Story>,
     client: &mut TcpStream,
     preface: &mut TcpPreface,
-    effort: &mut Effort,
+    effort: &mut Effort<'_>,
     begun: Instant,
 ) -> Result<(BackendId, Captures), CloseReason> {
     let config = epoch.config();
@@ -240,7 +256,7 @@ async fn decided(
     let decision = match decide(config, &arrived, preface) {
         Decision::NeedMore => {
             acknowledge_at_once(client);
-            decide_by_first_bytes(client, config, &arrived, preface, effort, &worker.scratch, begun).await
+            decide_by_first_bytes(client, config, &arrived, preface, effort, begun).await
         }
         at_once @ (Decision::Forward { .. } | Decision::Refuse { .. } | Decision::NoRule) => Ok(at_once),
     };

@@ -90,7 +90,7 @@ async fn dial_candidate(
     let candidate = epoch.generation.candidates(id).get(index).ok_or(gone)?;
     let destination = fill(target, &backend.allow_suffixes, caller.captures, caller.original_dst.port())
         .map_err(|error| CloseReason::NameRefused(error.label()))?;
-    let addresses = allowed(epoch, destination, Transport::Tcp).await?;
+    let addresses = allowed(epoch, destination, Transport::Tcp, caller.client.ip()).await?;
     let addresses = by_family(backend.source, addresses, caller.client.ip());
     match reach(locals, backend, &addresses, caller).await {
         Ok((stream, address, rung)) => {
@@ -99,7 +99,9 @@ async fn dial_candidate(
         }
         Err(failure) => {
             if failure.is_of_candidate && !candidate.is_many {
-                candidate.condition.failed(Instant::now().into_std());
+                let seen = addresses.iter().find_map(|to| seen_client(locals, caller, *to));
+                let seen = seen.filter(|_| backend.source != Source::Own).map(|client| client.ip());
+                candidate.condition.failed(seen, Instant::now().into_std());
             }
             Err(failure.reason)
         }
@@ -111,11 +113,14 @@ pub(crate) async fn allowed(
     epoch: &Epoch,
     destination: Destination,
     transport: Transport,
+    client: IpAddr,
 ) -> Result<Vec<SocketAddr>, CloseReason> {
     let (addresses, origin) = match destination {
         Destination::Address(address, origin) => (vec![address], origin),
         Destination::Name { name, port } => {
-            let found = Box::pin(epoch.names.addresses(&name)).await.map_err(|_| CloseReason::NameNotResolved)?;
+            let found = Box::pin(epoch.names.addresses_for(Some(client), &name))
+                .await
+                .map_err(|_| CloseReason::NameNotResolved)?;
             (found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect(), Origin::Name)
         }
     };
@@ -215,3 +220,7 @@ fn source_used(rung: Rung) -> SourceUsed {
         Rung::Own(_) => SourceUsed::Own,
     }
 }
+
+#[cfg(test)]
+#[path = "dial_tests.rs"]
+mod tests;

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
-use crate::admission::Bound;
+use crate::admission::{Bound, ListenerKey};
 use crate::config::model::{Arrival, HeaderPolicy, ListenerId, Transport};
 use crate::generation::{header_policy, Epoch};
 use crate::listening::Endpoint;
@@ -93,11 +93,27 @@ fn admit(
     }
     let (occupancy, bounds) = epoch.generation.bounds(listener).ok_or(CloseReason::NoRule)?;
     let policy = epoch.listener(listener).map_or(HeaderPolicy::Never, |listener| header_policy(listener, peer.ip()).0);
-    let permit = match policy {
+    let admit = || match policy {
         HeaderPolicy::Never => worker.admission.admit(peer.ip(), occupancy, bounds),
         // A peer that speaks for many clients is not one source.
         HeaderPolicy::Require | HeaderPolicy::Optional => worker.admission.admit_unnamed(occupancy, bounds),
     };
+    let mut permit = admit();
+    if permit.is_err() && policy == HeaderPolicy::Never && worker.admission.is_full(peer.ip(), bounds) {
+        return permit.map_err(over_limit); // nobody is to go for one who does not come in
+    }
+    // The total may be wanting, and then the listener's own.
+    for _ in 0..2 {
+        let has_room = match permit {
+            Err(Bound::Total) => worker.undecided.give_way(None),
+            Err(Bound::Listener) => worker.undecided.give_way(Some(ListenerKey::of(occupancy))),
+            Err(Bound::Source) | Ok(_) => false,
+        };
+        if !has_room {
+            break;
+        }
+        permit = admit();
+    }
     permit.map_err(over_limit)
 }
 

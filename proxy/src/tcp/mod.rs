@@ -15,4 +15,5 @@ mod relay;
 mod relay_tests;
 pub(crate) mod resting;
 pub(crate) mod scratch;
+pub(crate) mod undecided;
 mod unfinished;

@@ -10,12 +10,14 @@ use crate::route::{awaits_silence, decide, final_decision, Arrived, Decision, Tc
 use super::scratch::Scratch;
 
 /// What the wait for a decision took.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Effort {
+#[derive(Debug)]
+pub(crate) struct Effort<'a> {
     /// Reads that brought bytes.
     pub(crate) segments: usize,
     /// The client has ended its side.
     pub(crate) has_ended: bool,
+    /// The bytes themselves.
+    pub(crate) held: Hold<'a>,
 }
 
 /// Why waiting ended without the rules' own word.
@@ -37,15 +39,16 @@ pub(crate) async fn decide_by_first_bytes(
     config: &Config,
     arrived: &Arrived,
     preface: &mut TcpPreface,
-    effort: &mut Effort,
-    scratch: &Scratch,
+    effort: &mut Effort<'_>,
     begun: Instant,
 ) -> Result<Decision, CloseReason> {
     let deadline = begun + config.timeouts.preface;
     let mut silence =
         (preface.bytes().is_empty() && awaits_silence(config, arrived)).then(|| begun + config.timeouts.silence);
-    let mut hold = Hold { scratch, bytes: 0 };
     let over = loop {
+        if !effort.held.grow_to(preface.bytes().len()) {
+            return Err(CloseReason::OverLimit(Limit::PrefaceMemory));
+        }
         match decide(config, arrived, preface) {
             Decision::NeedMore => {}
             decision @ (Decision::Forward { .. } | Decision::Refuse { .. } | Decision::NoRule) => return Ok(decision),
@@ -57,11 +60,8 @@ pub(crate) async fn decide_by_first_bytes(
         if room == 0 {
             break Over::Budget;
         }
-        if !hold.grow_to(preface.bytes().len()) {
-            return Err(CloseReason::OverLimit(Limit::PrefaceMemory));
-        }
         let until = silence.map_or(deadline, |silence| silence.min(deadline));
-        match timeout_at(until, scratch.read(stream, room, |bytes| preface.extend(bytes))).await {
+        match timeout_at(until, effort.held.scratch.read(stream, room, |bytes| preface.extend(bytes))).await {
             Ok(Ok(0)) => effort.has_ended = true,
             Ok(Ok(_)) => {
                 effort.segments += 1;
@@ -83,15 +83,22 @@ pub(crate) async fn decide_by_first_bytes(
     }
 }
 
-/// First bytes that are held count as kept, so that many clients who say half a thing are bounded together.
-struct Hold<'a> {
+/// First bytes that are held count as kept until a direction keeps them or they are with the backend, so that many clients are
+/// bounded together, be it that they say half a thing or that nobody can be reached.
+#[derive(Debug)]
+pub(crate) struct Hold<'a> {
     scratch: &'a Scratch,
     bytes: usize,
 }
 
-impl Hold<'_> {
-    /// Whether there is room for so many bytes of this client.
-    fn grow_to(&mut self, bytes: usize) -> bool {
+impl<'a> Hold<'a> {
+    /// Nothing yet.
+    pub(crate) fn nothing(scratch: &'a Scratch) -> Self {
+        Self { scratch, bytes: 0 }
+    }
+
+    /// Counts so many bytes of this client; whether there is room for them.
+    pub(crate) fn grow_to(&mut self, bytes: usize) -> bool {
         self.scratch.keep(bytes.saturating_sub(self.bytes));
         self.bytes = self.bytes.max(bytes);
         self.scratch.kept() <= super::scratch::PREFACE_BUDGET

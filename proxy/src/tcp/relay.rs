@@ -12,8 +12,8 @@ use tokio::time::{sleep_until, Instant};
 use super::direction::{Broken, Direction, Progress};
 use super::scratch::Scratch;
 
-/// How often a sender of which nothing is read is looked at: a reset behind its bytes wakes nobody.
-const STALLED_LOOK: Duration = Duration::from_secs(1);
+/// How often a sender of which nothing is read is looked at: a reset behind its bytes, or behind its FIN, wakes nobody.
+const UNREAD_LOOK: Duration = Duration::from_secs(1);
 
 /// How long nothing may move.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +68,12 @@ pub(crate) async fn relay(
     let begun = Instant::now();
     let mut last_move = patience.since.unwrap_or(begun);
     let mut timer = pin!(sleep_until((begun + patience.rest).min(last_move + patience.idle)));
+    if patience.since.is_some() {
+        // What has woken it may be of a sender that is not read.
+        if let Some(broken) = broken_unread([(&*up, &*client, End::Client), (&*down, &*backend, End::Backend)]) {
+            return broken;
+        }
+    }
     poll_fn(|context| {
         let (mut moved, was_open) = (false, first.is_none());
         let is_last = down.progress() == Progress::Ended;
@@ -102,9 +108,9 @@ pub(crate) async fn relay(
         if first.is_some() && timer.deadline() > last_move + allowed {
             timer.as_mut().reset(last_move + allowed);
         }
-        let is_stalled = up.is_stalled() || down.is_stalled();
-        if is_stalled && timer.deadline() > last_move + STALLED_LOOK {
-            let look = timer.deadline().min(Instant::now() + STALLED_LOOK);
+        let is_unread = first.is_some() || up.is_stalled() || down.is_stalled();
+        if is_unread && timer.deadline() > last_move + UNREAD_LOOK {
+            let look = timer.deadline().min(Instant::now() + UNREAD_LOOK);
             timer.as_mut().reset(look);
         }
         while timer.as_mut().poll(context).is_ready() {
@@ -119,7 +125,7 @@ pub(crate) async fn relay(
                 return Poll::Ready(RelayEnd::Quiet { since: last_move });
             }
             let next = deadline.min(quiet);
-            timer.as_mut().reset(if is_stalled { next.min(now + STALLED_LOOK) } else { next });
+            timer.as_mut().reset(if is_unread { next.min(now + UNREAD_LOOK) } else { next });
         }
         Poll::Pending
     })
@@ -134,10 +140,12 @@ fn first_ended(up: &Direction, down: &Direction) -> Option<End> {
     }
 }
 
-/// A sender that is gone while what it sent waits for the receiver, so that nothing is read of it.
+/// A sender that is gone while nothing is read of it: what it sent waits for the receiver, or it has ended its side. The
+/// kernel has an error for that then; after a FIN alone it has none.
 fn broken_unread(ways: [(&Direction, &TcpStream, End); 2]) -> Option<RelayEnd> {
-    let stalled = ways.into_iter().filter(|(direction, ..)| direction.is_stalled());
-    let mut broken = stalled.filter_map(|(_, sender, end)| Some((end, sender.take_error().ok()??)));
+    let is_unread = |way: &Direction| way.is_stalled() || way.progress() != Progress::Open;
+    let unread = ways.into_iter().filter(|(direction, ..)| is_unread(direction));
+    let mut broken = unread.filter_map(|(_, sender, end)| Some((end, sender.take_error().ok()??)));
     broken.next().map(|(end, error)| RelayEnd::Broken { end, error })
 }
 

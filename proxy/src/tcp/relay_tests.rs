@@ -1,6 +1,6 @@
 //! The relay between real sockets: nothing lost, ends passed on, silence ended.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream as Blocking};
 use std::thread;
 use std::time::Duration;
@@ -199,9 +199,28 @@ fn a_reset_is_passed_on_as_a_reset() {
         socket2::SockRef::from(&breaking).set_linger(Some(Duration::ZERO)).expect("linger");
         drop(breaking);
         let error = other.read(&mut [0]).expect_err("a reset, not an end");
-        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
         let (end, ..) = relay.join().expect("the relay");
         assert!(matches!(end, RelayEnd::Broken { end, .. } if end == broken), "{broken:?}: {end:?}");
+    }
+}
+
+#[test]
+fn a_reset_after_an_end_is_passed_on_as_a_reset() {
+    for broken in [End::Client, End::Backend] {
+        let Bench { client, backend, relay } = bench(b"", LONG, None);
+        let (breaking, mut other) = match broken {
+            End::Client => (client, backend),
+            End::Backend => (backend, client),
+        };
+        breaking.shutdown(Shutdown::Write).expect("ended");
+        assert_eq!(drain(&other), b"", "an end, in order");
+        socket2::SockRef::from(&breaking).set_linger(Some(Duration::ZERO)).expect("linger");
+        drop(breaking);
+        let (end, ..) = relay.join().expect("the relay");
+        assert!(matches!(end, RelayEnd::Broken { end, .. } if end == broken), "{broken:?}: {end:?}");
+        let error = other.write_all(&[0]).and_then(|()| other.read(&mut [0])).expect_err("it is gone");
+        assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
     }
 }
 
@@ -281,6 +300,27 @@ fn a_rate_bounds_both_directions() {
     relay.join().expect("the relay");
 }
 
+#[test]
+fn a_rate_does_not_cut_bulk_into_small_pieces() {
+    const BYTES: usize = 5_000_000;
+    let Bench { mut client, mut backend, relay } = bench(b"", LONG, Some(10_000_000));
+    let writer = thread::spawn(move || {
+        client.write_all(&pattern(BYTES, 7)).expect("sent");
+        client.shutdown(Shutdown::Write).expect("ended");
+        drain(&client)
+    });
+    let (mut buffer, mut received, mut reads) = (vec![0; 1 << 20], 0, 0);
+    while received < BYTES {
+        received += backend.read(&mut buffer).expect("what comes");
+        reads += 1;
+    }
+    // Two milliseconds' worth each, 20 kB, and no segment after another of a few bytes.
+    assert!(reads <= 1_000, "{reads} pieces");
+    drop(backend);
+    writer.join().expect("the writer");
+    relay.join().expect("the relay");
+}
+
 /// Relays between two ends that are as they are; what the first poll carried, and what the relay said.
 fn relayed_at_once(near_client: Blocking, near_backend: Blocking, kept_elsewhere: usize) -> ((u64, u64), RelayEnd) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -335,5 +375,5 @@ fn what_a_backend_said_before_it_refused_more_reaches_the_client() {
     let mut answer = [0; 3];
     client.read_exact(&mut answer).expect("the answer");
     assert_eq!(&answer, b"413");
-    assert_eq!(client.read(&mut answer).expect_err("a reset").kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(client.read(&mut answer).expect_err("a reset").kind(), ErrorKind::ConnectionReset);
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use caps::Capability;
 use serde::Serialize;
 
-use super::host_facts::{HostFacts, Strange, Tried};
+use super::host_facts::{HostFacts, NoWay, Strange, Tried};
 use super::needs::{Family, Place};
 use super::rules::RuleSet;
 use crate::config::model::{Config, SendProxyUdp, Source};
@@ -37,8 +37,9 @@ pub struct Finding {
     pub mend: String,
 }
 
-/// The smallest packet in which a QUIC client can begin (RFC 9000 section 14.1).
-const QUIC_INITIAL: u32 = 1200;
+/// The longest datagram in which usual QUIC clients begin: quic-go fills 1280 bytes, Chromium 1250. RFC 9000 section 14.1 asks for
+/// 1200 at least.
+const QUIC_INITIAL: u32 = 1280;
 
 /// All findings; only what the configuration has to do with.
 #[must_use]
@@ -90,7 +91,10 @@ fn capabilities(config: &Config, facts: &HostFacts) -> Finding {
     let names = |of: &[Capability]| of.iter().map(ToString::to_string).collect::<Vec<_>>();
     let missing: Vec<Capability> = needed.iter().filter(|one| !facts.capabilities.contains(one)).copied().collect();
     if missing.is_empty() {
-        let found = if needed.is_empty() { "none is needed".to_owned() } else { names(&needed).join(", ") };
+        let mut found = if needed.is_empty() { "none is needed".to_owned() } else { names(&needed).join(", ") };
+        if needed.contains(&Capability::CAP_NET_ADMIN) {
+            found += " (of whoever asks; a service has those of its unit: see edgeproxy-home.conf)";
+        }
         return finding("capabilities", Status::Ok, found, "");
     }
     let mend = format!("setcap {}=ep \"$(command -v edgeproxy)\"", names(&needed).join(",").to_lowercase());
@@ -227,7 +231,7 @@ fn packet_sizes(config: &Config, facts: &HostFacts) -> Vec<Finding> {
     for way in &facts.ways {
         let backend = config.backends.iter().find(|backend| backend.name == way.backend);
         let Some(format) = backend.and_then(|backend| backend.send_proxy_udp) else { continue };
-        // The IP header, the UDP header, the PROXY header, and the smallest packet of QUIC.
+        // The IP header, the UDP header, the PROXY header, and a client's first datagram.
         let needed = if way.to.is_ipv4() { 20 } else { 40 } + 8 + header_length(config, format) + QUIC_INITIAL;
         let name = format!("packets to {}", way.backend);
         findings.push(if way.mtu >= needed {
@@ -245,12 +249,21 @@ fn packet_sizes(config: &Config, facts: &HostFacts) -> Vec<Finding> {
             finding(name, Status::Missing, found, format!("ip link set dev {} mtu {needed}", way.device))
         });
     }
+    let not_tried = |no_way: &NoWay| {
+        let found = format!("{}, so it is not known whether QUIC with a header fits", no_way.why);
+        finding(format!("packets to {}", no_way.backend), Status::NotTried, found, "")
+    };
+    findings.extend(facts.no_ways.iter().map(not_tried));
     findings
 }
 
 /// Version 2 has 16 bytes and the addresses: 12 of IPv4, 36 of IPv6. Simple Proxy Protocol has 38.
 fn header_length(config: &Config, format: SendProxyUdp) -> u32 {
-    let takes_ipv6 = config.listeners.iter().flat_map(|listener| &listener.udp).any(|endpoint| endpoint.is_ipv6());
+    // A peer that is believed may speak for clients of either family.
+    let takes_ipv6 =
+        config.listeners.iter().filter(|listener| !listener.udp.is_empty()).any(|listener| {
+            !listener.proxy_header.is_empty() || listener.udp.iter().any(std::net::SocketAddr::is_ipv6)
+        });
     match format {
         SendProxyUdp::Spp => 38,
         SendProxyUdp::Every | SendProxyUdp::First if takes_ipv6 => 16 + 36,

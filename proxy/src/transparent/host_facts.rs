@@ -49,6 +49,15 @@ pub struct Way {
     pub mtu: u32,
 }
 
+/// A backend of which it is not known now by which link it is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoWay {
+    /// The backend's name in the configuration.
+    pub backend: String,
+    /// Why.
+    pub why: String,
+}
+
 /// A link's parameters that can keep marked packets out (`ip-sysctl`); those of `all` are counted in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReversePath {
@@ -102,6 +111,8 @@ pub struct HostFacts {
     pub default_routes: Vec<Family>,
     /// For each address of a backend that gets headers with datagrams; names that clients choose have none.
     pub ways: Vec<Way>,
+    /// Targets of such backends that have none now.
+    pub no_ways: Vec<NoWay>,
 }
 
 impl HostFacts {
@@ -117,6 +128,7 @@ impl HostFacts {
         let mut requests = Requests::open()?;
         let missing = kernel_rules::missing(&mut requests, &set)?;
         let nftables = nftables(&set);
+        let (ways, no_ways) = ways(config, &mut requests)?;
         let mut default_routes = Vec::new();
         for family in Family::ALL {
             if kernel_rules::has_default_route(&mut requests, family, rules.table)? {
@@ -137,7 +149,8 @@ impl HostFacts {
             nftables,
             reverse_paths: reverse_paths(),
             default_routes,
-            ways: ways(config, &mut requests)?,
+            ways,
+            no_ways,
         })
     }
 }
@@ -260,41 +273,51 @@ fn reverse_paths() -> Vec<ReversePath> {
     devices.into_iter().map(of_device).collect()
 }
 
-fn ways(config: &Config, requests: &mut Requests) -> io::Result<Vec<Way>> {
+fn ways(config: &Config, requests: &mut Requests) -> io::Result<(Vec<Way>, Vec<NoWay>)> {
     let links = requests.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
     let addresses = requests.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
-    let mut ways = Vec::new();
+    let (mut ways, mut no_ways) = (Vec::new(), Vec::new());
     for backend in config.backends.iter().filter(|backend| backend.send_proxy_udp.is_some()) {
         for target in &backend.targets {
             let port = match target.port {
                 TargetPort::Fixed(port) => port,
                 TargetPort::Original => 9, // discard: nothing is sent, only routed
             };
-            for to in addresses_of(&target.host, &config.resolver)? {
+            let found = match addresses_of(&target.host, &config.resolver)? {
+                Ok(found) => found,
+                Err(why) => {
+                    no_ways.push(NoWay { backend: backend.name.clone(), why });
+                    continue;
+                }
+            };
+            for to in found {
                 let link = source_towards(SocketAddr::new(to, port)).and_then(|source| owner(&addresses, source));
-                if let Some((device, mtu)) = link.and_then(|index| name_and_mtu(&links, index)) {
-                    ways.push(Way { backend: backend.name.clone(), to, device, mtu });
+                let backend = backend.name.clone();
+                match link.and_then(|index| name_and_mtu(&links, index)) {
+                    Some((device, mtu)) => ways.push(Way { backend, to, device, mtu }),
+                    None => no_ways.push(NoWay { backend, why: format!("no route leads to {to}") }),
                 }
             }
         }
     }
-    Ok(ways)
+    Ok((ways, no_ways))
 }
 
-/// Where a target is; of a name as the proxy itself would find it, and nowhere if it is not known now.
-fn addresses_of(host: &Host, resolver: &Resolver) -> io::Result<Vec<IpAddr>> {
+/// Where a target is, of a name as the proxy itself would find it; or why that is not known now. Nowhere, if clients choose.
+fn addresses_of(host: &Host, resolver: &Resolver) -> io::Result<Result<Vec<IpAddr>, String>> {
     let parts = match host {
-        Host::Address(ip) => return Ok(vec![*ip]),
+        Host::Address(ip) => return Ok(Ok(vec![*ip])),
         Host::Name(parts) => parts,
     };
     let literal = |part: &NamePart| match part {
         NamePart::Literal(text) => Some(text.clone()),
         NamePart::Capture(_) => None,
     };
-    let Some(name) = parts.iter().map(literal).collect::<Option<String>>() else { return Ok(Vec::new()) };
+    let Some(name) = parts.iter().map(literal).collect::<Option<String>>() else { return Ok(Ok(Vec::new())) };
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let names = Names::new(resolver, SystemFiles::default());
-    Ok(LocalSet::new().block_on(&runtime, names.addresses(&name)).unwrap_or_default())
+    let found = LocalSet::new().block_on(&runtime, names.addresses(&name));
+    Ok(found.map_err(|error| format!("{name} has no address now: {error}")))
 }
 
 /// The address that this host would have on the way.

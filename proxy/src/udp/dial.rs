@@ -66,7 +66,7 @@ impl Search {
                 }
             };
             self.candidate = (id, candidate);
-            match allowed(epoch, destination, Transport::Udp).await {
+            match allowed(epoch, destination, Transport::Udp, self.client.ip()).await {
                 Ok(addresses) => {
                     self.addresses = by_family(backend.source, addresses, self.client.ip()).into_iter();
                 }

@@ -12,7 +12,7 @@ use tokio::time::{timeout_at, Instant};
 
 use crate::config::model::{Arrival, BackendId, Protocol, Transport};
 use crate::kernel::BATCH;
-use crate::operation::outcomes::{HeaderOut, UdpDrop};
+use crate::operation::outcomes::{HeaderOut, SourceUsed, UdpDrop};
 use crate::operation::CloseReason;
 use crate::route::{decide, final_decision, Arrived, Captures, Decision};
 use crate::sniff::quic_header::{long_header, PacketType};
@@ -328,11 +328,12 @@ impl Flow {
 
     /// Nobody is at the candidate. `is_last`: there is no other of its backend.
     fn candidate_failed(&self, is_last: bool) {
-        if let Outlet::Open(Upstream { condition: Some(condition), .. }) = &*self.outlet.borrow() {
-            condition.failed(Instant::now().into_std());
-        }
         let counters = &self.epoch.counters;
         let mut story = self.story.borrow_mut();
+        if let Outlet::Open(Upstream { condition: Some(condition), source, .. }) = &*self.outlet.borrow() {
+            let seen = (*source != SourceUsed::Own).then(|| story.client.ip());
+            condition.failed(seen, Instant::now().into_std());
+        }
         let Some(backend) = story.backend else { return };
         if is_last {
             counters.backend_failed(backend);

@@ -3,11 +3,17 @@
 //!
 //! It belongs to one host and port. A target whose name or port clients choose is many: its failures are nobody's.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::admission::SourceKey;
 use crate::config::model::{Ejection, HealthCheck};
+
+/// Failures in a row of nobody yet, and of more than one client's address, or of the proxy's own.
+const OF_NOBODY: u64 = 0;
+const OF_SEVERAL: u64 = u64::MAX;
 
 /// What changed for a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +60,8 @@ pub struct Condition {
     connections: AtomicUsize,
     /// Failed connects since the last that succeeded.
     failures: AtomicU32,
+    /// Whose these are, if the candidate saw one client's address each time.
+    failures_of: AtomicU64,
     /// Nanoseconds from `epoch` until it may be used again; 0: it was never ejected.
     rests_until: AtomicU64,
     checks: AtomicU32,
@@ -64,8 +72,8 @@ impl Condition {
     #[must_use]
     pub fn new(eject: Option<Ejection>, health: Option<HealthCheck>, epoch: Instant) -> Arc<Self> {
         let (connections, failures, rests_until) = (AtomicUsize::new(0), AtomicU32::new(0), AtomicU64::new(0));
-        let checks = AtomicU32::new(Checked::default().packed());
-        Arc::new(Self { epoch, eject, health, connections, failures, rests_until, checks })
+        let (checks, failures_of) = (AtomicU32::new(Checked::default().packed()), AtomicU64::new(OF_NOBODY));
+        Arc::new(Self { epoch, eject, health, connections, failures, failures_of, rests_until, checks })
     }
 
     /// Counts a connection or flow until the guard is dropped.
@@ -86,23 +94,35 @@ impl Condition {
         // Most of the time there is nothing to write, and the line stays shared between threads.
         if self.failures.load(Relaxed) != 0 {
             self.failures.store(0, Relaxed);
+            self.failures_of.store(OF_NOBODY, Relaxed);
         }
     }
 
     /// A client's connection to it failed. After its rest a candidate is still on trial: the next failure is one more in
     /// the row and ejects it again. Failures during the rest do not lengthen it.
-    pub fn failed(&self, now: Instant) -> Option<Change> {
+    ///
+    /// `seen`: the client whose address the candidate saw. Its host may keep out that client alone, by a firewall that bans:
+    /// failures of one client's address only say nothing of the candidate.
+    pub fn failed(&self, seen: Option<IpAddr>, now: Instant) -> Option<Change> {
         let eject = self.eject?;
+        let is_of_several = self.count_for(seen.map_or(OF_SEVERAL, |client| SourceKey::of(client).number()));
         let more = |failures: u32| Some(failures.saturating_add(1));
         let failures = self.failures.fetch_update(Relaxed, Relaxed, more).unwrap_or_else(|failures| failures);
         let until = self.rests_until.load(Relaxed);
         let now = self.since_epoch(now);
-        if failures.saturating_add(1) < eject.failures.get() || now < until {
+        if !is_of_several || failures.saturating_add(1) < eject.failures.get() || now < until {
             return None;
         }
         let end = now.saturating_add(nanoseconds(eject.duration));
         // Of threads that see the same row only one ejects.
         self.rests_until.compare_exchange(until, end, Relaxed, Relaxed).ok().map(|_| Change::Ejected)
+    }
+
+    /// Notes whose the next failure is; whether those in a row are of more than one.
+    fn count_for(&self, whose: u64) -> bool {
+        let together = |before| Some(if before == OF_NOBODY || before == whose { whose } else { OF_SEVERAL });
+        let before = self.failures_of.fetch_update(Relaxed, Relaxed, together).unwrap_or_else(|before| before);
+        together(before) == Some(OF_SEVERAL)
     }
 
     /// A check succeeded, or failed. Without health checks this says nothing.
@@ -233,10 +253,10 @@ mod tests {
             let now = Instant::now();
             let condition = Condition::new(ejection(failures, 30), None, now);
             for _ in 1..failures {
-                assert_eq!(condition.failed(now), None);
+                assert_eq!(condition.failed(None, now), None);
                 assert!(condition.is_usable(now));
             }
-            assert_eq!(condition.failed(now), Some(Change::Ejected));
+            assert_eq!(condition.failed(None, now), Some(Change::Ejected));
             assert_eq!(condition.standing(now), Standing::Ejected);
         }
     }
@@ -246,7 +266,7 @@ mod tests {
         let now = Instant::now();
         let condition = Condition::new(ejection(2, 30), None, now);
         for _ in 0..5 {
-            assert_eq!(condition.failed(now), None);
+            assert_eq!(condition.failed(None, now), None);
             condition.connected();
         }
         assert!(condition.is_usable(now));
@@ -257,9 +277,9 @@ mod tests {
         for duration in [1, 30] {
             let begin = Instant::now();
             let condition = Condition::new(ejection(1, duration), None, begin);
-            assert_eq!(condition.failed(begin), Some(Change::Ejected));
+            assert_eq!(condition.failed(None, begin), Some(Change::Ejected));
             let last = begin + seconds(duration) - Duration::from_nanos(1);
-            assert_eq!(condition.failed(last), None);
+            assert_eq!(condition.failed(None, last), None);
             assert!(!condition.is_usable(last));
             assert!(condition.is_usable(begin + seconds(duration)));
         }
@@ -269,27 +289,43 @@ mod tests {
     fn after_its_rest_one_failure_ejects_it_again_and_one_success_frees_it() {
         let begin = Instant::now();
         let condition = Condition::new(ejection(3, 30), None, begin);
-        let changes = [(); 3].map(|()| condition.failed(begin));
+        let changes = [(); 3].map(|()| condition.failed(None, begin));
         assert_eq!(changes, [None, None, Some(Change::Ejected)]);
         let after = begin + seconds(30);
-        assert_eq!(condition.failed(after), Some(Change::Ejected));
+        assert_eq!(condition.failed(None, after), Some(Change::Ejected));
         let later = after + seconds(30);
         condition.connected();
-        assert_eq!(condition.failed(later), None);
+        assert_eq!(condition.failed(None, later), None);
+    }
+
+    #[test]
+    fn failures_of_one_clients_address_alone_eject_nobody() {
+        let now = Instant::now();
+        let [one, same_household, other] = ["2001:db8::1", "2001:db8::2", "203.0.113.1"].map(|text| text.parse().ok());
+        let condition = Condition::new(ejection(3, 30), None, now);
+        for _ in 0..50 {
+            assert_eq!([one, same_household].map(|client| condition.failed(client, now)), [None, None]);
+        }
+        assert!(condition.is_usable(now));
+        assert_eq!(condition.failed(other, now), Some(Change::Ejected), "it fails others too");
+        condition.connected();
+        let after = now + seconds(30);
+        assert_eq!([other; 5].map(|client| condition.failed(client, after)), [None; 5], "another row");
+        assert_eq!(condition.failed(None, after), Some(Change::Ejected), "the proxy itself is not let in");
     }
 
     #[test]
     fn without_ejection_failures_change_nothing() {
         let now = Instant::now();
         let condition = Condition::new(None, None, now);
-        assert!((0..100).all(|_| condition.failed(now).is_none()) && condition.is_usable(now));
+        assert!((0..100).all(|_| condition.failed(None, now).is_none()) && condition.is_usable(now));
     }
 
     #[test]
     fn of_many_threads_one_ejects() {
         let now = Instant::now();
         let condition = Condition::new(ejection(50, 30), None, now);
-        let fail = || (0..100).filter(|_| condition.failed(now).is_some()).count();
+        let fail = || (0..100).filter(|_| condition.failed(None, now).is_some()).count();
         let ejections: usize = thread::scope(|scope| {
             let threads = [scope.spawn(fail), scope.spawn(fail), scope.spawn(fail)];
             threads.map(|thread| thread.join().unwrap()).iter().sum()
@@ -329,7 +365,7 @@ mod tests {
     fn a_check_frees_nobody_from_its_rest_and_says_nothing_without_health() {
         let now = Instant::now();
         let condition = Condition::new(ejection(1, 30), health(1, 1), now);
-        condition.failed(now);
+        condition.failed(None, now);
         condition.checked(true);
         assert_eq!(condition.standing(now), Standing::Ejected);
         let unchecked = Condition::new(None, None, now);

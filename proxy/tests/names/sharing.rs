@@ -1,13 +1,15 @@
 //! Many who ask for one name, both kinds of addresses, and what needs no server.
 
+use std::collections::HashSet;
 use std::fs;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use edgeproxy::config::model::Resolver;
 use edgeproxy::names::{Fault, NameError, Names, SystemFiles};
 use tokio::task::JoinSet;
 
-use crate::fixture::{ask, local, names, no_files, pass, settings, Folder, BRIEF};
+use crate::fixture::{ask, local, names, no_files, pass, settings, Folder, BRIEF, ENOUGH};
 use crate::liar::Liar;
 
 #[test]
@@ -81,15 +83,20 @@ fn without_addresses_of_one_kind_the_other_is_waited_for() {
     });
 }
 
+/// A server that knows `nas` alone and is silent about all else.
+async fn knows_nas_only() -> Liar {
+    Liar::start(|asked| match asked.name.to_ascii_lowercase().starts_with("nas") {
+        true => vec![asked.addresses(5, &["192.0.2.1"])],
+        false => vec![],
+    })
+    .await
+}
+
 #[test]
 fn lookups_at_once_are_bounded_and_known_names_do_not_suffer() {
     local(async {
-        let liar = Liar::start(|asked| match asked.name.to_ascii_lowercase().starts_with("nas") {
-            true => vec![asked.addresses(5, &["192.0.2.1"])],
-            false => vec![],
-        });
-        let liar = liar.await;
-        let names = names(&settings(&[liar.address]));
+        let liar = knows_nas_only().await;
+        let names = names(&Resolver { timeout: ENOUGH, ..settings(&[liar.address]) });
         ask(&names, "nas.test").await.unwrap();
         let mut tasks = JoinSet::new();
         for number in 0..200 {
@@ -104,6 +111,45 @@ fn lookups_at_once_are_bounded_and_known_names_do_not_suffer() {
         assert_eq!(tasks.len(), 128, "two sockets for each");
         pass(Duration::from_secs(6)).await;
         assert_eq!(ask(&names, "nas.test").await.unwrap(), ["192.0.2.1"], "stale, since nobody can be asked");
+    });
+}
+
+#[test]
+fn a_client_that_asks_for_many_names_keeps_nobody_from_asking() {
+    local(async {
+        let liar = knows_nas_only().await;
+        let names = names(&settings(&[liar.address]));
+        let mut tasks = JoinSet::new();
+        for number in 0..500 {
+            let names = names.clone();
+            let client = Some(IpAddr::from([203, 0, 113, 1]));
+            tasks.spawn_local(async move { names.addresses_for(client, &format!("flood-{number}.test")).await });
+        }
+        tokio::task::yield_now().await;
+        let other = Some(IpAddr::from([203, 0, 113, 2]));
+        let found = names.addresses_for(other, "nas.test").await.unwrap();
+        assert_eq!(found, [IpAddr::from([192, 0, 2, 1])]);
+        assert!(tasks.try_join_next().is_none(), "the others wait");
+        let asked: HashSet<_> = liar.heard().iter().map(|asked| asked.name.to_ascii_lowercase()).collect();
+        assert!(asked.len() <= 9, "eight of the one, one of the other: {asked:?}");
+    });
+}
+
+#[test]
+fn a_client_waits_for_its_turn_and_asks_for_nothing_twice() {
+    local(async {
+        let liar = Liar::start(|asked| vec![asked.addresses(60, &["192.0.2.1"])]).await;
+        let names = names(&settings(&[liar.address]));
+        let mut tasks = JoinSet::new();
+        for number in 0..300 {
+            let names = names.clone();
+            let client = Some(IpAddr::from([203, 0, 113, 1]));
+            tasks.spawn_local(async move { names.addresses_for(client, &format!("nas-{}.test", number % 20)).await });
+        }
+        while let Some(found) = tasks.join_next().await {
+            assert_eq!(found.unwrap().unwrap(), [IpAddr::from([192, 0, 2, 1])]);
+        }
+        assert_eq!(liar.counts(), (20, 20));
     });
 }
 

@@ -104,6 +104,7 @@ pub(super) fn operation(file: &OperationFile, listeners: &[Listener], findings: 
         admin_socket: file.admin_socket.as_ref().map(|written| written.0 .0.clone()),
         metrics,
         access_log: file.access_log.as_ref().map(|written| written.0 .0.clone()),
+        fixed_ports: file.fixed_ports,
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod backends;
 mod bounds;
+mod exposed;
 mod listeners;
 mod reach;
 mod rules;
@@ -29,10 +30,11 @@ pub(crate) fn resolve(file: &ConfigFile, cores: NonZeroUsize, findings: &mut Fin
     let drafts = rules::rules(file, &listener_names, &backend_names, findings);
     rules::examine(&drafts, &listeners, &timeouts, findings);
     shadow::examine(&drafts, listeners.len(), findings);
-    let allow: Vec<_> = file.targets.allow.iter().map(|written| written.0).collect();
+    let allow: Vec<_> = file.targets.allow.iter().flatten().map(|written| written.0).collect();
     reach::examine(&drafts, &listeners, &backends, &allow, findings);
 
     let operation = bounds::operation(&file.operation, &listeners, findings);
+    exposed::examine(&listeners, &operation, findings);
     Config {
         workers: file.workers.map_or(cores, size),
         listeners,
@@ -44,7 +46,7 @@ pub(crate) fn resolve(file: &ConfigFile, cores: NonZeroUsize, findings: &mut Fin
         targets: TargetPolicy { allow },
         transparent: bounds::transparent(&file.transparent, findings),
         operation,
-        deny: file.deny.iter().map(|written| written.0).collect(),
+        deny: file.deny.iter().flatten().map(|written| written.0).collect(),
     }
 }
 

@@ -1,0 +1,52 @@
+//! Dials of candidates at which nobody is: whose failures speak against them.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use super::*;
+use crate::generation::Generation;
+use crate::names::{Names, SystemFiles};
+use crate::operation::ledger::{self, Ledger};
+
+fn epoch(text: &str) -> Epoch {
+    let config = crate::config::parse(text, "c.toml").unwrap_or_else(|faults| panic!("{faults:?}"));
+    let counters = Ledger::default().begin(ledger::Names::of(&config), 1).pop().expect("a worker");
+    let names = Names::new(&config.resolver, SystemFiles::default());
+    let generation = Generation::after(None, config, &LocalAddresses::default(), Instant::now());
+    Epoch::new(Arc::new(generation), counters, names)
+}
+
+/// A backend at whose port nobody listens.
+fn nobody_there(source: &str) -> Epoch {
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|gone| gone.local_addr()).expect("a port").port();
+    epoch(&format!(
+        "[listener.in]\ntcp = [\"127.0.0.1:1\"]\n[[rule]]\nto = \"b\"\n[backend.b]\ntargets = [\"127.0.0.1:{port}\"]\n\
+         source = \"{source}\"\nconnect_timeout = \"100ms\"\neject = {{failures = 2, duration = \"1h\"}}\n"
+    ))
+}
+
+async fn is_usable_after_dials_of(epoch: &Epoch, clients: &[&str]) -> bool {
+    for client in clients {
+        let caller = Caller {
+            client: client.parse().expect("an address"),
+            original_dst: "192.0.2.1:1".parse().expect("an address"),
+            arrival: Arrival::Direct,
+            captures: &Captures::default(),
+            speaks_at_once: false,
+        };
+        dial(epoch, &LocalAddresses::default(), BackendId(0), caller).await.expect_err("nobody is there");
+    }
+    epoch.generation.candidates(BackendId(0))[0].condition.is_usable(Instant::now().into_std())
+}
+
+#[tokio::test]
+async fn a_candidate_that_sees_clients_is_not_ejected_for_one_of_them() {
+    // A process that may not use their addresses fails by its own; nothing but the loopback device is used in any case.
+    let [one, same, other] = ["203.0.113.1:1", "203.0.113.1:2", "203.0.113.2:1"];
+    let epoch = nobody_there("client_or_own");
+    assert!(is_usable_after_dials_of(&epoch, &[one, same, one, same]).await, "it may be banned there");
+    assert!(!is_usable_after_dials_of(&epoch, &[other]).await);
+    let epoch = nobody_there("own");
+    assert!(is_usable_after_dials_of(&epoch, &[one]).await);
+    assert!(!is_usable_after_dials_of(&epoch, &[same]).await, "the proxy is whom it does not answer");
+}
