@@ -308,22 +308,24 @@ def test_a_flow_has_its_rate(start: Start, direction: str) -> None:
         assert 1.85 < time.monotonic() - begun < 15, "the rate, and no tenth of it"
 
 
-def test_all_flows_of_a_listener_share_its_rate(start: Start) -> None:
+@pytest.mark.parametrize("direction", ["in", "out"])
+def test_all_flows_of_a_listener_share_its_rate(start: Start, direction: str) -> None:
     proxy = start(CONFIG.replace('8443"]', '8443"]\nrate = "2MB/s"'))
     whole: list[bytes] = []
-    with listening(proxy.here, 9001) as server, pair(proxy, server) as (client, backend), pair(proxy, server) as second:
+    with listening(proxy.here, 9001) as server, pair(proxy, server) as one, pair(proxy, server) as two:
+        (sending, other), (also, there) = (one, two) if direction == "in" else (one[::-1], two[::-1])
         begun = time.monotonic()
         with (
-            beside(lambda: send_blocks(client, 2, seed=5)),
-            beside(lambda: send_blocks(second[0], 2, seed=6)),
-            beside(lambda: whole.append(read_all(second[1]))),
+            beside(lambda: send_blocks(sending, 2, seed=5)),
+            beside(lambda: send_blocks(also, 2, seed=6)),
+            beside(lambda: whole.append(read_all(there))),
         ):
-            assert digest(received(backend)) == digest(blocks(2, seed=5))
+            assert digest(received(other)) == digest(blocks(2, seed=5))
         assert b"".join(whole) == b"".join(blocks(2, seed=6))
         assert 1.85 < time.monotonic() - begun < 15, "the rate, and no tenth of it"
         # The other direction has a rate of its own, which nobody has used.
-        backend.sendall(b"x" * 90_000)
-        assert len(read(client, 90_000)) == 90_000
+        other.sendall(b"x" * 90_000)
+        assert len(read(sending, 90_000)) == 90_000
 
 
 def test_bytes_are_told_while_a_connection_lasts(proxy: Proxy) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import socket
 import subprocess
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ from tests.proxy.running import OPERATION, edgeproxy, running_in
 from tests.realise.conftest import Up
 
 ROOT = Path(__file__).parents[2]
-TARGET = "x86_64-unknown-linux-musl"
+TARGET = f"{platform.machine()}-unknown-linux-musl"
 BUILT = [ROOT / "target" / TARGET / kind / "edgeproxy" for kind in ("release", "debug")]
 pytestmark = pytest.mark.skipif(
     not any(path.exists() for path in BUILT),

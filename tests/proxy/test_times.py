@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,8 @@ import pytest
 from lab.realise.asking import wait_until
 from tests.proxy.conftest import Start
 from tests.proxy.ends import DEADLINE, accepted, connect, is_reset, listening, own, read
-from tests.proxy.udp_bench import flow_ended, heard, silent, udp
+from tests.proxy.running import Proxy
+from tests.proxy.udp_bench import first_flight, flow_ended, heard, silent, udp
 
 TCP = """
 [listener.in]
@@ -45,6 +46,7 @@ def test_who_is_there_when_the_proxy_is_told_to_end_has_the_time_to_drain(start:
 FIRST_BYTES = """
 [listener.in]
 tcp = ["HERE:8443"]
+udp = ["HERE:8443"]
 proxy_header = [
   {from = "127.0.0.1/32", policy = "require"},
   {from = "127.0.0.2/32", policy = "optional"},
@@ -58,7 +60,7 @@ name = "no word"
 protocols = ["silence"]
 to = "out"
 [[rule]]
-protocols = ["tls"]
+protocols = ["tls", "quic"]
 to = "out"
 [backend.out]
 targets = ["HERE:9001"]
@@ -77,10 +79,13 @@ def test_who_says_too_little_has_the_time_that_the_file_gives(start: Start) -> N
         sources = ("127.0.0.1", "127.0.0.2", "127.0.0.9", "127.0.0.10")
         none, unsure, mute, half = (stack.enter_context(connect(proxy.here, 8443, source)) for source in sources)
         half.sendall(b"\x16\x03")
+        undecided = stack.enter_context(udp(proxy.here))
+        undecided.sendto(first_flight("aioquic_v1_long")[0], (proxy.here, 8443))  # half a hello
         for _ in (unsure, mute):
             accepted(server).close()
         assert is_reset(none)
         assert is_reset(half)
+        assert flow_ended(proxy, undecided, "no_rule")["total_us"] >= 7 * SECOND
         names = [own(client) for client in (unsure, mute, none, half)]
     for name, rule in zip(names, ("no header", "no word"), strict=False):
         line = proxy.line(name)
@@ -151,9 +156,17 @@ def test_the_kernel_asks_both_ends_whether_they_are_there_after_the_time_of_the_
             wait_until(lambda end=end: least <= keep_alive(end) <= most, 30, end)  # type: ignore[misc]
 
 
+def workers(proxy: Proxy) -> set[str]:
+    """The names of its threads that work; a thread gives itself its name."""
+    names = set()
+    for thread in Path(f"/proc/{proxy.pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            names.add((thread / "comm").read_text().strip())
+    return {name for name in names if name.startswith("worker-")}
+
+
 def test_as_many_threads_work_as_the_file_says(start: Start) -> None:
     for count in (1, 5):
         proxy = start(f"workers = {count}\n" + TCP)
-        names = [path.read_text().strip() for path in Path(f"/proc/{proxy.pid}/task").glob("*/comm")]
-        workers = sorted(name for name in names if name.startswith("worker-"))
-        assert workers == [f"worker-{number}" for number in range(count)]
+        expected = {f"worker-{number}" for number in range(count)}
+        wait_until(lambda of=proxy, to=expected: workers(of) == to, 20, f"{count} workers")  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""How many flows there may be: in all, of one source, of one candidate; and answers of many at once."""
+"""How many flows there may be: in all, of one source, of one candidate; their rate; and answers of many at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lab.realise.asking import wait_until
 from tests.proxy.conftest import Start
 from tests.proxy.ends import endpoint
 from tests.proxy.running import DEADLINE
-from tests.proxy.udp_bench import drops, flow_ended, flows, heard, send_joined, silent, udp, wait_drops
+from tests.proxy.udp_bench import drops, flow_ended, flows, heard, met, send_joined, silent, udp, wait_drops
 
 PLAIN = """
 [listener.in]
@@ -78,6 +78,19 @@ def test_a_flood_is_counted_whole_and_has_few_lines_in_the_log(start: Start) -> 
     assert {line["close"] for line in lines} == {"evicted"}
     assert len(lines) <= 10 + seconds, "ten at once, then one a second"
     assert 0 < sum(line.get("left_out", 0) for line in lines) <= left_out
+
+
+def test_all_flows_of_a_listener_share_its_rate(start: Start) -> None:
+    proxy = start(PLAIN.replace("[[rule]]", 'rate = "100kB/s"\n[[rule]]'))
+    with udp(proxy.here, 9001), ExitStack() as stack:
+        clients = [stack.enter_context(udp(proxy.here)) for _ in range(10)]
+        begun = time.monotonic()
+        for client in clients:
+            send_joined(client, (proxy.here, 8443), [bytes(1000)] * 10)
+        wait_until(lambda: met(proxy) == 100, DEADLINE, "all are counted")
+        passed = 100 - drops(proxy)["rate"]
+        assert 5 <= passed <= 5 + 100 * (time.monotonic() - begun) + 2, "5 kB, and 100 kB a second"
+    assert set(drops(proxy)) == {"rate"}
 
 
 def test_clients_that_came_back_once_keep_no_newcomer_out_for_long(start: Start) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.proxy.running import DEADLINE, Proxy, edgeproxy, own_address
+from tests.proxy.upgrading import VERSION
 
 CONFIG = """
 [listener.in]
@@ -73,7 +74,7 @@ def heir(number: signal.Signals, until: Callable[[Predecessor], None]) -> Iterat
         stack.callback(process.kill)
         predecessor.meet()
         stack.callback(predecessor.close)
-        assert predecessor.hear() == {"do": "hand_over", "version": 2}
+        assert predecessor.hear() == {"do": "hand_over", "version": VERSION}
         predecessor.say("offer_ends")
         assert predecessor.hear() == {"taken": {"endpoints": [], "admin_socket": False}}
         until(predecessor)

@@ -115,6 +115,12 @@ def drops(proxy: Proxy) -> dict[str, int]:
     return {reason: count for reason, count in found.items() if count}
 
 
+def met(proxy: Proxy) -> int:
+    """Datagrams of clients that were led on, or dropped; of answers those that were dropped."""
+    metric = 'edgeproxy_received_datagrams_total{listener="in",transport="udp"}'
+    return int(proxy.metrics()[metric]) + sum(drops(proxy).values())
+
+
 def wait_drops(proxy: Proxy, expected: dict[str, int]) -> None:
     wait_until(lambda: drops(proxy) == expected, DEADLINE, f"{expected}; now {drops(proxy)}")
 

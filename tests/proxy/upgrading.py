@@ -17,6 +17,7 @@ from lab.realise.asking import wait_until
 from tests.proxy.running import DEADLINE, Proxy, edgeproxy
 
 Message = dict[str, Any] | str
+VERSION = 2  # of the messages (succession/message.rs)
 
 
 class Upgrades:
@@ -80,7 +81,7 @@ def upgrading(proxy: Proxy) -> Iterator[Upgrades]:
 class Heir:
     """A process that asks for everything, byte by byte as the protocol has it, and does not keep to it."""
 
-    def __init__(self, proxy: Proxy, version: int = 2) -> None:
+    def __init__(self, proxy: Proxy, version: int = VERSION) -> None:
         self.descriptors: list[int] = []
         self._heard = b""
         self._stream = socket.socket(socket.AF_UNIX)
@@ -151,7 +152,7 @@ class Between:
         self._new = self._stack.enter_context(self._door.accept()[0])
         self._new.settimeout(DEADLINE)
         self._words = self._stack.enter_context(self._new.makefile("rb"))
-        assert json.loads(self._words.readline()) == {"do": "hand_over", "version": 1}
+        assert json.loads(self._words.readline()) == {"do": "hand_over", "version": VERSION}
         self._old = Heir(self._proxy)
         self._stack.callback(self._old.close)
 
@@ -178,7 +179,7 @@ class Between:
 
     def hears_that_it_serves(self) -> bool:
         """The new process says so; the running one does not hear it."""
-        return json.loads(self._words.readline()) == "serving"
+        return bool(json.loads(self._words.readline()) == "serving")
 
     def _pass(self, message: Message) -> None:
         line = json.dumps(message).encode() + b"\n"

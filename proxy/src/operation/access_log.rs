@@ -299,10 +299,7 @@ mod tests {
         let path = scratch.path("access.log");
         let log = AccessLog::open(&path).unwrap().start().unwrap();
         thread::scope(|scope| {
-            for _ in 0..3 {
-                let worker = log.worker();
-                scope.spawn(move || record(&worker, 1_000));
-            }
+            (0..3).map(|_| log.worker()).for_each(|worker| drop(scope.spawn(move || record(&worker, 1_000))));
         });
         let shared = Arc::clone(&log.shared);
         assert!(log.finish(LONG));

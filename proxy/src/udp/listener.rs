@@ -233,6 +233,12 @@ impl Listener {
         if self.worker.udp.is_draining.get() {
             return Err(UdpDrop::Draining);
         }
+        // Of many a flow the first datagram is the only one. Over the rate it takes no place from others.
+        let mut allowances = allowances(epoch, *id);
+        let [up, _] = &mut allowances;
+        if !up.take_now(first.len()) {
+            return Err(UdpDrop::Rate);
+        }
         let permit = self.admit(epoch, key.client()).ok_or(UdpDrop::FlowLimit)?;
         let most = epoch.config().limits.preface_bytes.get();
         let station = &self.worker.udp;
@@ -254,7 +260,7 @@ impl Listener {
         };
         let table = Rc::downgrade(&self.table);
         let reply_prefix = reply_prefix.map(Box::from);
-        let (outlet, allowances) = (Outlet::Held(Box::new(held)), allowances(epoch, *id));
+        let outlet = Outlet::Held(Box::new(held));
         Ok(Flow::begin(Beginning { story, key, table, reply, reply_prefix, outlet, allowances, permit }))
     }
 
