@@ -123,6 +123,26 @@ def _send_in_runs(peer: socket.socket, to: Address, datagrams: list[bytes]) -> N
     send_joined(peer, to, run)
 
 
+@pytest.mark.parametrize("framing", ["every", "spp", "first"])
+def test_payloads_of_one_client_that_arrive_together_leave_together(start: Start, framing: str) -> None:
+    text = IN.replace("POLICY", "require").replace("FRAMING", framing)
+    proxy = start("workers = 1\n" + text.replace('send_proxy_udp = "every"\n', ""))
+    with udp(proxy.here, 9001) as backend, udp(proxy.here) as peer:
+        backend.setsockopt(socket.IPPROTO_UDP, 104, 1)  # UDP_GRO (udp(7))
+        wrap = simple if framing == "spp" else header
+        peer.sendto(wrap(ENDS, b"first"), (proxy.here, 8443))
+        assert heard(backend)[0] == b"first"
+        flight = [bytes([number]) * 1000 for number in range(10)]
+        wrapped = flight if framing == "first" else [wrap(ENDS, payload) for payload in flight]
+        if framing != "first":
+            wrapped[5:5] = [wrap(OTHER, b"o" * 1000)]
+        send_joined(peer, (proxy.here, 8443), wrapped)
+        expected = [flight] if framing == "first" else [flight[:5], [b"o" * 1000], flight[5:]]
+        for run in expected:
+            assert backend.recv(1 << 16) == b"".join(run), "of each run one message"
+    assert drops(proxy) == {}
+
+
 def test_clients_on_one_socket_of_a_peer_have_flows_and_answers_of_their_own(start: Start) -> None:
     proxy = start(IN.replace("POLICY", "require").replace("FRAMING", "spp"))
     third: Ends = (ENDS[0], ("198.51.100.1", 444))  # the same client, at another port

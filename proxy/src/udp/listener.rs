@@ -30,7 +30,7 @@ use super::rebinding::Handed;
 use super::reply::Reply;
 use super::sending::Joined;
 use super::table::{FlowKey, Table};
-use super::unwrapping::unwrapped;
+use super::unwrapping::{unwrapped, Unwrapped};
 
 /// How long a socket rests that fails for no reason of one datagram's.
 const REST: Duration = Duration::from_millis(5);
@@ -131,18 +131,30 @@ impl Listener {
             );
         }
         self.table.peers.have_room_for(here.epoch.config().limits.udp_flows.get());
+        // Payloads of one flow that follow each other go on together.
+        let mut of: Option<Newcomer<'_>> = None;
+        let mut payloads = Vec::new();
         for datagram in joined.flat_map(Joined::datagrams) {
             match unwrapped(rule, &self.table.peers, (peer, hit), datagram, now) {
-                Ok(found) => {
-                    let newcomer =
-                        Newcomer { key: found.key, header_in: found.header_in, reply_prefix: found.reply_prefix };
-                    self.carry(here, newcomer, &mut std::iter::once(Joined::one(found.payload)), now);
+                Ok(Unwrapped { key, header_in, reply_prefix, payload }) => {
+                    if let Some(before) = of.take() {
+                        if before.key == key {
+                            of = Some(before);
+                        } else {
+                            self.carry(here, before, &mut payloads.drain(..), now);
+                        }
+                    }
+                    of.get_or_insert(Newcomer { key, header_in, reply_prefix });
+                    payloads.push(Joined::one(payload));
                 }
                 Err(outcome) => {
                     here.epoch.counters.header_in(outcome);
                     here.epoch.counters.datagrams_dropped(UdpDrop::Header, 1);
                 }
             }
+        }
+        if let Some(last) = of {
+            self.carry(here, last, &mut payloads.drain(..), now);
         }
     }
 
