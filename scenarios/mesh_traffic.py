@@ -5,18 +5,17 @@ from __future__ import annotations
 from lab import Lab, Pair, Way, mesh_paths, wait_until
 
 ENOUGH = 1100  # packets: after a thousand nebula tries a direct way again
+MANY = 2000  # packets: half of them are more than a grid of members reports to its lighthouses in a talk, 15 a second
+ARRIVING = 0.95  # of the packets at least, for a way may change while they are sent
 PATIENCE = 90.0  # seconds
 LONGEST_TALK = 60  # seconds
 SILENCE = 5  # seconds after which a way without answers is left
 
 
 def talk(lab: Lab, first: str, second: str, packets: int = ENOUGH) -> None:
-    """Send so many packets from one member to the other, which answers each; all must arrive but for a few.
-
-    A few, for a way may change while they are sent.
-    """
+    """Send so many packets from one member to the other, which answers each; all must arrive but for a few."""
     arrived = answered(lab, first, second, packets, LONGEST_TALK)
-    assert arrived > 0.95 * packets, f"{arrived} of {packets} from {first} to {second} and back"
+    assert arrived > ARRIVING * packets, f"{arrived} of {packets} from {first} to {second} and back"
 
 
 def answered(lab: Lab, first: str, second: str, packets: int, seconds: int) -> int:

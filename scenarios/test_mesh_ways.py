@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from lab import Lab, Way, mesh_paths, wait_until
-from scenarios.mesh_traffic import received, talk, talk_until
+from scenarios.mesh_traffic import MANY, received, talk, talk_until
 
 pytestmark = [pytest.mark.topology("mesh", scope="module"), pytest.mark.essential, pytest.mark.single_id]
 
@@ -32,8 +32,8 @@ def test_at_home_the_lan_is_the_way(lab: Lab) -> None:
     pair = talk_until(lab, "nas", "pi", Way.LAN)
     assert [view.endpoint for view in pair.views if view] == ["192.168.1.11:4442", "192.168.1.10:4342"]
     before = received(lab, "home-router", "home")
-    talk(lab, "nas", "pi", 300)
-    assert received(lab, "home-router", "home") - before < 150
+    talk(lab, "nas", "pi", MANY)
+    assert received(lab, "home-router", "home") - before < MANY / 2
 
 
 @pytest.mark.parametrize("member", ["nas", "pi", "laptop"])
@@ -42,8 +42,8 @@ def test_from_a_cafe_the_way_is_direct_through_both_nats(lab: Lab, member: str) 
     pair = talk_until(lab, "phone", member, Way.DIRECT)
     assert [view.owner for view in pair.views if view] == ["home-router", "cafe"]
     before = received(lab, "vps-a", "internet") + received(lab, "vps-b", "internet")
-    talk(lab, "phone", member, 300)
-    assert received(lab, "vps-a", "internet") + received(lab, "vps-b", "internet") - before < 150
+    talk(lab, "phone", member, MANY)
+    assert received(lab, "vps-a", "internet") + received(lab, "vps-b", "internet") - before < MANY / 2
 
 
 def test_since_is_the_time_of_the_present_way(lab: Lab) -> None:

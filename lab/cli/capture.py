@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import gc
 import json
 import os
@@ -45,7 +46,7 @@ def run(words: list[str]) -> int:
     from lab.capture.target import targets
     from lab.realise.lab import Lab
 
-    with contextlib.closing(Lab(chosen(options.lab))) as lab, _told_to_stop() as stop:
+    with contextlib.closing(Lab(chosen(options.lab))) as lab, _told_to_stop() as stop, _full_disk_mended():
         where = targets(lab.facts, options.targets)
         listening = listen(lab.nodes, where, expression=options.filter, snaplen=options.snaplen)
         began = time.monotonic()
@@ -137,6 +138,18 @@ def _told_to_stop() -> Iterator[int]:
             signal.signal(number, handler)
         os.close(told)
         os.close(tell)
+
+
+@contextlib.contextmanager
+def _full_disk_mended() -> Iterator[None]:
+    """What to do about a disk without room is said with the error."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        mend = "free some space, or keep less with --filter or --snaplen"
+        raise OSError(error.errno, f"{error.strerror}; {mend}", error.filename) from error
 
 
 def _progress(packets: int, size: int) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import ExitCode, LabError
@@ -13,22 +11,16 @@ if TYPE_CHECKING:
     from lab.topology.faults import Fault
 
 KEYS = (
-    "If it fails: error (what standard error says, too), kind (TopologyError, UsageError, HostError, RealiseError or\n"
-    "OSError), exit_code, faults (as `lab check --json`), lacking (as the findings of `lab doctor --json`)."
+    "--json if it fails: error (what standard error says, too), kind (TopologyError, UsageError, HostError,\n"
+    "RealiseError, ProbeError, OSError), exit_code, faults (as `lab check --json`), lacking (as `lab doctor --json`)."
 )
 
 
-@contextlib.contextmanager
-def told(*, as_json: bool) -> Iterator[None]:
-    """Print an error that ends the block, if programs are to read it; it goes on to end the command in any case."""
-    try:
-        yield
-    except (LabError, OSError) as error:
-        if as_json:
-            import json
+def tell(error: LabError | OSError) -> None:
+    """Print an error for programs."""
+    import json
 
-            print(json.dumps(_plain(error), indent=2), flush=True)
-        raise
+    print(json.dumps(_plain(error), indent=2), flush=True)
 
 
 def text_of(error: LabError | OSError) -> str:

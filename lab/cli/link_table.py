@@ -104,6 +104,10 @@ def _round_trips(link: Message) -> str:
     if not found:
         return ""
     if not found["answered"]:
-        return f"none of {found['asked']} echo requests to {found['to']} answered"
+        return (
+            f"none of {found['asked']} echo requests to {found['to']} answered, nor of those that {found['to']} sent: "
+            "the link loses them, or a firewall at each end drops them"
+        )
     times = f"{found['min_ms']:g}/{found['mean_ms']:g}/{found['max_ms']:g} ms (min/mean/max)"
-    return f"{found['answered']} of {found['asked']} echo requests to {found['to']} answered, in {times}"
+    sender = "" if found["by"] == link["node"] else f"from {found['by']} "
+    return f"{found['answered']} of {found['asked']} echo requests {sender}to {found['to']} answered, in {times}"

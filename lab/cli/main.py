@@ -79,7 +79,20 @@ def _run(words: list[str]) -> int:
         return 2
     quick_start()
     module = import_module(f"lab.cli.{COMMANDS[word][0]}")
-    return int(module.run(words[1:]))
+    try:
+        return int(module.run(words[1:]))
+    except Exception as error:
+        if "--json" in words and word != "exec":  # whose words are another program's
+            _tell_programs(error)
+        raise
+
+
+def _tell_programs(error: Exception) -> None:
+    from lab.cli.failure import tell
+    from lab.errors import LabError
+
+    if isinstance(error, LabError | OSError) and not isinstance(error, BrokenPipeError):
+        tell(error)
 
 
 def _help(words: list[str]) -> int:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from lab.mesh.paths import MeshPaths, Pair, View
 
 WATCH_INTERVAL = 1.0  # seconds
-_COLOUR = {"LAN": "green", "direct": "green", "relayed": "yellow", "none": "dim"}
+_COLOUR = {"LAN": "green", "direct": "green", "relayed": "yellow", "none": "dim", "stale": "red"}
+_STALE, _NOBODY = "stale", "(nobody has it)"
 _UNASKED = "not asked"
 
 
@@ -28,10 +29,12 @@ def run(words: list[str]) -> int:
         "mesh",
         "Show the way between each two members of a mesh, asked of both: LAN (an address on a network of both),\n"
         "direct (another address of the peer, or of a NAT before it), relayed (by a third member), none (no tunnel:\n"
-        "none was needed yet, or none could be made). Where the ends differ, both are shown, in red.",
+        "none was needed yet, or none could be made). Where the ends differ, both are shown, in red. stale: an end\n"
+        "sends to an address that no node has (any more), as after a move until the program notices.",
         notes="--json: lab, mesh, driver, members, silent (members that could not be asked: node, why), pairs (each:\n"
-        "first, second, way (null if the ends differ), agrees, since (seconds since the epoch; null if the program\n"
-        "does not say), views (each: node, peer, way, endpoint, owner (whose it is), relays, since; or null)).\n"
+        "first, second, way (null unless they agree), agrees (none differs or is stale), since (seconds since the\n"
+        "epoch; null if the program does not say), views (each: node, peer, way, endpoint, owner (whose it is; null\n"
+        "beside an endpoint: nobody has it, the view is stale), relays, since; or null)).\n"
         "Exit code 1 if a member could not be asked.",
         example="lab mesh tailnet",
     )
@@ -63,10 +66,13 @@ def text_of(paths: MeshPaths, style: Style) -> str:
     """All ways as a table; what is quiet or wrong below it."""
     quiet = [pair for pair in paths.pairs if pair.way == "none"]
     rows = [row for pair in paths.pairs if pair not in quiet for row in _rows(pair)]
-    differing = {row[0] for pair in paths.pairs if not pair.agrees for row in _rows(pair)}
+    differing = {row[0] for pair in paths.pairs if pair.differs for row in _rows(pair)}
+    stale = [f"{view.node} -> {view.peer}" for pair in paths.pairs for view in pair.views if view and view.is_stale]
     parts = [f"{style.paint(paths.mesh, 'bold')}  {paths.driver}, {len(paths.members)} members of lab {paths.lab}\n"]
 
     def colour(column: int, word: str) -> str:
+        if column == 2 and word in _NOBODY.split():
+            return "red"
         return _COLOUR.get(word, "") if column == 1 else ""
 
     if rows:
@@ -75,6 +81,8 @@ def text_of(paths: MeshPaths, style: Style) -> str:
         parts.append(f"no tunnel: {', '.join(f'{pair.first} - {pair.second}' for pair in quiet)}\n")
     if differing:
         parts.append(style.paint(f"the ends differ: {', '.join(sorted(differing))}", "red") + "\n")
+    if stale:
+        parts.append(style.paint(f"sent to an address that nobody has: {', '.join(sorted(stale))}", "red") + "\n")
     parts += [style.paint(f"{node} could not be asked: {why}", "red") + "\n" for node, why in paths.silent]
     return "\n".join(parts).rstrip("\n")
 
@@ -88,7 +96,7 @@ def _rows(pair: Pair) -> list[list[str]]:
     return [
         [
             f"{node} -> {peer}",
-            _UNASKED if view is None else str(view.way),
+            _UNASKED if view is None else _STALE if view.is_stale else str(view.way),
             (_by(view) or "-"),
             _clock(None if view is None else view.since),
         ]
@@ -102,7 +110,7 @@ def _by(view: View | None) -> str:
         return ""
     if view.relays:
         return " ".join(view.relays)
-    whose = f"({view.owner})" if view.owner not in (None, view.peer) else ""
+    whose = _NOBODY if view.is_stale else f"({view.owner})" if view.owner not in (None, view.peer) else ""
     return " ".join(filter(None, (view.endpoint, whose)))
 
 

@@ -43,7 +43,7 @@ def run(words: list[str]) -> int:
     )
     parser.add_argument("routers", metavar="ROUTER", nargs="*")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="the same as JSON, for programs")
+    parser.add_json(group=form)
     form.add_argument("--markdown", action="store_true", help="all rows of all as a page, for reports")
     options = parser.parse_args(words)
     patience = _patience(parser, options.patience)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+from lab.cli.failure import KEYS
+
+if TYPE_CHECKING:
+    from argparse import _MutuallyExclusiveGroup as Group
 
 
 class Parser(argparse.ArgumentParser):
@@ -12,11 +17,11 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, command: str, what: str, *, example: str, notes: str = "") -> None:
         """A parser for ``lab COMMAND``; `what` begins the help, `notes` and the example end it."""
-        indented = "\n".join(f"  {line}" for line in example.splitlines())
+        self._notes, self._example = notes, "\n".join(f"  {line}" for line in example.splitlines())
         super().__init__(
             prog=f"lab {command}",
             description=what,
-            epilog=f"{notes}\n\nexample:\n{indented}".strip(),
+            epilog=self._end(notes),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
@@ -37,6 +42,13 @@ class Parser(argparse.ArgumentParser):
             "--lab", metavar="NAME", help="the lab; default: $HOMELAB_LAB, else the only one that is running"
         )
 
-    def add_json(self, what: str = "the same as JSON, for programs") -> None:
-        """`--json`."""
-        self.add_argument("--json", action="store_true", help=what)
+    def add_json(
+        self, what: str = "the same as JSON, for programs", *, group: Group | None = None, may_fail: bool = True
+    ) -> None:
+        """`--json`, perhaps in a group; the help says what is printed if the command fails, where it may."""
+        (group or self).add_argument("--json", action="store_true", help=what)
+        if may_fail:
+            self.epilog = self._end(f"{self._notes}\n{KEYS}")
+
+    def _end(self, notes: str) -> str:
+        return f"{notes}\n\nexample:\n{self._example}".strip()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lab.cli.failure import KEYS, told
 from lab.cli.parser import Parser
 from lab.errors import ExitCode
 
@@ -14,7 +13,7 @@ def run(words: list[str]) -> int:
     parser = Parser(
         "plan",
         "Show every step that `lab up` would take, in order. Needs no privilege and changes nothing.",
-        notes="--json: name, steps (each with its kind under `step`), exactly what the supervisor executes.\n" + KEYS,
+        notes="--json: name, steps (each with its kind under `step`), exactly what the supervisor executes.",
         example="lab plan topologies/homelab.yaml | less",
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="a topology")
@@ -24,8 +23,7 @@ def run(words: list[str]) -> int:
     from lab.plan.build import build
     from lab.topology.load import load_topology
 
-    with told(as_json=options.json):
-        plan = build(load_topology(options.file), services=not options.no_services)
+    plan = build(load_topology(options.file), services=not options.no_services)
     if options.json:
         from lab.plan.encoding import to_json
 

@@ -34,9 +34,12 @@ def run(words: list[str]) -> int:
         "supervisor (process id), file; null where a lab that is still starting has not said.",
         example="lab ps",
     )
+    parser.add_argument("--lab", metavar="NAME", help="only this one; default: all, whatever $HOMELAB_LAB says")
     parser.add_json()
     options = parser.parse_args(words)
-    labs = running_labs()
+    if options.lab is not None and options.lab not in registry.names():
+        registry.knock(options.lab).close()  # which says that there is none, and what runs
+    labs = [lab for lab in running_labs() if options.lab in (None, lab["name"])]
     if options.json:
         print(json.dumps(labs, indent=2))
         return ExitCode.OK

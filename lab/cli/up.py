@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.cli.failure import KEYS, told
 from lab.cli.live_line import LiveLine
 from lab.cli.node_table import node_table
 from lab.cli.parser import Parser
@@ -30,7 +29,7 @@ def run(words: list[str]) -> int:
         "terminal, until `lab down`. If anything fails, or at Ctrl-C, nothing of it is left.",
         notes="--json: name, file, ready_ms, supervisor (process id), networks, nodes (name, role, interfaces,\n"
         "services, forwards, nat), meshes, states (node, service, state, pid in the lab, exit_code, restarts),\n"
-        "link_troubles (wires that ended by themselves), started (seconds since the epoch).\n" + KEYS,
+        "link_troubles (wires that ended by themselves), started (seconds since the epoch).",
         example="lab up topologies/homelab.yaml\nlab exec phone -- curl https://git.nas.example.net/",
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="a topology")
@@ -40,11 +39,10 @@ def run(words: list[str]) -> int:
     parser.add_argument("-q", "--quiet", action="store_true", help="say nothing unless it fails")
     parser.add_json()
     options = parser.parse_args(words)
-    with told(as_json=options.json):
-        name, milliseconds = _up(options)
-        if options.quiet and not options.json:
-            return ExitCode.OK
-        lab = inspect(name)
+    name, milliseconds = _up(options)
+    if options.quiet and not options.json:
+        return ExitCode.OK
+    lab = inspect(name)
     if options.json:
         import json
 

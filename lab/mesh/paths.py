@@ -28,9 +28,14 @@ class View:
     peer: str
     way: Way
     endpoint: str | None = None  # "198.51.100.1:4242": where its packets go
-    owner: str | None = None  # the node with the endpoint's address: the peer, or its NAT
+    owner: str | None = None  # the node with the endpoint's address: the peer, or its NAT; None: nobody has it
     relays: tuple[str, ...] = ()
     since: float | None = None  # seconds since the epoch; None: the program does not say
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether packets go where nobody is: a peer has left, and the program has not noticed yet."""
+        return self.endpoint is not None and self.owner is None
 
 
 Views = dict[str, dict[str, View] | str]
@@ -59,8 +64,13 @@ class Pair:
 
     @property
     def agrees(self) -> bool:
-        """Whether both ends were asked and name the same kind of way."""
-        return self.ways[0] is not None and self.ways[0] == self.ways[1]
+        """Whether both ends were asked, name the same kind of way, and send to somebody."""
+        return not self.differs and not any(view.is_stale for view in self.views if view is not None)
+
+    @property
+    def differs(self) -> bool:
+        """Whether an end was not asked, or the two name different kinds of way."""
+        return self.ways[0] is None or self.ways[0] != self.ways[1]
 
     @property
     def way(self) -> Way | None:

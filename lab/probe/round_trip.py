@@ -9,7 +9,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv6Address
+
     from lab.realise.lab import Lab
+
+    _Address = IPv4Address | IPv6Address
 
 REQUESTS = 20
 _INTERVAL = 0.02  # seconds
@@ -18,22 +22,35 @@ _ECHO = {4: 8, 6: 128}  # types of echo requests
 
 
 def measure_round_trips(lab: Lab, node: str, network: str, requests: int = REQUESTS) -> dict[str, Any] | None:
-    """Ask the node's first neighbour on the network; None if there is none.
+    """Ask the node's first neighbour on the network, or let that one ask the node; None if there is none.
+
+    The other way round where nothing is answered: many a firewall answers no strangers. It is the same round trip.
 
     Returns:
-        ``to`` (a node), ``asked``, ``answered``, ``min_ms``, ``mean_ms``, ``max_ms`` (None without an answer).
+        ``by``, ``to`` (nodes), ``asked``, ``answered``, ``min_ms``, ``mean_ms``, ``max_ms`` (None without an answer).
     """
     found = _neighbour(lab, node, network)
     if found is None:
         return None
-    to, address, version = found
+    to, its, own = found
+    measured = _measured(lab, (node, to), its, requests)
+    if not measured["answered"]:
+        back = _measured(lab, (to, node), own, requests)
+        measured = back if back["answered"] else measured
+    return measured
+
+
+def _measured(lab: Lab, ends: tuple[str, str], address: _Address, requests: int) -> dict[str, Any]:
+    by, to = ends
+    version = address.version
     family, protocol = (
         (socket.AF_INET, socket.IPPROTO_ICMP) if version == 4 else (socket.AF_INET6, socket.IPPROTO_ICMPV6)
     )
-    with lab[node].socket(family, socket.SOCK_DGRAM, protocol) as asking:
-        times = _ask(asking, address, _ECHO[version], requests)
+    with lab[by].socket(family, socket.SOCK_DGRAM, protocol) as asking:
+        times = _ask(asking, str(address), _ECHO[version], requests)
     summary = {"min_ms": min(times), "mean_ms": sum(times) / len(times), "max_ms": max(times)} if times else {}
     return {
+        "by": by,
         "to": to,
         "asked": requests,
         "answered": len(times),
@@ -41,14 +58,15 @@ def measure_round_trips(lab: Lab, node: str, network: str, requests: int = REQUE
     }
 
 
-def _neighbour(lab: Lab, node: str, network: str) -> tuple[str, str, int] | None:
-    versions = {each.version for each in lab[node].addresses(network)}
+def _neighbour(lab: Lab, node: str, network: str) -> tuple[str, _Address, _Address] | None:
+    """Another node there, its address and the node's own of the same version."""
+    own = {each.version: each.ip for each in reversed(lab[node].addresses(network))}
     for other in lab.nodes.values():
         if other.name == node or network not in {link["network"] for link in other.facts["interfaces"]}:
             continue
         for address in other.addresses(network):
-            if address.version in versions:
-                return other.name, str(address.ip), address.version
+            if address.version in own:
+                return other.name, address.ip, own[address.version]
     return None
 
 

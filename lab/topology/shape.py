@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -101,7 +102,9 @@ def _fault(kind: type[BaseModel], error: dict[str, Any], at: At) -> Fault:
     if name == "missing":
         parent = At(place.source, place.path[:-1])
         return parent.fault(f"the key '{last}' is missing", of_key=True)
-    return place.fault(shown(value), _allowed(name, context, value))
+    words = re.findall("'([^']+)'", str(context["expected"])) if name == "literal_error" else []
+    near = (value, words) if words and isinstance(value, str) else None
+    return place.fault(shown(value), _allowed(name, context, value), near=near)
 
 
 def _allowed(name: str, context: dict[str, Any], value: object) -> str:

@@ -230,7 +230,8 @@ def test_a_full_disk_is_told_and_leaves_whole_packets(lab: Any, name: str, label
     assert complaints == f"lab: error: File too large; what came before is in the file, whole: {file}\n"
     assert len(types(file)) > 10
     done = lab("capture", "--lab", name, "a", "-w", "/dev/full", code=1)
-    assert done.stderr == "lab: error: No space left on device: /dev/full\n"
+    mend = "free some space, or keep less with --filter or --snaplen"
+    assert done.stderr == f"lab: error: No space left on device; {mend}: /dev/full\n"
 
 
 def test_snaplen_cuts_packets(lab: Any, name: str, labelled: Lab, tmp_path: Path) -> None:

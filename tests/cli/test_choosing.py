@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,6 +74,11 @@ def test_of_two_labs_one_must_be_chosen(alone: Any) -> None:
         assert result.stderr == (
             "lab: error: 2 labs are running: one, two; choose with --lab NAME or HOMELAB_LAB=NAME\n"
         )
+    for words, listed in ((["ps"], ["one", "two"]), (["ps", "--lab", "two"], ["two"])):
+        found = json.loads(alone(*words, "--json", env={"HOMELAB_LAB": "one"}, code=0).stdout)
+        assert sorted(each["name"] for each in found) == listed
+    complaint = alone("ps", "--lab", "too", code=ExitCode.WRONG_INPUT).stderr
+    assert "no lab named 'too' is up; did you mean 'two'? running: one, two." in complaint
     assert alone("inspect", "--lab", "two", code=0).stdout.startswith("two ")
     assert alone("inspect", env={"HOMELAB_LAB": "two"}, code=0).stdout.startswith("two ")
     assert alone("inspect", "--lab", "one", env={"HOMELAB_LAB": "two"}, code=0).stdout.startswith("one ")

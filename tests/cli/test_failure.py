@@ -66,6 +66,36 @@ def test_a_name_that_no_lab_may_have(lab: Any, file: Path) -> None:
     assert found["kind"] == "UsageError"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("inspect",),
+        ("inspect", "nobody"),
+        ("reach", "--from", "nobody"),
+        ("nat", "nobody"),
+        ("link", "nobody:lan"),
+        ("fault", "kill", "nobody"),
+        ("mesh", "nobody"),
+        ("capture", "nobody", "-w", "never.pcapng"),
+    ],
+    ids=" ".join,
+)
+def test_each_command_that_asks_a_lab(lab: Any, up: Any, words: tuple[str, ...]) -> None:
+    name = up(ALONE) if len(words) > 1 else "nowhere"
+    found = failure(lab(*words, "--json", "--lab", name, code=ExitCode.WRONG_INPUT))
+    assert found["kind"] == "UsageError"
+    assert name in found["error"] or "nobody" in found["error"]
+
+
+def test_the_words_of_another_program_are_its_own(lab: Any) -> None:
+    assert lab("exec", "--lab", "nowhere", "a", "--", "ip", "--json", code=ExitCode.WRONG_INPUT).stdout == ""
+
+
+@pytest.mark.parametrize("word", ["up", "plan", "inspect", "reach", "nat", "link", "fault", "mesh", "capture", "ps"])
+def test_the_help_says_what_a_failure_prints(lab: Any, word: str) -> None:
+    assert "--json if it fails: error (what standard error says, too), kind (" in lab(word, "--help", code=0).stdout
+
+
 def test_a_service_that_fails(lab: Any, name: str, file: Path) -> None:
     file.write_text(FAILING)
     found = failure(lab("up", "--json", "-q", "--name", name, file, code=ExitCode.FAILED))

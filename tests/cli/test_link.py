@@ -91,12 +91,24 @@ def test_links_go_down_and_up_and_flap(lab: LabCommand, name: str) -> None:
 
 def test_a_probe_measures_round_trips(lab: LabCommand, name: str) -> None:
     (probed,) = links(lab, name, "router:line", "show", "--probe")
-    assert probed["round_trips"]["to"] == "isp"
+    assert (probed["round_trips"]["by"], probed["round_trips"]["to"]) == ("router", "isp")
     assert probed["round_trips"]["answered"] == probed["round_trips"]["asked"] == 20
     assert 20 <= probed["round_trips"]["min_ms"] < 1000  # milliseconds, as the key says
     assert probed["measured"]["egress"]["frames"] >= 20
     assert 10 <= probed["measured"]["egress"]["delay_mean_ms"] < 1000
     assert "20 of 20 echo requests to isp answered" in lab("link", "line", "--probe", "--lab", name, code=0).stdout
+
+
+def test_a_probe_that_nobody_answers_says_what_that_may_mean(lab: LabCommand, name: str) -> None:
+    links(lab, name, "router:line", "set", "loss=100%")
+    said = lab("link", "router:line", "--probe", "--lab", name, code=0).stdout
+    assert "none of 20 echo requests to isp answered, nor of those that isp sent: the link loses them, or a" in said
+
+
+def test_a_probe_of_a_guarded_router_comes_from_the_other_end(lab: LabCommand, up: Up) -> None:
+    guarded = up(TOPOLOGY.replace("isp: {links: {line: auto}}", "isp: {links: {line: auto}, firewall: {input: drop}}"))
+    said = lab("link", "router:line", "--probe", "--lab", guarded, code=0).stdout
+    assert "20 of 20 echo requests from isp to router answered" in said
 
 
 def test_the_death_of_linkwire_is_told(lab: LabCommand, name: str) -> None:

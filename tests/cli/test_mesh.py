@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -22,9 +23,14 @@ pytestmark = [pytest.mark.essential, pytest.mark.single_id]
 
 TOPOLOGY = """
 #   vps -- internet -- router (NAT) -- home -- nas, pi
-networks: {internet: {prefixes: [198.51.100.0/24]}, home: {prefixes: [192.168.1.0/24]}}
+#             +------- cafe (NAT) -- tables
+networks:
+  internet: {prefixes: [198.51.100.0/24]}
+  home: {prefixes: [192.168.1.0/24]}
+  tables: {prefixes: [10.0.0.0/24]}
 nodes:
   router: {role: router, links: {internet: 198.51.100.1, home: 192.168.1.1}, nat: {outside: internet}}
+  cafe: {role: router, links: {internet: 198.51.100.80, tables: 10.0.0.1}, nat: {outside: internet}}
   vps: {links: {internet: 198.51.100.10}}
   nas: {links: {home: 192.168.1.10}}
   pi: {links: {home: 192.168.1.11}}
@@ -75,6 +81,41 @@ def test_who_cannot_be_asked_is_named_and_its_pairs_differ(lab: Any, meshed: Lab
     assert re.search(r"^the ends differ: nas -> vps, pi -> vps, vps -> nas, vps -> pi$", result.stdout, re.MULTILINE)
     assert re.search(r"^vps could not be asked: .*refused", result.stdout, re.MULTILINE)
     assert json.loads(lab("mesh", "--json", "--lab", meshed.name).stdout)["silent"][0]["node"] == "vps"
+
+
+def test_the_address_that_a_member_had_before_it_moved_is_called_stale(lab: Any, up: Any) -> None:
+    """WireGuard does not learn of the move: what it says stays stale for three minutes."""
+    name = up(TOPOLOGY.replace("driver: nebula", "driver: wireguard"))
+    with closing(Lab(name)) as running:
+        running["nas"].run(["ping", "-c", "1", "-w", "30", "pi.net"], check=True)
+        wait_until(lambda: mesh_paths(running).between("nas", "pi").way is Way.LAN, 30, "both use their LAN")
+        running.move("pi", "tables")
+        text = lab("mesh", "--lab", name, code=0).stdout
+        assert re.search(r"^nas -> pi +stale +192\.168\.1\.11:\d+ \(nobody has it\)", text, re.MULTILINE)
+        assert re.search(r"^sent to an address that nobody has: nas -> pi$", text, re.MULTILINE)
+        pair = next(each for each in json.loads(lab("mesh", "--json", "--lab", name).stdout)["pairs"] if is_of(each))
+        assert (pair["agrees"], pair["way"], pair["views"][0]["owner"]) == (False, None, None)
+
+
+def test_after_a_move_nothing_is_called_a_way_that_leads_to_nobody(lab: Any, meshed: Lab) -> None:
+    """However long the program needs to notice."""
+    meshed["nas"].run(["ping", "-c", "1", "-w", "30", "pi.net"], check=True)
+    wait_until(lambda: mesh_paths(meshed).between("nas", "pi").way is Way.LAN, 30, "both use their LAN")
+    meshed.move("pi", "tables")
+
+    def is_found_again() -> bool:
+        (pair,) = filter(is_of, json.loads(lab("mesh", "--json", "--lab", meshed.name, code=0).stdout)["pairs"])
+        unowned = [view for view in pair["views"] if view["endpoint"] is not None and view["owner"] is None]
+        assert not (pair["agrees"] and unowned)
+        meshed["pi"].run(["ping", "-c", "1", "-w", "1", "nas.net"])
+        return pair["way"] in ("direct", "relayed")
+
+    wait_until(is_found_again, 90, "both ends use a way to where the other is")
+
+
+def is_of(pair: dict[str, Any]) -> bool:
+    """Whether it is the two neighbours at home."""
+    return (pair["first"], pair["second"]) == ("nas", "pi")
 
 
 def test_a_lab_without_a_mesh_says_so(lab: Any, up: Any) -> None:

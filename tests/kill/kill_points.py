@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab.realise import registry
@@ -90,7 +90,9 @@ def main() -> int:
             name = f"kill-{os.getpid()}-{number}"
             what, outcome = _kill_once(chance, files[number % len(files)], name)
             seen[f"{what}: {outcome}"] += 1
-            left = leftovers(clean, name)
+            left, now = leftovers(clean, name)
+            if now.network_namespaces < clean.network_namespaces:  # of others that have ended: no room for leaks
+                clean = replace(clean, network_namespaces=network_namespaces.settled())
             if left:
                 print(f"run {number} of {what} (seed {arguments.seed}) left behind: {left}")
                 return 1
@@ -153,8 +155,8 @@ def _kill_supervisor(starter: int, name: str) -> None:
         channel.close()
 
 
-def leftovers(clean: Trace, name: str) -> list[str]:
-    """What is there that was not before, once the deadline has passed; empty as soon as nothing is.
+def leftovers(clean: Trace, name: str) -> tuple[list[str], Trace]:
+    """What is there that was not before, once the deadline has passed, empty as soon as nothing is; and all there is.
 
     What was there before may go meanwhile: the end of others' labs is not this one's doing.
     """
@@ -169,7 +171,7 @@ def leftovers(clean: Trace, name: str) -> list[str]:
         if name in now.names:
             left.append(f"socket name {name}")
         if not left or time.monotonic() > deadline:
-            return left
+            return left, now
         time.sleep(0.02)
 
 

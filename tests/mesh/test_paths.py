@@ -10,7 +10,7 @@ import pytest
 
 from lab.errors import ProbeError
 from lab.mesh import nebula, wireguard
-from lab.mesh.paths import View, Way, gathered
+from lab.mesh.paths import Pair, View, Way, gathered
 from lab.mesh.underlay import Underlay
 
 MESH: dict[str, Any] = {
@@ -62,6 +62,27 @@ def test_two_on_the_internet_share_no_lan() -> None:
 def test_the_address_of_a_nat_is_its_routers() -> None:
     said = views_of(entry(2, "198.51.100.1"), node="phone")
     assert (said["nas"].way, said["nas"].owner) == (Way.DIRECT, "router")
+
+
+def test_an_address_that_no_node_has_is_stale_and_nothing_to_agree_on() -> None:
+    away = views_of(entry(4, "192.168.1.77"))["phone"]
+    assert (away.owner, away.is_stale) == (None, True)
+    assert not views_of(entry(4, "198.51.100.90"))["phone"].is_stale
+    assert not views_of(entry(4, None, ("10.9.0.1",)))["phone"].is_stale
+    assert not views_of(entry(4, None))["phone"].is_stale
+    back = View("phone", "nas", Way.DIRECT, "198.51.100.1:4242", "router")
+    for pair in (Pair("nas", "phone", (away, back)), Pair("phone", "nas", (back, away))):
+        assert (pair.agrees, pair.way, pair.differs) == (False, None, False)
+
+
+def test_an_address_that_a_router_translates_to_is_its_own() -> None:
+    """RFC 6296: no interface has it."""
+    prefixes = {"inside": "fd00:1::/64", "outside": "2001:db8:7::/64"}
+    router = {"name": "router", "interfaces": [], "nat": {"ipv6_prefix": prefixes}}
+    underlay = Underlay({"networks": [], "nodes": [router, {"name": "nas", "interfaces": [], "nat": None}]})
+    assert underlay.owner("2001:db8:7::5") == "router"
+    assert underlay.owner("2001:db8:8::5") is None
+    assert underlay.owner("198.51.100.1") is None
 
 
 def test_without_an_address_the_relays_are_the_way() -> None:

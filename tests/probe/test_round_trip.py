@@ -20,15 +20,28 @@ networks:
   old: {prefixes: [192.0.2.0/24]}
   new: {prefixes: ["2001:db8::/64"]}
   empty: {prefixes: [198.51.100.0/24]}
+  guarded: {prefixes: [203.0.113.0/24]}
 nodes:
-  a: {links: {old: {delay: 20ms, egress: {duplicate: 50%}}, new: auto, empty: auto}}
+  a: {links: {old: {delay: 20ms, egress: {duplicate: 50%}}, new: auto, empty: auto, guarded: auto}}
   b: {links: {old: auto, new: {only: ipv6, delay: 10ms}}}
+  fortress: {role: router, links: {guarded: auto}, firewall: {input: drop}}
 """
 
 
 @pytest.fixture(scope="module")
 def lab(module_up: Up) -> Lab:
     return module_up(TOPOLOGY)
+
+
+def test_who_answers_no_pings_asks_itself(lab: Lab) -> None:
+    """As a home router does on its cable: the round trip is the same, and the link is well."""
+    found = measure_round_trips(lab, "a", "guarded", 4)
+    assert found is not None
+    assert (found["by"], found["to"]) == ("fortress", "a")
+    assert found["answered"] > 0
+    back = measure_round_trips(lab, "fortress", "guarded", 4)
+    assert back is not None
+    assert (back["by"], back["to"]) == ("fortress", "a")
 
 
 @pytest.mark.parametrize(("network", "least"), [("old", 40.0), ("new", 20.0)])
@@ -51,7 +64,7 @@ def test_a_round_trip_takes_what_its_link_takes(lab: Lab, network: str, least: f
 def test_silence_is_counted_not_raised(lab: Lab) -> None:
     with lab.link("a:old").impaired(loss="100%"):
         found = measure_round_trips(lab, "b", "old", 2)
-    assert found == {"to": "a", "asked": 2, "answered": 0, "min_ms": None, "mean_ms": None, "max_ms": None}
+    assert found == {"by": "b", "to": "a", "asked": 2, "answered": 0, "min_ms": None, "mean_ms": None, "max_ms": None}
 
 
 def test_without_a_neighbour_there_is_nobody_to_ask(lab: Lab) -> None:

@@ -358,6 +358,7 @@ def test_segments_of_tcp_pass_a_wire_whole(lab: Lab) -> None:
 
 
 def test_schedules_count_from_when_the_lab_is_ready(up: Up) -> None:
+    """Each state lasts for seconds, so that none is missed on a busy machine."""
     lab = up(
         """
 networks: {home: {prefixes: [192.0.2.0/24]}}
@@ -367,9 +368,9 @@ nodes:
       home:
         delay: 5ms
         schedule:
-          - {at: 2s, for: 2s, loss: 100%}
-          - {at: 6s, for: 2s, down: true}
-          - {at: 10s, delay: 50ms}
+          - {at: 6s, for: 6s, loss: 100%}
+          - {at: 18s, for: 6s, down: true}
+          - {at: 30s, delay: 50ms}
   b: {links: {home: auto}}
 """
     )
@@ -384,7 +385,7 @@ nodes:
             seen.append(state)
         return bool(now["pending"] == 0)
 
-    wait_until(is_over, 60, "the schedule is over")
+    wait_until(is_over, 120, "the schedule is over")
     is_over()
     plain = "delay=5ms"
     assert seen == [plain, "delay=5ms loss=100%", plain, "down", plain, "delay=50ms"]
