@@ -37,7 +37,7 @@ nodes:
     nat: {<<: *nat, mapping: address_dependent, filtering: address_dependent}
 """
 BLOCKED = 1.1  # seconds, longer than the timers
-LATE_AFTER = range(100, 300, 20)  # packets: ports are sampled before
+LATE_AFTER = range(100, 220, 20)  # packets: ports are sampled before
 
 
 @pytest.fixture(scope="module")
