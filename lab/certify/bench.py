@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import socket
 import time
@@ -12,7 +13,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from lab.certify import packet as packets
-from lab.certify.ear import Ear, Heard, PacketEar, carried, holds, token, udp_ear
+from lab.certify.ear import Ear, Heard, Hearing, PacketEar, T, carried, holds, token, udp_ear
+from lab.certify.lateness import LateError, Lateness
 from lab.certify.packet import ICMP, TCP, UDP, Endpoint, Packet
 from lab.certify.subject import Guests, Subject
 from lab.topology.nat_behaviour import LAST_PORT
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 _FIRST_PORT, _FIRST_PORTS = 31_000, 30_000  # inside: where the ports of one measurement may begin
 _PATIENT_TRIES = 3  # of 1.5 s each
+_GRACE = 0.03  # seconds after a packet that was sent last has arrived
+_OF_LIFETIME = 0.9  # of a declared lifetime: so long a mapping surely lives
+_MOST_LATE = 0.3, 0.25  # of the loop: seconds, and parts of the shortest declared lifetime
 PORTS = 512  # of the outside, more than all probes take, but for those that count sessions
 RESOLVER, RESOLVER_PORT = 4, 53
 UDP_ADDRESS, SAMPLE_ADDRESS, IDLE_ADDRESS, TCP_ADDRESS, ICMP_ADDRESS, *CAP_ADDRESSES = range(7)
@@ -51,7 +56,7 @@ class InsideEnd:
         """Listen there."""
         self.end = end
         self._side = side
-        self._hearing = side.udp.at(end)
+        self.hearing = side.udp.at(end)
 
     def send(self, data: bytes, to: Endpoint) -> None:
         """Send a datagram."""
@@ -59,15 +64,15 @@ class InsideEnd:
 
     async def hear(self, data: bytes, seconds: float) -> Packet | None:
         """A datagram with this payload, if it comes within so many seconds."""
-        return await self._hearing.hear(lambda packet: packet.payload[8:] == data, seconds)
+        return await self.hearing.hear(lambda packet: packet.payload[8:] == data, seconds)
 
     async def hear_again(self, send: Callable[[], object], data: bytes, tries: int) -> Packet | None:
         """Have it sent until it is heard."""
-        return await carried(send, self._hearing, lambda packet: packet.payload[8:] == data, tries)
+        return await carried(send, self.hearing, lambda packet: packet.payload[8:] == data, tries)
 
     def has_heard(self, data: bytes) -> bool:
         """Whether a datagram with this payload has come."""
-        return any(packet.payload[8:] == data for packet in self._hearing.heard)
+        return any(packet.payload[8:] == data for packet in self.hearing.heard)
 
 
 class Bench:
@@ -82,6 +87,7 @@ class Bench:
         observer: Side,
         resolver: Ear[Heard],
         chance: random.Random,
+        lateness: Lateness,
     ) -> None:
         """Open all that is shared by the probes.
 
@@ -93,6 +99,7 @@ class Bench:
         self._ports = itertools.count(_FIRST_PORT + chance.randrange(_FIRST_PORTS))
         self._sequences = itertools.count(chance.randrange(1 << 32), 1 << 16)
         self.chance = chance
+        self.lateness = lateness
         self.addresses = guests.first_addresses
         self.second_address = guests.second_address
         self.guests = guests
@@ -128,6 +135,20 @@ class Bench:
         ports = (self.subject.declared or {}).get("ports", {})
         each: int = ports.get("last", LAST_PORT) - ports.get("first", 1) + 1
         return each * len(self.subject.outside_addresses)
+
+    def lifetime(self, timer: str) -> float:
+        """The seconds of a timer, as far as that is declared; infinite otherwise."""
+        return (self.subject.declared or {}).get("timers", {}).get(timer) or math.inf
+
+    def was_late(self, began: float) -> bool:
+        """Whether the loop has since been so late that mappings and packets of a probe may have been lost by that."""
+        timers: dict[str, float | None] = (self.subject.declared or {}).get("timers", {})
+        seconds, part = _MOST_LATE
+        return self.lateness.since(began) > min([seconds, *(part * each for each in timers.values() if each)])
+
+    def is_over(self, timer: str, began: float) -> bool:
+        """Whether a mapping that was made then may have ended since."""
+        return time.monotonic() - began >= _OF_LIFETIME * self.lifetime(timer)
 
     def address(self, role: int) -> str:
         """The inside address for a kind of probe; where there are few, kinds share one."""
@@ -187,6 +208,41 @@ class Bench:
         payload = token()
         to = (self.peers[0][0], RESOLVER_PORT) if peer == RESOLVER else self.peers[peer]
         return await carried(lambda: near.send(payload, to), self.ears[peer], holds(payload))
+
+    async def hear(self, hearing: Hearing[T], wanted: Callable[[T], bool], seconds: float) -> T | None:
+        """What is heard within so many seconds. None if it does not come, not if it is late.
+
+        After a silence a packet goes out and one comes in; what was sent before has passed then.
+
+        Raises:
+            LateError: they do not.
+        """
+        found = await hearing.hear(wanted, seconds)
+        if found is not None:
+            return found
+        late = await self._late(hearing, wanted)
+        return late  # noqa: RET504 - mypy
+
+    async def carried(
+        self, send: Callable[[], object], hearing: Hearing[T], wanted: Callable[[T], bool], tries: int = 4
+    ) -> T | None:
+        """The same, of what is sent until it is heard."""
+        found = await carried(send, hearing, wanted, tries)
+        if found is not None:
+            return found
+        late = await self._late(hearing, wanted)
+        return late  # noqa: RET504 - mypy
+
+    async def _late(self, hearing: Hearing[T], wanted: Callable[[T], bool]) -> T | None:
+        if not await self.passes(self.control):
+            raise LateError
+        return await hearing.hear(wanted, _GRACE)
+
+    async def gets_in(self, to: Endpoint, near: InsideEnd, peer: int = 0, tries: int = 4) -> Packet | None:
+        """As `inwards`, where None is to mean that it is kept out."""
+        payload = token()
+        send = lambda: self.ears[peer].socket.sendto(payload, to)  # noqa: E731
+        return await self.carried(send, near.hearing, lambda packet: packet.payload[8:] == payload, tries)
 
     async def inwards(self, to: Endpoint, near: InsideEnd, peer: int = 0, tries: int = 4) -> Packet | None:
         """Send from a peer to an outside endpoint: what the inside endpoint hears of it."""

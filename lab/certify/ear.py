@@ -51,10 +51,9 @@ class Hearing(Generic[T]):
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         entry = (wanted, future)
         self._waiting.append(entry)
-        try:
-            return await asyncio.wait_for(future, seconds)
-        except TimeoutError:
-            return None
+        try:  # not wait_for: from Python 3.12 on its deadline wins over what came in the same turn of a late loop
+            await asyncio.wait({future}, timeout=seconds)
+            return future.result() if future.done() else None
         finally:
             self._waiting.remove(entry)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 
 from lab.certify import packet as packets
 from lab.certify.bench import UDP_ADDRESS, Bench, InsideEnd
 from lab.certify.ear import token
+from lab.certify.lateness import LateError
 from lab.certify.packet import Endpoint
 from lab.certify.seen import Conflict, FilteringSeen, HairpinSeen, MappingSeen
 
@@ -29,31 +31,44 @@ async def filtering(bench: Bench) -> tuple[FilteringSeen, ...]:
 
 
 async def conflicts(bench: Bench) -> tuple[tuple[Conflict, ...], tuple[Conflict, ...], tuple[MappingSeen, ...]]:
-    """Two hosts with one source port: to one peer, to two peers, and the second's mapping meanwhile."""
+    """Two hosts with one source port: to one peer, to two peers, and the second's mapping while the first has it.
+
+    Raises:
+        LateError: mappings may have ended before others met them.
+    """
     same = await asyncio.gather(*(_conflict(bench, 0) for _ in range(_CONFLICTS)))
     other = await asyncio.gather(*(_conflict(bench, 2) for _ in range(_CONFLICTS)))
-    return (
-        tuple(each.conflict for each in same),
-        tuple(each.conflict for each in other),
-        tuple(await asyncio.gather(*(_to_all_peers(bench, each.second) for each in other[:_SOCKETS]))),
-    )
+    under = await asyncio.gather(*(_to_all_peers(bench, each.second) for each in other[:_SOCKETS]))
+    if any(bench.is_over("udp", each.began) for each in other):
+        under = []
+    return tuple(each.conflict for each in same), tuple(each.conflict for each in other), tuple(under)
 
 
 async def hairpin(bench: Bench) -> HairpinSeen | None:
-    """Both inside hosts speak to each other's outside endpoints, so that each one's filter would let the other in."""
+    """Both inside hosts speak to each other's outside endpoints, so that each one's filter would let the other in.
+
+    Raises:
+        LateError: nothing came, but a mapping has ended meanwhile, so that nothing could.
+    """
     sender, receiver = bench.inside(), bench.neighbour()
     mine, theirs = await bench.outwards(sender), await bench.outwards(receiver)
     if mine is None or theirs is None:
         return None
     payload = token()
+    heard = None
     for pause in (0.05, 0.1, 0.2):
         receiver.send(token(), mine)
         sender.send(payload, theirs)
         heard = await receiver.hear(payload, pause)
-        numbers = packets.ports(heard) if heard else None
-        if heard is not None and numbers is not None:
-            return HairpinSeen((heard.source, numbers[0]), sender.end, mine)
-    return HairpinSeen(None, sender.end, mine)
+        if heard is not None:
+            break
+    else:
+        for near, outside in ((sender, mine), (receiver, theirs)):
+            if await bench.inwards(outside, near) is None:
+                raise LateError
+        heard = await receiver.hear(payload, _GRACE)
+    numbers = packets.ports(heard) if heard else None
+    return HairpinSeen((heard.source, numbers[0]) if heard and numbers else None, sender.end, mine)
 
 
 async def hops(bench: Bench) -> tuple[int | None, int | None]:
@@ -68,10 +83,15 @@ async def hops(bench: Bench) -> tuple[int | None, int | None]:
 class _Met:
     conflict: Conflict
     second: InsideEnd
+    began: float  # time.monotonic()
 
 
 async def _to_all_peers(bench: Bench, near: InsideEnd) -> MappingSeen:
+    """Raises LateError where the first mapping may have ended before the last was made."""
+    began = time.monotonic()
     outsides = [await bench.outwards(near, peer) for peer in range(len(bench.peers))]
+    if bench.is_over("udp", began):
+        raise LateError
     return MappingSeen(near.end, tuple(outsides))
 
 
@@ -92,18 +112,21 @@ async def _strangers(bench: Bench) -> FilteringSeen:
 
 
 async def _conflict(bench: Bench, peer_of_second: int) -> _Met:
-    port = bench.port()
+    """Raises LateError where the first mapping may have ended before the second was made."""
+    port, began = bench.port(), time.monotonic()
     first, second = InsideEnd(bench.first, (bench.address(UDP_ADDRESS), port)), bench.neighbour(port)
     one = await bench.outwards(first)
     two = await bench.outwards(second, peer_of_second)
     if one is None or two is None:
-        return _Met(Conflict(one, two, answers_apart=False), second)
+        return _Met(Conflict(one, two, answers_apart=False), second, began)
+    if bench.is_over("udp", began):
+        raise LateError
     apart = await _answers(bench, one, first, second, 0) and await _answers(bench, two, second, first, peer_of_second)
-    return _Met(Conflict(one, two, apart), second)
+    return _Met(Conflict(one, two, apart), second, began)
 
 
 async def _answers(bench: Bench, outside: Endpoint, right: InsideEnd, wrong: InsideEnd, peer: int) -> bool:
-    answer = await bench.inwards(outside, right, peer)
+    answer = await bench.gets_in(outside, right, peer)
     return answer is not None and not wrong.has_heard(answer.payload[8:])
 
 

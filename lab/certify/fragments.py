@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from lab.certify import packet as packets
 from lab.certify.bench import ICMP_ADDRESS, Bench
-from lab.certify.ear import carried, holds, token
+from lab.certify.ear import holds, token
 from lab.certify.packet import MORE_FRAGMENTS, Packet
 
 _PIECE = 1200  # bytes, a multiple of 8
@@ -36,8 +36,10 @@ async def fragments(bench: Bench) -> dict[str, bool]:
                 teller.say(pieces[place])
 
         if way == "in":
-            return await near.hear_again(send, data, _TRIES) is not None
-        return await carried(send, bench.ears[0], holds(data), _TRIES) is not None
+            return (
+                await bench.carried(send, near.hearing, lambda packet: packet.payload[8:] == data, _TRIES) is not None
+            )
+        return await bench.carried(send, bench.ears[0], holds(data), _TRIES) is not None
 
     orders = {"in order": (0, 1, 2), "out of order": (2, 0, 1)}
     tried = [(way, order) for way in ("out", "in") for order in orders]

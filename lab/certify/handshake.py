@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Awaitable, Callable
+
 from lab.certify import packet as packets
 from lab.certify.bench import Bench
-from lab.certify.ear import carried, is_segment
+from lab.certify.ear import is_segment
+from lab.certify.lateness import LateError
 from lab.certify.packet import ACK, PSH, SYN, Endpoint, Segment
 
 
 class Connection:
-    """From the first inside host to a peer. `outside` is what the peer saw of the inside endpoint, once it did."""
+    """From the first inside host to a peer. `outside` is what the peer saw of the inside endpoint, once it did.
+
+    What is asked whether it arrived raises `LateError` where its silence would say nothing.
+    """
 
     def __init__(self, bench: Bench, address: str, peer: int = 0, port: int | None = None) -> None:
         """Nothing is sent yet."""
@@ -25,53 +32,55 @@ class Connection:
         """Send the SYN; whether the peer saw it."""
         syn = Segment(self.inside, self.peer, self._mine, 0, SYN)
         wanted = is_segment(sequence=self._mine, flags=SYN)
-        heard = await carried(lambda: self._bench.first.say(syn.packet()), self._outer, wanted)
+        heard = await self._bench.carried(lambda: self._bench.first.say(syn.packet()), self._outer, wanted)
         seen = packets.segment(heard) if heard else None
         self.outside = seen.source if seen else None
         return seen is not None
 
     async def answer(self, tries: int = 4) -> bool:
         """Send the peer's SYN with ACK; whether it got in."""
-        assert self.outside is not None  # noqa: S101 - after `knock` only
-        answer = Segment(self.peer, self.outside, self._theirs, self._mine + 1, SYN | ACK)
-        wanted = is_segment(sequence=self._theirs, flags=SYN | ACK)
-        say = self._bench.observer.say
-        return await carried(lambda: say(answer.packet()), self._inner, wanted, tries) is not None
+        return await self._gets_in(self._theirs, self._mine + 1, SYN | ACK, tries=tries)
 
     async def acknowledge(self) -> bool:
         """Send the last part of the handshake; whether the peer saw it."""
-        ack = Segment(self.inside, self.peer, self._mine + 1, self._theirs + 1, ACK)
-        wanted = is_segment(sequence=self._mine + 1, flags=ACK)
-        say = self._bench.first.say
-        return await carried(lambda: say(ack.packet()), self._outer, wanted) is not None
+        return await self._gets_out(self._mine + 1, ACK)
 
     async def open(self) -> bool:
         """The whole handshake."""
-        return await self.knock() and await self.answer() and await self.acknowledge()
+        return await self._in_time(self.knock, self.answer, self.acknowledge)
 
     async def tell_inside(self, tries: int = 4) -> bool:
         """Send a byte from the peer; whether it got in."""
-        assert self.outside is not None  # noqa: S101 - after `open` only
         sequence = self._theirs + 1 + self._told
-        told = Segment(self.peer, self.outside, sequence, self._mine + 1, PSH | ACK, b"?")
         self._told += 1
-        wanted = is_segment(sequence=sequence, data=b"?")
-        say = self._bench.observer.say
-        return await carried(lambda: say(told.packet()), self._inner, wanted, tries) is not None
+        return await self._gets_in(sequence, self._mine + 1, PSH | ACK, b"?", tries)
 
     async def open_from_both_ends(self) -> bool:
         """Simultaneous open (RFC 9293 figure 7): both have sent a SYN before either saw one."""
-        if not await self.knock() or self.outside is None:
-            return False
-        bench, outside = self._bench, self.outside
-        syn = Segment(self.peer, outside, self._theirs, 0, SYN)
-        wanted = is_segment(sequence=self._theirs, flags=SYN)
-        if await carried(lambda: bench.observer.say(syn.packet()), self._inner, wanted) is None:
-            return False
-        both = Segment(self.inside, self.peer, self._mine, self._theirs + 1, SYN | ACK)
-        wanted = is_segment(sequence=self._mine, flags=SYN | ACK)
-        if await carried(lambda: bench.first.say(both.packet()), self._outer, wanted) is None:
-            return False
-        last = Segment(self.peer, outside, self._theirs, self._mine + 1, SYN | ACK)
-        wanted = is_segment(sequence=self._theirs, flags=SYN | ACK)
-        return await carried(lambda: bench.observer.say(last.packet()), self._inner, wanted) is not None
+        return await self._in_time(
+            self.knock,
+            lambda: self._gets_in(self._theirs, 0, SYN),
+            lambda: self._gets_out(self._mine, SYN | ACK),
+            lambda: self._gets_in(self._theirs, self._mine + 1, SYN | ACK),
+        )
+
+    async def _in_time(self, *steps: Callable[[], Awaitable[bool]]) -> bool:
+        """Whether all do; the NAT is not to forget the first of them before the last."""
+        began = time.monotonic()
+        for step in steps:
+            if not await step():
+                return False
+            if self._bench.is_over("tcp_transitory", began):
+                raise LateError
+        return True
+
+    async def _gets_in(self, sequence: int, acknowledged: int, flags: int, data: bytes = b"", tries: int = 4) -> bool:
+        assert self.outside is not None  # noqa: S101 - after `knock` only
+        sent = Segment(self.peer, self.outside, sequence, acknowledged, flags, data).packet()
+        wanted = is_segment(sequence=sequence, flags=None if data else flags, data=data or None)
+        return await self._bench.carried(lambda: self._bench.observer.say(sent), self._inner, wanted, tries) is not None
+
+    async def _gets_out(self, sequence: int, flags: int) -> bool:
+        sent = Segment(self.inside, self.peer, sequence, self._theirs + 1, flags).packet()
+        wanted = is_segment(sequence=sequence, flags=flags)
+        return await self._bench.carried(lambda: self._bench.first.say(sent), self._outer, wanted) is not None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from lab.certify import packet as packets
 from lab.certify.bench import ICMP_ADDRESS, Bench, Side
-from lab.certify.ear import carried
+from lab.certify.ear import token
+from lab.certify.lateness import LateError
 from lab.certify.packet import (
     ECHO_REPLY,
     ECHO_REQUEST,
@@ -31,16 +33,26 @@ _TRIES = 3
 
 
 async def echo(bench: Bench) -> tuple[Conflict, ...]:
-    """Both inside hosts ping with one identifier; the replies are the observer's own."""
-    identifier = bench.port()
+    """Both inside hosts ping with one identifier; the replies are the observer's own.
+
+    Raises:
+        LateError: the first mapping may have ended before the second was made.
+    """
+    identifier, began = bench.port(), time.monotonic()
     one = await _ping(bench, bench.first, bench.address(ICMP_ADDRESS), identifier)
     two = await _ping(bench, bench.second, bench.second_address, identifier)
+    if one is not None and bench.is_over("icmp", began):
+        raise LateError
     return (Conflict(one, two, one is not None and two is not None),)
 
 
 async def errors(bench: Bench) -> tuple[dict[str, bool], bool | None]:
-    """Which errors about a UDP flow pass, by "kind in" and "kind out", and whether the flow goes on after them."""
-    near = bench.inside(ICMP_ADDRESS)
+    """Which errors about a UDP flow pass, by "kind in" and "kind out", and whether the flow goes on after them.
+
+    Raises:
+        LateError: it does not, but may have ended by itself.
+    """
+    near, began = bench.inside(ICMP_ADDRESS), time.monotonic()
     inside = near.end
     outside = await bench.outwards(near)
     if outside is None or await bench.inwards(outside, near) is None:
@@ -63,12 +75,16 @@ async def errors(bench: Bench) -> tuple[dict[str, bool], bool | None]:
         def wanted(packet: Packet) -> bool:
             return packet.source in senders and is_about(packet)
 
-        return await carried(lambda: teller.say(message), hearer.icmp.at((ends[0][0], 0)), wanted, _TRIES) is not None
+        say = lambda: teller.say(message)  # noqa: E731
+        return await bench.carried(say, hearer.icmp.at((ends[0][0], 0)), wanted, _TRIES) is not None
 
     names = [(name, *each) for name in KINDS for each in tried]
     passed = await asyncio.gather(*(one(*each) for each in names))
     by_name = {f"{name[0]} {name[1]}": answer for name, answer in zip(names, passed, strict=True)}
-    return by_name, await bench.inwards(outside, near) is not None and await bench.outwards(near) == outside
+    survives = await bench.gets_in(outside, near) is not None and await bench.outwards(near) == outside
+    if not survives and bench.is_over("udp", began):
+        raise LateError
+    return by_name, survives
 
 
 def _is_about(kind: int, code: int, near: Endpoint, far: Endpoint) -> Callable[[Packet], bool]:
@@ -86,11 +102,11 @@ def _is_about(kind: int, code: int, near: Endpoint, far: Endpoint) -> Callable[[
 
 async def _ping(bench: Bench, side: Side, address: str, identifier: int) -> Endpoint | None:
     """What the observer saw as source and identifier, if its reply came back to who asked."""
-    data = b"lab nat ping of %s" % address.encode()
+    data = token()
     request = Packet(address, bench.peers[0][0], ICMP, packets.echo(ECHO_REQUEST, identifier, 1, data))
     observed = bench.observer.icmp.at((request.destination, 0))
-    heard = await carried(lambda: side.say(request), observed, lambda each: _is_echo(each, ECHO_REQUEST, data))
-    reply = await side.icmp.at((address, 0)).hear(lambda each: _is_echo(each, ECHO_REPLY, data), 0.5)
+    heard = await bench.carried(lambda: side.say(request), observed, lambda each: _is_echo(each, ECHO_REQUEST, data))
+    reply = await bench.hear(side.icmp.at((address, 0)), lambda each: _is_echo(each, ECHO_REPLY, data), 0.5)
     if heard is None or reply is None or _identifier(reply) != identifier:
         return None
     return heard.source, _identifier(heard)

@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from lab.certify.bench import ICMP_ADDRESS, IDLE_ADDRESS, RESOLVER, TCP_ADDRESS, Bench
-from lab.certify.ear import T, carried
+from lab.certify.ear import T, token
 from lab.certify.handshake import Connection
+from lab.certify.lateness import LateError
 from lab.certify.packet import ECHO_REPLY, ECHO_REQUEST, ICMP, Packet, echo
 from lab.certify.seen import Idle, Refreshed
 
@@ -21,6 +22,7 @@ TIMERS = ("udp", "udp_dns", "tcp_established", "tcp_transitory", "icmp")
 _OF_DECLARED = (0.5, 0.8, 0.9, 1.1, 1.2, 1.35)  # of a declared lifetime
 _OF_PATIENCE = (0.1, 0.25, 0.5, 1.0)  # of the patience, where nothing is declared or more than that
 _BEFORE_REFRESH, _AFTER_REFRESH = 0.65, 0.65  # of a declared lifetime; together more than it
+_OPENED = 3  # times, if the machine is late
 _TRIES = 3  # of the packet that asks whether a mapping is alive
 
 
@@ -47,15 +49,17 @@ def is_measurable(declared: float | None, patience: float) -> bool:
 
 async def lifetimes(bench: Bench, timer: str, seconds: Sequence[float]) -> tuple[Idle, ...]:
     """Mappings of one kind, each left alone for another time; those that could not be made are left out."""
-    opening = _OPENINGS[timer]
 
     async def one(pause: float) -> Idle | None:
-        opened = await opening(bench)
+        opened = await _opened(bench, timer)
         if opened is None:
             return None
         await _nothing(bench, opened.heard + pause - time.monotonic())
         asked = time.monotonic()
-        alive, passed = await asyncio.gather(opened.knock(), _passed(bench))
+        try:
+            alive, passed = await asyncio.gather(opened.knock(), _passed(bench))
+        except LateError:
+            return None
         if passed is None:
             return None
         return Idle(round(asked - opened.heard, 3), round(passed - opened.sent, 3), alive)
@@ -65,7 +69,11 @@ async def lifetimes(bench: Bench, timer: str, seconds: Sequence[float]) -> tuple
 
 
 async def refresh(bench: Bench, direction: str, lifetime: float) -> Refreshed | None:
-    """A UDP mapping with a packet `outbound` or `inbound` on the way, asked after more than its lifetime."""
+    """A UDP mapping with a packet `outbound` or `inbound` on the way, asked after more than its lifetime.
+
+    Raises:
+        LateError: nothing passes when it is asked.
+    """
     near = bench.inside(IDLE_ADDRESS)
     begun = time.monotonic()
     outside = await bench.outwards(near)
@@ -80,7 +88,7 @@ async def refresh(bench: Bench, direction: str, lifetime: float) -> Refreshed | 
         return None
     await _nothing(bench, lifetime * _AFTER_REFRESH)
     asked = time.monotonic()
-    answer, answered = await asyncio.gather(bench.inwards(outside, near, tries=_TRIES), _passed(bench))
+    answer, answered = await asyncio.gather(bench.gets_in(outside, near, tries=_TRIES), _passed(bench))
     if answered is None:
         return None
     return Refreshed(round(max(heard - begun, answered - sent), 3), round(asked - made, 3), answer is not None)
@@ -92,6 +100,15 @@ async def _passed(bench: Bench) -> float | None:
     None: nothing gets in, so that silence says nothing of mappings.
     """
     return time.monotonic() if await bench.passes(bench.control) else None
+
+
+async def _opened(bench: Bench, timer: str) -> _Opened | None:
+    for _ in range(_OPENED):
+        try:
+            return await _OPENINGS[timer](bench)
+        except LateError:
+            continue
+    return None
 
 
 async def _open_dns(bench: Bench) -> _Opened | None:
@@ -109,18 +126,22 @@ async def _open_udp(bench: Bench, peer: int = 0) -> _Opened | None:
         return None
 
     async def knock() -> bool:
-        return await bench.inwards(outside, near, peer, _TRIES) is not None
+        return await bench.gets_in(outside, near, peer, _TRIES) is not None
 
     return _Opened(sent, time.monotonic(), knock)
 
 
 async def _open_established(bench: Bench) -> _Opened | None:
+    """Within the time of one that is not open yet; else the NAT does not take it for open."""
     connection = Connection(bench, bench.address(TCP_ADDRESS))
+    began = time.monotonic()
     if not (await connection.knock() and await connection.answer()):
         return None
     sent = time.monotonic()
     if not await connection.acknowledge():
         return None
+    if bench.is_over("tcp_transitory", began):
+        raise LateError
 
     async def knock() -> bool:
         return await connection.tell_inside(_TRIES)
@@ -144,13 +165,13 @@ async def _open_transitory(bench: Bench) -> _Opened | None:
 async def _open_echo(bench: Bench) -> _Opened | None:
     """An echo request; a second reply, made by hand, asks whether its mapping is remembered."""
     address, identifier, peer = bench.address(ICMP_ADDRESS), bench.port(), bench.peers[0][0]
-    data = b"lab nat %d" % identifier
+    data = token()
     request = Packet(address, peer, ICMP, echo(ECHO_REQUEST, identifier, 1, data))
     sent = time.monotonic()
-    heard = await carried(
+    heard = await bench.carried(
         lambda: bench.first.say(request), bench.observer.icmp.at((peer, 0)), _echo_with(ECHO_REQUEST, data)
     )
-    answered = await bench.first.icmp.at((address, 0)).hear(_echo_with(ECHO_REPLY, data), 0.5)
+    answered = await bench.hear(bench.first.icmp.at((address, 0)), _echo_with(ECHO_REPLY, data), 0.5)
     if heard is None or answered is None:
         return None
     late = Packet(peer, heard.source, ICMP, echo(ECHO_REPLY, int.from_bytes(heard.payload[4:6], "big"), 2, data))
@@ -158,7 +179,7 @@ async def _open_echo(bench: Bench) -> _Opened | None:
     async def knock() -> bool:
         wanted = _echo_with(ECHO_REPLY, data, number=2)
         return (
-            await carried(lambda: bench.observer.say(late), bench.first.icmp.at((address, 0)), wanted, _TRIES)
+            await bench.carried(lambda: bench.observer.say(late), bench.first.icmp.at((address, 0)), wanted, _TRIES)
             is not None
         )
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from ipaddress import ip_interface
 from typing import TYPE_CHECKING, Any
 
 from lab.certify import classify
 from lab.certify import packet as packets
-from lab.certify.bench import UDP_ADDRESS, Bench
-from lab.certify.ear import carried, frame_ear, holds, token
+from lab.certify.bench import UDP_ADDRESS, Bench, Side
+from lab.certify.ear import Ear, Heard, frame_ear, holds, token, udp_ear
 from lab.certify.packet import SYN, TCP, Endpoint, Packet, Segment
 from lab.certify.seen import FilteringSeen, ForwardSeen
 
@@ -42,8 +42,8 @@ async def _forward(bench: Bench, lab: Lab, forward: dict[str, Any]) -> ForwardSe
     neighbour: Endpoint = bench.address(UDP_ADDRESS), bench.port()
     with closing(frame_ear(lab.nodes[node], interface)) as ear:
         outer, inner = (_opening(bench, forward["protocol"], source, to) for source in (stranger, neighbour))
-        come = await carried(lambda: bench.observer.say(outer), ear, _is_for(end, outer), _TRIES)
-        back = await carried(lambda: bench.first.say(inner), ear, _is_for(end, inner), _TRIES)
+        come = await bench.carried(lambda: bench.observer.say(outer), ear, _is_for(end, outer), _TRIES)
+        back = await bench.carried(lambda: bench.first.say(inner), ear, _is_for(end, inner), _TRIES)
     numbers = packets.ports(back) if back else None
     source = (back.source, numbers[0]) if back and numbers else None
     return ForwardSeen(name, come is not None and come.source == stranger[0], source, neighbour)
@@ -86,12 +86,23 @@ async def ipv6(bench: Bench) -> dict[str, str]:
     near, far = bench.guests.first6, bench.guests.observer6
     if near is None or far is None:
         return {}
-    port = bench.port()
-    inside = bench.udp_socket(bench.first, (near, port))
-    ears = [bench.udp_socket(bench.observer, (address, bench.peers[0][1] + more)) for address in far for more in (0, 1)]
+    with ExitStack() as stack:
+
+        def listening(side: Side, address: str, port: int) -> Ear[Heard]:
+            return stack.enter_context(closing(udp_ear(side.node, (address, port))))
+
+        inside, fresh = (listening(bench.first, near, bench.port()) for _ in range(2))
+        first_port = bench.peers[0][1]
+        ears = [listening(bench.observer, address, first_port + more) for address in far for more in (0, 1)]
+        return await _ipv6(bench, near, inside, fresh, ears)
+
+
+async def _ipv6(
+    bench: Bench, near: str, inside: Ear[Heard], fresh: Ear[Heard], ears: Sequence[Ear[Heard]]
+) -> dict[str, str]:
     payload = token()
     first = ears[0].socket.getsockname()[:2]
-    heard = await carried(lambda: inside.socket.sendto(payload, first), ears[0], holds(payload))
+    heard = await bench.carried(lambda: inside.socket.sendto(payload, first), ears[0], holds(payload))
     if heard is None:
         return {"outbound": "nothing passes"}
     words = {"outbound": "passes", "address": heard.source[0], "inside": near}
@@ -99,16 +110,15 @@ async def ipv6(bench: Bench) -> dict[str, str]:
 
     async def arrives(place: int) -> bool:
         send = lambda: ears[place].socket.sendto(answers[place], heard.source)  # noqa: E731
-        return await carried(send, inside, holds(answers[place]), _TRIES) is not None
+        return await bench.carried(send, inside, holds(answers[place]), _TRIES) is not None
 
     answered, other_port, other_address, both = await asyncio.gather(*(arrives(place) for place in range(4)))
     if not answered:  # so that silence says nothing of others
         return words
     words["filtering"] = classify.filtering([FilteringSeen(answered, other_port, other_address, both)]) or ""
-    fresh = bench.udp_socket(bench.first, (near, bench.port()))
     stray = token()
     to = (heard.source[0], fresh.socket.getsockname()[1])
-    got = await carried(lambda: ears[3].socket.sendto(stray, to), fresh, holds(stray), _TRIES)
+    got = await bench.carried(lambda: ears[3].socket.sendto(stray, to), fresh, holds(stray), _TRIES)
     answers[0] = token()
     if got or await arrives(0):
         words["unsolicited"] = "passes" if got else "nothing passes"

@@ -89,8 +89,10 @@ async def _burst(bench: Bench, side: Side, address: str, ports: Sequence[int]) -
             await ear.hear(holds(payloads[part[-1]]), _PAUSE + bench.round_trip)
         heard = {each.data: each.source for each in ear.heard}
         missing = [port for port in missing if payloads[port] not in heard]
-        if not missing:
+        if not missing or not await bench.passes(bench.control):
             break
+        heard = {each.data: each.source for each in ear.heard}  # what was late
+        missing = [port for port in missing if payloads[port] not in heard]
     pairs: list[tuple[Endpoint, Endpoint]] = [
         ((address, port), heard[payload]) for port, payload in payloads.items() if payload in heard
     ]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from lab.certify import inbound, probing
+from lab.certify.bench import Bench
 from lab.certify.certificate import Verdict
 from lab.certify.certify import certify_nat
+from lab.certify.seen import Seen
 from lab.realise.lab import Lab
 
 pytestmark = pytest.mark.alone
@@ -41,6 +45,20 @@ def test_ipv6_is_let_in_as_declared_or_differs(module_up: Callable[..., Lab]) ->
         "simple": (*CLOSED, {Verdict.HOLDS}),
         "open": (*CLOSED, {Verdict.DIFFERS}),
     }
+
+
+def test_it_can_be_asked_again_at_once(module_up: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the machine was late."""
+    found: list[dict[str, str]] = []
+
+    async def twice(bench: Bench, *_: Any) -> Seen:
+        found.extend([await inbound.ipv6(bench), await inbound.ipv6(bench)])
+        return Seen()
+
+    monkeypatch.setattr(probing, "_everything", twice)
+    certify_nat(module_up(TOPOLOGY), ["usual"])
+    assert found[0] == found[1]
+    assert found[0]["filtering"] == CLOSED[0]
 
 
 def measured(lab: Lab) -> dict[str, tuple[str | None, str | None, set[Verdict]]]:

@@ -118,6 +118,7 @@ def test_refresh(outbound: Refreshed | None, inbound: Refreshed | None, measured
         ((60, 60), Verdict.DIFFERS),
         ((116, 116), Verdict.DIFFERS),
         ((60, 46), Verdict.NOT_MEASURED),
+        ((0, 0), Verdict.NOT_MEASURED),  # an earlier certificate has left all
         ((), Verdict.NOT_MEASURED),
     ],
 )

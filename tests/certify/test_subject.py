@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lab.certify import bench
 from lab.certify.certificate import Verdict
 from lab.certify.certify import certify_nat
 from lab.certify.subject import INSIDE_ADDRESSES, guests, subject, subjects
@@ -173,6 +174,18 @@ def test_a_certificate_leaves_nothing_behind_and_can_be_had_again_at_once(module
         assert found.is_as_declared
     with closing(Lab(lab.name)) as again:
         assert set(lab.nodes) == set(again.nodes)
+
+
+@pytest.mark.alone
+def test_routers_beside_each_other_are_told_apart_where_all_numbers_are_the_same(
+    module_up: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their probes ping one observer."""
+    lab = module_up(TOPOLOGY.replace("nat: {outside: internet}", "nat: {outside: internet, timers: {icmp: 1s}}"))
+    monkeypatch.setattr(bench, "_FIRST_PORTS", 1)
+    for each in certify_nat(lab, ["isp", "small", "modern"], patience=1.5):
+        row = each.row("ICMP timer")
+        assert (row.verdict, row.measured, row.why) == (Verdict.HOLDS, row.measured, "")
 
 
 def blocks(outside_ports: str) -> str:
