@@ -89,7 +89,28 @@ def _small_frames(seconds: float) -> Iterator[Figure]:
 
 
 def _delay_error(seconds: float) -> Iterator[Figure]:
-    """A line of 100 Mbit/s, four fifths full, and 20 ms behind it: when frames came and when they should have."""
+    """Medians of a few runs, sender and wire on one processor.
+
+    An idle one of a virtual machine is awake 0.06 ms after it is called, and one time of a hundred 0.6 ms: measured so,
+    wherever the scheduler puts the two, it is the machine that is measured.
+    """
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        runs = [_errors(seconds) for _ in range(3)]
+    finally:
+        os.sched_setaffinity(0, allowed)
+    p50, p99, of_wire = (statistics.median(figures) for figures in zip(*runs, strict=True))
+    yield Figure("linkwire: delay error at 100 Mbit/s, p50", f"{p50:.3f} ms", "-", 0, 0)
+    yield Figure("linkwire: delay error at 100 Mbit/s, p99", f"{p99:.3f} ms", "<= 0.5 ms", p99, 0.5)
+    yield Figure("linkwire: of it the wire's own lateness, p99", f"{of_wire:.3f} ms", "-", 0, 0)
+
+
+def _errors(seconds: float) -> tuple[float, float, float]:
+    """A line of 100 Mbit/s, four fifths full, and 20 ms behind it: how far from when they should have frames came.
+
+    Milliseconds: half of them, 99 of 100, and 99 of 100 as the wire itself saw it.
+    """
     length, gap_s, delay_s = 1000, 100e-6, 0.020
     line_s = length * 8 / 100e6
     with served_wire() as wire:
@@ -116,11 +137,7 @@ def _delay_error(seconds: float) -> Iterator[Figure]:
     for number, sent in enumerate(sent_at):
         free_at = max(free_at, sent) + line_s
         errors.append(abs(sent + came[number] - free_at - delay_s) * 1000)
-    p50, p99 = statistics.median(errors), statistics.quantiles(errors, n=100)[98]
-    yield Figure("linkwire: delay error at 100 Mbit/s, p50", f"{p50:.3f} ms", "-", 0, 0)
-    yield Figure("linkwire: delay error at 100 Mbit/s, p99", f"{p99:.3f} ms", "<= 0.5 ms", p99, 0.5)
-    of_wire = late["p99_ns"] / MS
-    yield Figure("linkwire: of it the wire's own lateness, p99", f"{of_wire:.3f} ms", "-", 0, 0)
+    return statistics.median(errors), statistics.quantiles(errors, n=100)[98], late["p99_ns"] / MS
 
 
 def _hundred_wires(seconds: float) -> Iterator[Figure]:
