@@ -134,4 +134,4 @@ fn by_balance(backend: &Backend, candidates: &[Candidate], turn: u64, client: Ip
 
 #[cfg(test)]
 #[path = "chain_tests.rs"]
-mod tests;
+pub(crate) mod tests;

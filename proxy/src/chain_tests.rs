@@ -22,7 +22,8 @@ fallback = "three"
 targets = ["192.0.2.4:1"]
 "#;
 
-fn epoch(text: &str) -> Epoch {
+/// A configuration in force.
+pub(crate) fn epoch(text: &str) -> Epoch {
     let config = crate::config::parse(text, "c.toml").unwrap_or_else(|faults| panic!("{faults:?}"));
     let counters = Ledger::default().begin(ledger::Names::of(&config), 1).pop().expect("a worker");
     let names = Names::new(&config.resolver, SystemFiles::default());

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import socket
-from collections.abc import Iterator
 from contextlib import ExitStack
 from ipaddress import ip_address
 from pathlib import Path
@@ -19,7 +17,7 @@ from lab.realise.asking import wait_until
 from lab.realise.lab import Lab
 from tests.proxy.running import DEADLINE, running_in
 from tests.proxy.udp_bench import Address, decode, drops, first_flight, heard, wait_drops
-from tests.realise.conftest import labs_in
+from tests.realise.conftest import Up
 
 TOPOLOGY = """
 #   client -- outside -- home -- inside (mtu 1300) -- service
@@ -45,26 +43,11 @@ to = "b"
 [backend.b]
 targets = ["SERVICE:9001"]
 """
-NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that the nodes see too."""
-    return tmp_path_factory.mktemp("size")
-
-
-@pytest.fixture(scope="module")
-def lab(shared: Path) -> Iterator[Lab]:
-    with ExitStack() as stack:
-        yield labs_in(shared, stack)(TOPOLOGY)
-
-
-@pytest.fixture
-def folder(shared: Path) -> Path:
-    made = shared / str(next(NUMBERS))
-    made.mkdir()
-    return made
+def lab(module_up: Up) -> Lab:
+    return module_up(TOPOLOGY)
 
 
 def too_long(lab: Lab, network: str, by: str, ends: tuple[Address, Address], mtu: int) -> bytes:

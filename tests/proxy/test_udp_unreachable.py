@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from lab.realise.lab import Lab
 from lab.realise.node import Node
 from tests.proxy.running import DEADLINE, Proxy, running_in
 from tests.proxy.udp_bench import drops, flow_ended, heard
-from tests.realise.conftest import labs_in
+from tests.realise.conftest import Up
 
 TOPOLOGY = """
 networks:
@@ -35,7 +34,6 @@ to = "b"
 targets = ["FIRST:9001", "SECOND:9002"]
 connect_timeout = "60s"
 """
-NUMBERS = itertools.count(1)
 
 # What nft(8) can refuse with; each is another code of ICMP, and another error of the kernel's for whoever has sent.
 REFUSALS = (
@@ -46,22 +44,8 @@ REFUSALS = (
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that the nodes see too."""
-    return tmp_path_factory.mktemp("unreachable")
-
-
-@pytest.fixture(scope="module")
-def lab(shared: Path) -> Iterator[Lab]:
-    with ExitStack() as stack:
-        yield labs_in(shared, stack)(TOPOLOGY)
-
-
-@pytest.fixture
-def folder(shared: Path) -> Path:
-    made = shared / str(next(NUMBERS))
-    made.mkdir()
-    return made
+def lab(module_up: Up) -> Lab:
+    return module_up(TOPOLOGY)
 
 
 @contextmanager

@@ -1,20 +1,9 @@
 //! Dials of candidates at which nobody is: whose failures speak against them.
 
 use std::net::TcpListener;
-use std::sync::Arc;
 
 use super::*;
-use crate::generation::Generation;
-use crate::names::{Names, SystemFiles};
-use crate::operation::ledger::{self, Ledger};
-
-fn epoch(text: &str) -> Epoch {
-    let config = crate::config::parse(text, "c.toml").unwrap_or_else(|faults| panic!("{faults:?}"));
-    let counters = Ledger::default().begin(ledger::Names::of(&config), 1).pop().expect("a worker");
-    let names = Names::new(&config.resolver, SystemFiles::default());
-    let generation = Generation::after(None, config, &LocalAddresses::default(), Instant::now());
-    Epoch::new(Arc::new(generation), counters, names)
-}
+use crate::chain::tests::epoch;
 
 /// A backend at whose port nobody listens.
 fn nobody_there(source: &str) -> Epoch {
