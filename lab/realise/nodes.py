@@ -17,6 +17,9 @@ from lab.realise.rtnetlink import LOOPBACK_INDEX, Requests, open_channel
 from lab.syscalls import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUTS, setns, unshare
 
 FABRIC = "fabric"
+# With br_netfilter, as on hosts with Docker, bridges drop packets that no host would accept, and take longer for the
+# others (kernel doc, networking/ip-sysctl, /proc/sys/net/bridge).
+_LOOKS_INTO_FRAMES = tuple(f"net.bridge.bridge-nf-call-{tables}" for tables in ("iptables", "ip6tables", "arptables"))
 _SIOCGIFFLAGS = 0x8913  # netdevice(7)
 _IFREQ = struct.Struct("16sH22x")
 _UP, _RUNNING = 0x01, 0x40  # IFF_UP, IFF_RUNNING
@@ -46,6 +49,7 @@ class Nodes:
         """Take the supervisor's own namespaces as those of the fabric, where IPv6 has no business."""
         self.fabric = Place(FABRIC, _open("net"), _open("uts"), _open("mnt"))
         _set(FABRIC, (("net.ipv6.conf.all.disable_ipv6", "1"), ("net.ipv6.conf.default.disable_ipv6", "1")))
+        _set(FABRIC, tuple((name, "0") for name in _LOOKS_INTO_FRAMES if _has(name)))
         self._requests[FABRIC] = Requests(open_channel())
 
     def place(self, node: str) -> Place:
@@ -113,7 +117,7 @@ class Nodes:
     def sysctl_of(self, node: str, name: str) -> str:
         """A setting of a node's network, as it is."""
         self.place(node).enter_network()
-        with open("/proc/sys/" + name.replace(".", "/"), encoding="ascii") as file:  # noqa: PTH123
+        with open(_path(name), encoding="ascii") as file:  # noqa: PTH123
             return file.read().strip()
 
     def requests_of(self, node: str) -> Requests:
@@ -168,11 +172,18 @@ def _open(kind: str) -> int:
     return os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
 
 
+def _has(sysctl: str) -> bool:
+    return os.access(_path(sysctl), os.F_OK)
+
+
+def _path(sysctl: str) -> str:
+    return "/proc/sys/" + sysctl.replace(".", "/")
+
+
 def _set(node: str, sysctls: tuple[tuple[str, str], ...]) -> None:
     for name, value in sysctls:
-        path = "/proc/sys/" + name.replace(".", "/")
         try:
-            descriptor = os.open(path, os.O_WRONLY)
+            descriptor = os.open(_path(name), os.O_WRONLY)
             try:
                 os.write(descriptor, value.encode())
             finally:
