@@ -15,7 +15,7 @@ from benchmarks.proxy import tables
 from benchmarks.proxy.bench_lab import BenchLab, bench_lab, descriptors
 from benchmarks.proxy.direct import direct_way
 from benchmarks.proxy.measures import IDLE, Measure, Sample, measures
-from benchmarks.proxy.peer import Peer, running
+from benchmarks.proxy.peer import running
 from benchmarks.proxy.peers import peers
 from benchmarks.proxy.plot import plot
 from benchmarks.proxy.quic_cost import quic_decision_us
@@ -40,7 +40,7 @@ def main() -> int:
         _sample(bench, results, chosen, runs=arguments.runs, seconds=arguments.seconds)
         found = list(figures(results))
         if arguments.only in "reload":
-            found += _reload_figures(bench, results.peers, 5 if arguments.quick else RELOADS)
+            found += _reload_figures(bench, results, 5 if arguments.quick else RELOADS)
     if not arguments.quick:
         say("a QUIC hello read")
         cost = quic_decision_us()
@@ -83,9 +83,9 @@ def _take(results: Results, measure: Measure, peer: str, sample: Sample, number:
     say(f"{measure.name} {number + 1} {peer}: {told}")
 
 
-def _reload_figures(bench: BenchLab, present: list[Peer], reloads: int) -> Iterator[Figure]:
-    for peer in present:
-        if peer.is_ours or peer.name == "nginx":
+def _reload_figures(bench: BenchLab, results: Results, reloads: int) -> Iterator[Figure]:
+    for peer in results.peers:
+        if peer.name in (results.ours, "nginx"):
             say(f"{reloads} reloads of {peer.name}")
             lost = reload_losses(bench, peer, reloads)
             text = (

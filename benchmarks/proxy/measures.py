@@ -26,12 +26,14 @@ from benchmarks.proxy.peer import Running
 BULK_UP, BULK_DOWN = "bulk up", "bulk down"
 CONNECT, CONNECT_NAME = "connect", "connect, TLS name"
 PING_ONE, PING_MANY = "ping, 1 connection", "ping, 64 connections"
+PING_PACED = "ping, 64 connections, paced"
 IDLE = "idle"
 UDP_ONE, UDP_MANY, UDP_JOINED = "UDP echo, 1 flow", "UDP echo, 16 flows", "UDP echo, joined"
 FLOOD, FLOOD_JOINED = "UDP flood", "UDP flood, joined"
 CARRIED, CARRIED_SINGLY = "UDP carried, 16 flows", "UDP carried, 64 flows, singly"
 TRANSPARENT = "introduced and transparent"
 
+_PACE = 20_000  # questions a second: about a quarter of what two processors can do for client, proxy and backend
 _SILENCE = 8.0  # seconds after which a connection is called idle
 Sample = dict[str, float]
 HELLO = ROOT / "proxy" / "tests" / "vectors" / "client_hello" / "curl_openssl.bin"
@@ -81,9 +83,9 @@ def _introduced(proxy: Running, seconds: float) -> Sample:
     return _connect(INTRODUCED, "--introduce", next(_networks))(proxy, seconds)
 
 
-def _ping(clients: int) -> Callable[[Running, float], Sample]:
+def _ping(clients: int, *more: object) -> Callable[[Running, float], Sample]:
     def take(proxy: Running, seconds: float) -> Sample:
-        words = ("ping", "--to", proxy.at(ECHO), "--seconds", seconds, "--clients", clients)
+        words = ("ping", "--to", proxy.at(ECHO), "--seconds", seconds, "--clients", clients, *more)
         before = proxy.processor_seconds()
         if clients == 1:
             with proxy.bench.on_one_processor(proxy.processes(), 0):
@@ -194,6 +196,7 @@ def measures(idle_connections: int) -> list[Measure]:
         Measure(CONNECT_NAME, PREREAD, _connect(PREREAD, "--payload", HELLO), has_direct=False),
         Measure(PING_ONE, ECHO, _ping(1)),
         Measure(PING_MANY, ECHO, _ping(64)),
+        Measure(PING_PACED, ECHO, _ping(64, "--rate", _PACE)),
         Measure(IDLE, ECHO, idle(idle_connections), has_direct=False, connections=idle_connections),
         Measure(UDP_ONE, UDP_ECHO, _udp(UDP_ECHO, 1)),
         Measure(UDP_MANY, UDP_ECHO, _udp(UDP_ECHO, 16)),

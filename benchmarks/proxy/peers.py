@@ -21,10 +21,10 @@ def _connections() -> int:
 
 def peers() -> list[Peer]:
     """Ours first."""
+    program = os.environ.get("EDGEPROXY") or str(Path(sys.executable).parent / "edgeproxy")
     return [
-        edgeproxy(
-            "edgeproxy", os.environ.get("EDGEPROXY") or str(Path(sys.executable).parent / "edgeproxy"), is_ours=True
-        ),
+        edgeproxy("edgeproxy", program, is_ours=True),
+        edgeproxy("edgeproxy, one worker", program, workers=1, is_ours=True),
         _nginx("nginx", is_tuned=False),
         _nginx("nginx, tuned", is_tuned=True),
         _haproxy("haproxy", is_tuned=False),
@@ -35,16 +35,16 @@ def peers() -> list[Peer]:
     ]
 
 
-def edgeproxy(name: str, program: str, *, is_ours: bool = False) -> Peer:
+def edgeproxy(name: str, program: str, *, workers: int = _WORKERS, is_ours: bool = False) -> Peer:
     def programs(folder: Path) -> list[Program]:
-        return [Program([program, "run", "-c", str(folder / "edge.toml")], "edge.toml", _edge_toml())]
+        return [Program([program, "run", "-c", str(folder / "edge.toml")], "edge.toml", _edge_toml(workers))]
 
     return Peer(name, program, programs, doors=ALL_DOORS, is_ours=is_ours)
 
 
-def _edge_toml() -> str:
+def _edge_toml(workers: int) -> str:
     parts = [
-        f"workers = {_WORKERS}",
+        f"workers = {workers}",
         f"[limits]\nconnections = {_connections()}\nconnections_per_source = {_connections()}",
     ]
     for door in (*PLAIN, PREREAD, *UDP, INTRODUCED):

@@ -17,6 +17,7 @@ from benchmarks.proxy.measures import (
     IDLE,
     PING_MANY,
     PING_ONE,
+    PING_PACED,
     TRANSPARENT,
     UDP_JOINED,
     UDP_MANY,
@@ -37,7 +38,9 @@ def figures(results: Results) -> Iterator[Figure]:
         yield from _beside(results, measure, "gbit_s", DIRECT, "aim 0.9 x", 0, unit="Gbit/s")
     for measure in (CONNECT, CONNECT_NAME):
         yield from _beside_best(results, measure, "per_s", 1.0, tuned=_ALL, unit="a second")
-    for measure in (PING_ONE, PING_MANY):
+    # Of many that ask again as soon as they are answered, the median and the slowest trade places by the order in which
+    # programs that are never out of work take turns. At a pace the proxy's own time counts, and its switches.
+    for measure in (PING_ONE, PING_PACED, PING_MANY):
         for key in ("p50_us", "p99_us"):
             yield from _below_best(results, measure, key, 1.0, unit=f"us ({key[:3]})")
     yield from _below_best(results, IDLE, "kib_each", 0.25, unit="KiB a connection")

@@ -21,7 +21,7 @@ const USAGE: &str = "\
 usage: proxyload serve [--address IP]
        proxyload bulk --to ADDRESS --seconds S --way up|down --count ADDRESS
        proxyload connect --to ADDRESS --seconds S --clients N [--payload FILE] [--introduce IP]
-       proxyload ping --to ADDRESS --seconds S --clients N
+       proxyload ping --to ADDRESS --seconds S --clients N [--rate R]
        proxyload idle --to ADDRESS --clients N            (says `ready`, holds until its stdin ends)
        proxyload udp --to ADDRESS --seconds S --flows N --window N [--joined]
        proxyload flood --to ADDRESS --count ADDRESS --seconds S [--joined]
