@@ -83,6 +83,24 @@ def test_wireguards_hub_passes_on_what_members_cannot_send_each_other(lab: Lab) 
     assert (pair.way, [view.relays for view in pair.views if view]) == (Way.RELAYED, [("vps",), ("vps",)])
 
 
+def test_wireguard_reaches_a_neighbour_whose_firewall_keeps_out_who_was_not_asked(up: Callable[..., Lab]) -> None:
+    """As of two that both have one."""
+    shut = "firewall: {input: drop, allow: [{icmp: true}]}"
+    lab = up(
+        f"""
+networks: {{lan: {{prefixes: [192.168.1.0/24]}}}}
+nodes:
+  hub: {{links: {{lan: auto}}}}
+  open: {{links: {{lan: auto}}}}
+  shut: {{links: {{lan: auto}}, {shut}}}
+  also: {{links: {{lan: auto}}, {shut}}}
+mesh: {{wg: {{driver: wireguard, prefix: 10.145.0.0/24, lighthouses: [hub], members: [open, shut, also]}}}}
+"""
+    )
+    for one, other in (("open", "shut"), ("shut", "also"), ("also", "shut")):
+        lab[one].run(["ping", "-c", "1", "-w", "60", lab[other].address("wg")], check=True, timeout=90)
+
+
 def test_the_mesh_must_be_named_if_there_are_several(lab: Lab) -> None:
     with pytest.raises(UsageError, match="has 3 meshes, not one: one, two, three; name one of them"):
         mesh_paths(lab)
