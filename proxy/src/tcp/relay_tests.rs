@@ -13,7 +13,7 @@ use super::last_words::{last_words, Longest};
 use super::relay::{relay, End, Patience, RelayEnd};
 use super::scratch::Scratch;
 
-const LONG: Patience = Patience {
+pub(super) const LONG: Patience = Patience {
     idle: Duration::from_secs(60),
     half_closed: Duration::from_secs(60),
     rest: Duration::from_secs(60),
@@ -62,7 +62,7 @@ fn bench(leftover: &'static [u8], patience: Patience, rate: Option<u32>) -> Benc
     Bench { client, backend, relay }
 }
 
-fn pair() -> (Blocking, Blocking) {
+pub(super) fn pair() -> (Blocking, Blocking) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
     let one = Blocking::connect(listener.local_addr().expect("its address")).expect("a connection");
     let (other, _) = listener.accept().expect("its other end");
@@ -73,13 +73,13 @@ fn pair() -> (Blocking, Blocking) {
     (one, other)
 }
 
-fn adopt(stream: Blocking) -> TcpStream {
+pub(super) fn adopt(stream: Blocking) -> TcpStream {
     stream.set_nonblocking(true).expect("non-blocking");
     TcpStream::from_std(stream).expect("registered")
 }
 
 /// Bytes that no shift, loss or repetition leaves as they are.
-fn pattern(length: usize, seed: u64) -> Vec<u8> {
+pub(super) fn pattern(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed;
     (0..length)
         .map(|_| {
@@ -89,7 +89,7 @@ fn pattern(length: usize, seed: u64) -> Vec<u8> {
         .collect()
 }
 
-fn drain(mut stream: &Blocking) -> Vec<u8> {
+pub(super) fn drain(mut stream: &Blocking) -> Vec<u8> {
     let mut all = Vec::new();
     stream.read_to_end(&mut all).expect("all that comes, and its end");
     all
