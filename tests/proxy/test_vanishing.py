@@ -203,10 +203,13 @@ def test_a_backend_to_which_no_way_leads_is_unreachable(lab: Lab, proxy: Proxy) 
 
 @contextmanager
 def two_ports(node: Node) -> Iterator[None]:
-    """The node has two ports for all of its connections to one endpoint (ip_local_port_range, ip(7))."""
+    """The node has two ports for all of its connections to one endpoint (ip_local_port_range, ip(7)).
+
+    They are below those that it usually takes: none of them is left from an earlier connection (TIME_WAIT).
+    """
     path = "/proc/sys/net/ipv4/ip_local_port_range"
     before = node.read(path).decode().strip()
-    node.run(["sh", "-c", f"echo 40000 40001 > {path}"], check=True)
+    node.run(["sh", "-c", f"echo 20000 20001 > {path}"], check=True)
     try:
         yield
     finally:
