@@ -106,7 +106,8 @@ def test_a_dns_server_sees_who_asks_by_tcp(lab: Lab, version: int) -> None:
     told = ["--log-queries=extra", f"--log-facility={log}", "--address=/who.example/192.0.2.7"]
     with lab["nas"].start([*serve, *there, *told]):
         lab["nas"].wait_bound(OTHERS, "tcp", at)
-        ask = ["dig", "+tcp", "+short", "-b", f"{own}#20053", f"@{edge}", "-p", "443", "who.example"]
+        ask = ["dig", "+tcp", "+time=25", "+tries=1", "+short"]
+        ask += ["-b", f"{own}#20053", f"@{edge}", "-p", "443", "who.example"]
         assert lab["stranger"].run(ask, check=True).stdout == "192.0.2.7\n"
         said = lab["nas"].read(log).decode()
     assert f"{own}/20053 query[A] who.example from {own}" in said
