@@ -16,7 +16,7 @@ const DEPTH: Duration = Duration::from_millis(50);
 /// a turn for a few bytes costs as much as one for many.
 const QUANTUM: Duration = Duration::from_millis(2);
 
-/// And until there is this much, as far as the bucket holds it: the payload of one segment on an Ethernet (RFC 6691).
+/// And until there is this much, as far as the bucket holds twice that: the payload of one segment on an Ethernet (RFC 6691).
 const SEGMENT: f64 = 1460.0;
 
 /// A bucket that fills at a rate. Debt is allowed: who reads more than is in it makes the next one wait.
@@ -78,9 +78,9 @@ impl Bucket {
         room
     }
 
-    /// What a stream waits for.
+    /// What a stream waits for: half of what the bucket holds at most, or all that comes before it wakes would be lost.
     fn quantum(&self) -> f64 {
-        (self.rate * QUANTUM.as_secs_f64()).max(SEGMENT).min(self.depth())
+        (self.rate * QUANTUM.as_secs_f64()).max(SEGMENT).min(self.depth() / 2.0).max(1.0)
     }
 
     fn room_for(&mut self, least: f64, now: Instant) -> Result<usize, Instant> {
@@ -250,6 +250,26 @@ mod tests {
             assert!((passed as f64) >= due * 0.98 && (passed as f64) <= due * 1.02, "{rate}: {passed}");
             assert!(turns <= 10 * 500 + 2, "{rate}: {turns} turns of {} bytes", passed / turns);
             assert!(rate < 100_000 || passed / turns >= 1_460, "{rate}: {} bytes a turn", passed / turns);
+        }
+    }
+
+    #[test]
+    fn a_stream_that_wakes_late_has_its_rate_all_the_same() {
+        for rate in [100, 20_000, 30_000, 1_000_000] {
+            let begin = Instant::now();
+            let mut bucket = Bucket::new(rate, begin);
+            let (mut now, mut passed) = (begin, 0);
+            while now < begin + Duration::from_secs(100) {
+                match bucket.stream_room(now) {
+                    Ok(room) => {
+                        bucket.spend(room);
+                        passed += room;
+                    }
+                    Err(until) => now = until + Duration::from_millis(15),
+                }
+            }
+            let due = 100.0 * f64::from(rate);
+            assert!((passed as f64) >= due * 0.98 && (passed as f64) <= due * 1.02, "{rate}: {passed}");
         }
     }
 
