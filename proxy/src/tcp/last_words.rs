@@ -62,7 +62,7 @@ pub(crate) async fn last_words(
         if moved {
             tell(way);
         }
-        let is_gone = gone(receiver, false).is_some();
+        let is_gone = gone(receiver).is_some();
         let Ok(left) = unsent(receiver.as_fd()) else { return };
         if is_gone || is_carried && left == 0 {
             return;

@@ -142,22 +142,18 @@ fn first_ended(up: &Direction, down: &Direction) -> Option<End> {
 
 /// A sender that is gone while nothing is read of it: what it sent waits for the receiver, or it has ended its side.
 fn broken_unread(ways: [(&Direction, &TcpStream, End); 2]) -> Option<RelayEnd> {
-    let [(up, ..), (down, ..)] = ways;
-    // Whether the sender has got the other's end: then its own one is the last that is ever heard of it.
-    let is_told = [down, up].map(|way| way.progress() == Progress::Ended);
     let is_unread = |way: &Direction| way.is_stalled() || way.progress() != Progress::Open;
-    let unread = ways.into_iter().zip(is_told).filter(|((direction, ..), _)| is_unread(direction));
-    let mut broken = unread.filter_map(|((_, sender, end), is_told)| Some((end, gone(sender, is_told)?)));
+    let unread = ways.into_iter().filter(|(direction, ..)| is_unread(direction));
+    let mut broken = unread.filter_map(|(_, sender, end)| Some((end, gone(sender)?)));
     broken.next().map(|(end, error)| RelayEnd::Broken { end, error })
 }
 
-/// Why an end is gone, if it is. The kernel knows no peer then (getpeername(2)); after the peer's FIN alone it does. After one
-/// FIN each way (`is_told`: it has got ours) it knows none either, though what came before may be unread: then only an error
-/// says that it broke. That it has an error while it knows its peer proves nothing: what ICMP said of a way that may come
-/// back is one too (`SO_ERROR`, socket(7)).
-pub(super) fn gone(end: &TcpStream, is_told: bool) -> Option<io::Error> {
-    let unknown = end.peer_addr().err()?;
-    end.take_error().ok().flatten().or((!is_told).then_some(unknown))
+/// Why an end is gone, if it is. The kernel knows no peer then (getpeername(2)), and has an error to tell. Neither proves it
+/// alone: no peer is known either once both sides have ended in order, be it that bytes of it are unread; and what ICMP said of
+/// a way that may come back is an error too (`SO_ERROR`, socket(7)).
+pub(super) fn gone(end: &TcpStream) -> Option<io::Error> {
+    end.peer_addr().err()?;
+    end.take_error().ok().flatten()
 }
 
 fn broken_relay(broken: Broken, sender: End, receiver: End) -> RelayEnd {
