@@ -350,6 +350,9 @@ pub(crate) struct TargetsFile {
     /// metadata services of clouds, and this proxy's own listeners.
     #[schemars(length(min = 1))]
     pub(crate) allow: Option<Vec<Written<IpNet>>>,
+    /// Addresses that lead to this host though no interface has them: those that a translator before it gives it.
+    #[schemars(length(min = 1))]
+    pub(crate) own: Option<Vec<Written<IpNet>>>,
 }
 
 /// Rules of the kernel that `source = "client"` needs.

@@ -98,18 +98,20 @@ impl Own {
 
     /// Whether a dial to `target` arrives at one of the listeners.
     #[must_use]
-    pub fn answers(&self, transport: Transport, target: SocketAddr) -> bool {
+    pub fn answers(&self, policy: &TargetPolicy, transport: Transport, target: SocketAddr) -> bool {
         let listeners = match transport {
             Transport::Tcp => &self.tcp,
             Transport::Udp => &self.udp,
         };
         let address = target.ip().to_canonical();
+        let target = SocketAddr::new(address, target.port());
         let hit = |listener: &SocketAddr| {
             let bound = listener.ip().to_canonical();
             let wildcard = bound.is_unspecified() && bound.is_ipv4() == address.is_ipv4() && self.is_here(address);
             // a connection to 0.0.0.0 or :: goes to the loopback address
             let to_loopback = address.is_unspecified() && bound.is_loopback() && bound.is_ipv4() == address.is_ipv4();
-            listener.port() == target.port() && (bound == address || wildcard || to_loopback)
+            let is_here = bound == address || wildcard || to_loopback;
+            listener.port() == target.port() && is_here || policy.brings_back(target, *listener)
         };
         listeners.iter().any(hit)
     }
@@ -133,7 +135,8 @@ pub fn forbidden(
     if allowed(address) || allowed(target.ip()) {
         return None;
     }
-    if own.answers(transport, SocketAddr::new(address, target.port())) {
+    let is_circle = |it: IpAddr| own.answers(policy, transport, SocketAddr::new(it, target.port()));
+    if is_circle(address) || is_circle(target.ip()) {
         return Some(Forbidden::OwnListener);
     }
     match origin {

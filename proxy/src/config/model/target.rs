@@ -1,7 +1,9 @@
-//! Targets of backends, and how they are written.
+//! Targets of backends, how they are written, and which of them lead nowhere or back here.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
 
 /// One candidate of a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +49,34 @@ pub enum TargetPort {
     Fixed(u16),
     /// `$port`: that of the original destination.
     Original,
+}
+
+/// Which addresses are not dialled.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TargetPolicy {
+    /// Exceptions from what `route::forbidden` keeps names from.
+    pub allow: Vec<IpNet>,
+    /// Addresses that lead to this host though no interface has them.
+    pub own: Vec<IpNet>,
+}
+
+impl TargetPolicy {
+    /// Whether the file says that the address leads to this host.
+    #[must_use]
+    pub fn is_own(&self, address: IpAddr) -> bool {
+        self.own.iter().any(|prefix| prefix.contains(&address))
+    }
+
+    /// Whether a dial to `target` comes back to a listener at `endpoint`, by an address that the file says leads here. To which
+    /// of this host's addresses the translator leads is not known; it keeps the port and the family, and no way from outside
+    /// ends at loopback.
+    #[must_use]
+    pub fn brings_back(&self, target: SocketAddr, endpoint: SocketAddr) -> bool {
+        endpoint.port() == target.port()
+            && endpoint.is_ipv4() == target.is_ipv4()
+            && !endpoint.ip().is_loopback()
+            && self.is_own(target.ip())
+    }
 }
 
 /// As the file has it.
