@@ -113,6 +113,12 @@ def of_public(proxy: Proxy, version: int) -> Counter[str]:
     return Counter(line["close"] for line in proxy.lines() if line["peer"].startswith(begin))
 
 
+def wait_told(proxy: Proxy, version: int) -> None:
+    """The proxy suspects, and says once, that its own address leads back."""
+    told = f"as many come from {PUBLIC[version]} as one source may"
+    wait_until(lambda: proxy.said.count(told) == 1, DEADLINE, "the suspicion")
+
+
 def asked(lab: Lab, port: int, version: int) -> str:
     """A client that connects, speaks and sees the end: where it came from."""
     with lab["client"].connect((PUBLIC[version], port), DEADLINE) as client:
@@ -134,6 +140,7 @@ def test_one_client_comes_again_and_again_unless_the_file_says_what_leads_here(
         wait_until(lambda: of_public(proxy, version).total() == TURNS + 1, DEADLINE, "all have come and gone")
         assert of_public(proxy, version)["over_limit_source"] == 1, "the bound of one source ends it"
         assert came_back(lab) == TURNS + 1
+        wait_told(proxy, version)
         proxy.reload(CONFIG + OWN)
         proxy.ended(asked(lab, port, version), "self_loop")
         assert of_public(proxy, version).total() == came_back(lab) == TURNS + 1, "no more"
@@ -149,6 +156,7 @@ def test_a_datagram_comes_again_and_again_unless_the_file_says_what_leads_here(
             client.sendto(b"?", to)
             wait_until(lambda: drops(proxy) == {"flow_limit": 1}, DEADLINE, "the bound of one source ends it")
             assert flows(proxy) == came_back(lab) == TURNS + 1, "of which the last one was not let in"
+            wait_told(proxy, version)
         proxy.reload(CONFIG + OWN)
         with lab["client"].udp(0, CLIENT[version]) as client:
             client.sendto(b"?", to)

@@ -13,7 +13,7 @@ use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use target::{Host, NamePart, Target, TargetPolicy, TargetPort};
+pub use target::{may_meet, Host, NamePart, Target, TargetPolicy, TargetPort};
 
 /// Index of a listener in [`Config::listeners`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

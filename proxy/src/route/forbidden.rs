@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::config::model::{Config, TargetPolicy, Transport};
+use crate::config::model::{may_meet, Config, TargetPolicy, Transport};
 
 /// Who chose an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -99,10 +99,6 @@ impl Own {
     /// Whether a dial to `target` arrives at one of the listeners.
     #[must_use]
     pub fn answers(&self, policy: &TargetPolicy, transport: Transport, target: SocketAddr) -> bool {
-        let listeners = match transport {
-            Transport::Tcp => &self.tcp,
-            Transport::Udp => &self.udp,
-        };
         let address = target.ip().to_canonical();
         let target = SocketAddr::new(address, target.port());
         let hit = |listener: &SocketAddr| {
@@ -113,7 +109,20 @@ impl Own {
             let is_here = bound == address || wildcard || to_loopback;
             listener.port() == target.port() && is_here || policy.brings_back(target, *listener)
         };
-        listeners.iter().any(hit)
+        self.listeners(transport).iter().any(hit)
+    }
+
+    /// Whether one of the listeners would hear a dial to `target`, if that address led to this host.
+    #[must_use]
+    pub fn would_answer(&self, transport: Transport, target: SocketAddr) -> bool {
+        self.listeners(transport).iter().any(|listener| may_meet(target, *listener))
+    }
+
+    fn listeners(&self, transport: Transport) -> &BTreeSet<SocketAddr> {
+        match transport {
+            Transport::Tcp => &self.tcp,
+            Transport::Udp => &self.udp,
+        }
     }
 
     fn is_here(&self, address: IpAddr) -> bool {

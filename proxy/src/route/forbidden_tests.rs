@@ -180,6 +180,22 @@ fn what_the_file_says_leads_here_is_a_circle_at_the_ports_of_listeners() {
 }
 
 #[test]
+fn what_a_listener_would_hear_is_of_its_port_and_transport_and_family() {
+    for (listener, target, would) in [
+        ("0.0.0.0:443", "203.0.113.10:443", true),
+        ("10.0.0.5:443", "203.0.113.10:443", true),
+        ("[::]:443", "[2001:db8:a::7]:443", true),
+        ("0.0.0.0:443", "203.0.113.10:444", false),
+        ("[::]:443", "203.0.113.10:443", false),
+        ("127.0.0.1:443", "203.0.113.10:443", false),
+    ] {
+        let own = own(&[listener]);
+        assert_eq!(own.would_answer(Transport::Tcp, target.parse().unwrap()), would, "{listener} {target}");
+        assert!(!own.would_answer(Transport::Udp, target.parse().unwrap()), "{listener} {target}");
+    }
+}
+
+#[test]
 fn the_listeners_are_those_of_the_configuration() {
     let own = Own::new(&config(Vec::new()), |address| address == IpAddr::from([198, 51, 100, 1]));
     for (transport, target, circle) in [

@@ -67,16 +67,18 @@ impl TargetPolicy {
         self.own.iter().any(|prefix| prefix.contains(&address))
     }
 
-    /// Whether a dial to `target` comes back to a listener at `endpoint`, by an address that the file says leads here. To which
-    /// of this host's addresses the translator leads is not known; it keeps the port and the family, and no way from outside
-    /// ends at loopback.
+    /// Whether a dial to `target` comes back to a listener at `endpoint`, by an address that the file says leads here.
     #[must_use]
     pub fn brings_back(&self, target: SocketAddr, endpoint: SocketAddr) -> bool {
-        endpoint.port() == target.port()
-            && endpoint.is_ipv4() == target.is_ipv4()
-            && !endpoint.ip().is_loopback()
-            && self.is_own(target.ip())
+        may_meet(target, endpoint) && self.is_own(target.ip())
     }
+}
+
+/// Whether `target`, if it led to this host, would arrive at `endpoint`. To which of the host's addresses a translator leads is
+/// not known; it keeps the port and the family, and no way from outside ends at loopback.
+#[must_use]
+pub fn may_meet(target: SocketAddr, endpoint: SocketAddr) -> bool {
+    endpoint.port() == target.port() && endpoint.is_ipv4() == target.is_ipv4() && !endpoint.ip().is_loopback()
 }
 
 /// As the file has it.
