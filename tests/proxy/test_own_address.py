@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -54,6 +56,7 @@ table inet provider {
 """
 PUBLIC = {4: "203.0.113.10", 6: "2001:db8:a::10"}
 CLIENT = {4: "198.51.100.7", 6: "2001:db8:c::7"}
+PORTS = itertools.count(5001)  # of clients, so that each has a line of its own in the log
 TURNS = 5
 CONFIG = f"""
 [listener.in]
@@ -121,9 +124,12 @@ def wait_told(proxy: Proxy, version: int) -> None:
 
 def asked(lab: Lab, port: int, version: int) -> str:
     """A client that connects, speaks and sees the end: where it came from."""
-    with lab["client"].connect((PUBLIC[version], port), DEADLINE) as client:
+    family = socket.AF_INET6 if version == 6 else socket.AF_INET
+    with lab["client"].socket(family, bind=(CLIENT[version], next(PORTS))) as client:
+        client.settimeout(DEADLINE)
         who = own(client)
-        with suppress(ConnectionError):
+        with suppress(ConnectionError):  # who is refused at once may see it while connecting
+            client.connect((PUBLIC[version], port))
             client.sendall(b"?")
             assert read_all(client) == b""
         return who
