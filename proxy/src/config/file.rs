@@ -41,7 +41,7 @@ pub(crate) struct ConfigFile {
     /// How long each phase may last.
     #[serde(default)]
     pub(crate) timeouts: TimeoutsFile,
-    /// Which addresses names may lead to.
+    /// Which addresses names may lead to, and which lead back here.
     #[serde(default)]
     pub(crate) targets: TargetsFile,
     /// Rules of the kernel that `source = "client"` needs.
@@ -342,7 +342,7 @@ impl Default for TimeoutsFile {
     }
 }
 
-/// Which addresses names may lead to.
+/// Which addresses names may lead to, and which lead back here.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct TargetsFile {

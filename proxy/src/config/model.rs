@@ -44,7 +44,7 @@ pub struct Config {
     pub limits: Limits,
     /// How long each phase may last.
     pub timeouts: Timeouts,
-    /// Which targets a name may never lead to.
+    /// Which targets are not dialled.
     pub targets: TargetPolicy,
     /// Rules of the kernel that transparency needs.
     pub transparent: TransparentRules,

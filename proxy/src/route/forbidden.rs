@@ -102,12 +102,14 @@ impl Own {
         let address = target.ip().to_canonical();
         let target = SocketAddr::new(address, target.port());
         let hit = |listener: &SocketAddr| {
+            if listener.port() != target.port() {
+                return false;
+            }
             let bound = listener.ip().to_canonical();
             let wildcard = bound.is_unspecified() && bound.is_ipv4() == address.is_ipv4() && self.is_here(address);
             // a connection to 0.0.0.0 or :: goes to the loopback address
             let to_loopback = address.is_unspecified() && bound.is_loopback() && bound.is_ipv4() == address.is_ipv4();
-            let is_here = bound == address || wildcard || to_loopback;
-            listener.port() == target.port() && is_here || policy.brings_back(target, *listener)
+            bound == address || wildcard || to_loopback || policy.brings_back(target, *listener)
         };
         self.listeners(transport).iter().any(hit)
     }
@@ -145,7 +147,7 @@ pub fn forbidden(
         return None;
     }
     let is_circle = |it: IpAddr| own.answers(policy, transport, SocketAddr::new(it, target.port()));
-    if is_circle(address) || is_circle(target.ip()) {
+    if is_circle(address) || target.ip() != address && is_circle(target.ip()) {
         return Some(Forbidden::OwnListener);
     }
     match origin {
