@@ -181,3 +181,18 @@ def test_another_port_of_the_own_address_is_no_circle(lab: Lab, folder: Path) ->
                 backend.settimeout(DEADLINE)
                 assert (peer, backend.recv(1)) == (PUBLIC[4], b"?")
         assert came_back(lab) == 1
+
+
+def test_a_client_that_comes_by_the_own_address_is_seen_as_any_other(lab: Lab, folder: Path) -> None:
+    text = CONFIG.replace('"edge4.example.net:$port"]', '"127.0.0.1:9001"]\nsource = "client"') + OWN
+    text += "[transparent]\nmanage_rules = true\n"
+    with at_edge(lab, folder, text), lab["edge"].listen(9001, "127.0.0.1") as server:
+        server.settimeout(DEADLINE)
+        with lab["edge"].connect((PUBLIC[4], 8404), DEADLINE) as client:
+            client.sendall(b"?")
+            backend, (peer, _) = server.accept()
+            with backend:
+                backend.settimeout(DEADLINE)
+                assert (peer, backend.recv(1)) == (PUBLIC[4], b"?")
+                backend.sendall(b"!")
+                assert client.recv(1) == b"!", "no socket here has that endpoint as its own, so answers find the proxy"
