@@ -6,6 +6,8 @@ import socket
 import time
 from contextlib import ExitStack
 
+import pytest
+
 from lab.realise.asking import wait_until
 from tests.proxy.conftest import Start
 from tests.proxy.ends import endpoint
@@ -78,6 +80,57 @@ def test_a_flood_is_counted_whole_and_has_few_lines_in_the_log(start: Start) -> 
     assert {line["close"] for line in lines} == {"evicted"}
     assert len(lines) <= 10 + seconds, "ten at once, then one a second"
     assert 0 < sum(line.get("left_out", 0) for line in lines) <= left_out
+
+
+UNSERVED = {
+    "refused_by_rule": PLAIN.replace("[[rule]]", '[[rule]]\nrefuse = true\nfrom = ["127.0.0.0/8"]\n[[rule]]'),
+    "no_rule": PLAIN.replace("[[rule]]", '[[rule]]\nfrom = ["192.0.2.1/32"]'),
+    "backend_refused": PLAIN,
+    "one_way_timeout": PLAIN.replace("HERE:9001", "HERE:9002") + '[timeouts]\nudp_one_way = "100ms"\n',
+}
+
+
+@pytest.mark.parametrize("reason", UNSERVED)
+def test_of_a_flood_that_nothing_is_answered_in_few_lines_are_in_the_log(start: Start, reason: str) -> None:
+    proxy, begun = start("workers = 1\n" + UNSERVED[reason]), time.monotonic()
+
+    def ended() -> int:
+        return int(proxy.metrics()[f'edgeproxy_closed_total{{transport="udp",reason="{reason}"}}'])
+
+    with udp(proxy.here, 9002), ExitStack() as stack:
+
+        def one_more() -> None:
+            stack.enter_context(udp(proxy.here)).sendto(b"flood", (proxy.here, 8443))
+
+        def is_told() -> bool:
+            one_more()
+            proxy.connections()  # whoever is not here any more is handed to the log by then
+            return any("left_out" in line for line in proxy.lines())
+
+        for count in range(1, 101):
+            one_more()
+            wait_until(lambda count=count: flows(proxy) + ended() == count, DEADLINE, "its flow")  # type: ignore[misc]
+        wait_until(is_told, DEADLINE, "a line that tells of those without one")
+        wait_until(lambda: flows(proxy) == 0, DEADLINE, "all have ended")
+        proxy.connections()
+        left_out = proxy.metrics()['edgeproxy_access_log_lines_total{outcome="left_out"}']
+        wait_until(lambda: len(proxy.lines()) == ended() - left_out, DEADLINE, "all the others have a line")
+    lines, seconds = proxy.lines(), time.monotonic() - begun
+    assert {line["close"] for line in lines} == {reason}
+    assert len(lines) <= 10 + seconds, "ten at once, then one a second"
+    assert 0 < sum(line.get("left_out", 0) for line in lines) <= left_out
+
+
+def test_each_flow_that_was_answered_has_its_line(start: Start) -> None:
+    proxy = start("workers = 1\n" + PLAIN + '[timeouts]\nudp_idle = "100ms"\n')
+    with udp(proxy.here, 9001) as backend, ExitStack() as stack:
+        clients = [stack.enter_context(udp(proxy.here)) for _ in range(30)]
+        for client in clients:
+            client.sendto(b"?", (proxy.here, 8443))
+            backend.sendto(b"!", heard(backend)[1])
+            assert heard(client)[0] == b"!"
+        for client in clients:
+            assert proxy.line(endpoint(client.getsockname()))["close"] == "idle_timeout"
 
 
 def test_all_flows_of_a_listener_share_its_rate(start: Start) -> None:
