@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -12,7 +12,18 @@ from lab.realise.asking import wait_until
 from tests.proxy.conftest import Start
 from tests.proxy.ends import endpoint
 from tests.proxy.running import DEADLINE
-from tests.proxy.udp_bench import drops, flow_ended, flows, heard, met, send_joined, silent, udp, wait_drops
+from tests.proxy.udp_bench import (
+    drops,
+    flow_ended,
+    flows,
+    heard,
+    met,
+    send_joined,
+    silent,
+    simple_header,
+    udp,
+    wait_drops,
+)
 
 PLAIN = """
 [listener.in]
@@ -166,6 +177,43 @@ def test_clients_that_came_back_once_keep_no_newcomer_out_for_long(start: Start)
         wait_until(is_let_in, DEADLINE, "a place for the newcomer")
         flow_ended(proxy, made_up[0], "evicted")
         assert endpoint(good.getsockname()) in {line["peer"] for line in proxy.connections()}
+
+
+def test_a_full_table_lets_newcomers_of_all_workers_in(start: Start) -> None:
+    proxy = start("workers = 2\n" + PLAIN + "[limits]\nudp_flows = 1\n")
+    with udp(proxy.here, 9001) as backend, ExitStack() as stack:
+        backend.settimeout(0.2)
+        for number in range(20):  # the one place is the one or the other worker's
+            client = stack.enter_context(udp(proxy.here))
+            says = b"newcomer %d" % number
+
+            def is_let_in(client: socket.socket = client, says: bytes = says) -> bool:
+                client.sendto(says, (proxy.here, 8443))
+                with suppress(TimeoutError):
+                    return heard(backend)[0] == says
+                return False
+
+            wait_until(is_let_in, DEADLINE, f"a place for newcomer {number}")
+
+
+def test_a_worker_gets_its_part_of_a_table_that_another_one_has_filled(start: Start) -> None:
+    trusts = 'proxy_header = [{from = "127.0.0.1/32", policy = "require", udp = "spp"}]\n[[rule]]'
+    more = '[limits]\nudp_flows = 40\n[timeouts]\nudp_one_way = "1h"\n'
+    proxy = start("workers = 2\n" + PLAIN.replace("[[rule]]", trusts) + more)
+    with udp(proxy.here, 9001), udp("127.0.0.1") as peer, ExitStack() as stack:
+        for number in range(40):  # of one peer's socket, and so of one worker
+            header = simple_header((f"192.0.2.{number}", 1000), ("192.0.2.99", 8443))
+            peer.sendto(header + b"flood", (proxy.here, 8443))
+        wait_until(lambda: flows(proxy) == 40, DEADLINE, "a full table")
+        clients = [stack.enter_context(udp(proxy.here)) for _ in range(20)]
+        own = {endpoint(client.getsockname()) for client in clients}
+
+        def are_let_in() -> bool:
+            for client in clients:
+                client.sendto(b"newcomer", (proxy.here, 8443))
+            return own <= {line["peer"] for line in proxy.connections()}
+
+        wait_until(are_let_in, DEADLINE, "a place for each of as many as a worker's part")
 
 
 def test_what_was_sent_and_is_kept_for_another_try_keeps_no_newcomer_out(start: Start) -> None:
