@@ -67,12 +67,12 @@ def filtered(node: Node, hook: str, ports: str, verdict: str) -> Iterator[None]:
         node.run(["nft", "delete table inet t"], check=True)
 
 
-def is_led_to_the_second(lab: Lab, address: str) -> None:
-    with lab["service"].udp(9002, address, timeout=DEADLINE) as second, lab["home"].udp(timeout=DEADLINE) as client:
+def is_led_to(lab: Lab, address: str, port: int = 9002) -> None:
+    with lab["service"].udp(port, address, timeout=DEADLINE) as candidate, lab["home"].udp(timeout=DEADLINE) as client:
         client.sendto(b"?", ("127.0.0.1", 8443))
-        asked, sender = heard(second)
+        asked, sender = heard(candidate)
         assert asked == b"?"
-        second.sendto(b"!", sender)
+        candidate.sendto(b"!", sender)
         assert heard(client)[0] == b"!"
 
 
@@ -92,7 +92,7 @@ def test_a_candidate_that_icmp_speaks_against_gives_way_to_the_next_whatever_the
     refusal = f"reject with {protocol} type {kind}"
     with at_home(lab, folder, target, target) as proxy:
         with filtered(lab["service"], "input", "9001", refusal):
-            is_led_to_the_second(lab, address)
+            is_led_to(lab, address)
         with filtered(lab["service"], "input", "9001-9002", refusal):
             ends_without_one(lab, proxy, "backend_refused" if word == "port" else "backend_unreachable")
         assert drops(proxy) == {}
@@ -100,12 +100,24 @@ def test_a_candidate_that_icmp_speaks_against_gives_way_to_the_next_whatever_the
 
 def test_a_candidate_whose_host_is_not_there_gives_way_to_the_next(lab: Lab, folder: Path) -> None:
     with at_home(lab, folder, "10.0.0.77", "10.0.0.9"):
-        is_led_to_the_second(lab, "10.0.0.9")
+        is_led_to(lab, "10.0.0.9")
 
 
 def test_a_candidate_that_this_hosts_own_firewall_forbids_gives_way_to_the_next(lab: Lab, folder: Path) -> None:
     with at_home(lab, folder, "10.0.0.9", "10.0.0.9"), filtered(lab["home"], "output", "9001", "drop"):
-        is_led_to_the_second(lab, "10.0.0.9")
+        is_led_to(lab, "10.0.0.9")
+
+
+def test_a_candidate_that_this_hosts_own_firewall_forbids_is_not_ejected(
+    lab: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not the candidate that fails; of TCP, which shares its standing, nothing may be forbidden."""
+    monkeypatch.setattr(f"{__name__}.TEXT", f'{TEXT}eject = {{failures = 1, duration = "1h"}}\n')
+    with at_home(lab, folder, "10.0.0.9", "10.0.0.9"):
+        with filtered(lab["home"], "output", "9001", "drop"):
+            is_led_to(lab, "10.0.0.9")
+        with lab["service"].udp(9002, "10.0.0.9"):
+            is_led_to(lab, "10.0.0.9", 9001)
 
 
 def test_a_backend_that_has_answered_may_be_gone_for_a_while(lab: Lab, folder: Path) -> None:

@@ -16,22 +16,29 @@ const DEPTH: Duration = Duration::from_millis(50);
 /// a turn for a few bytes costs as much as one for many.
 const QUANTUM: Duration = Duration::from_millis(2);
 
-/// And until there is this much, as far as the bucket holds it: the payload of one segment on an Ethernet (RFC 6691).
+/// And until there is this much, as far as the bucket holds twice that: the payload of one segment on an Ethernet (RFC 6691).
 const SEGMENT: f64 = 1460.0;
 
 /// A bucket that fills at a rate. Debt is allowed: who reads more than is in it makes the next one wait.
+///
+/// Datagrams that do not wait would take all before a stream has what it waits for. So while one waits, only as much of them
+/// goes first.
 #[derive(Debug)]
 pub(crate) struct Bucket {
     rate: f64,
     level: f64,
     filled: Instant,
+    /// Until then a stream is taken to wait: for longer than it was told to, as it may be gone.
+    awaited: Option<Instant>,
+    /// What datagrams have taken since a stream had its turn.
+    gone_first: f64,
 }
 
 impl Bucket {
     /// A full bucket that fills by `rate` bytes a second.
     pub(crate) fn new(rate: u32, now: Instant) -> Self {
         let rate = f64::from(rate);
-        Self { rate, level: rate * DEPTH.as_secs_f64(), filled: now }
+        Self { rate, level: rate * DEPTH.as_secs_f64(), filled: now, awaited: None, gone_first: 0.0 }
     }
 
     /// Fills by `rate` from now on. What is in it stays, as far as it holds that, and so does debt: who changes the rate again
@@ -55,13 +62,25 @@ impl Bucket {
 
     /// Bytes of a datagram that may pass now, or when to ask again.
     pub(crate) fn room(&mut self, now: Instant) -> Result<usize, Instant> {
-        self.room_for(1.0, now)
+        match self.awaited.filter(|until| now < *until && self.gone_first >= self.quantum()) {
+            Some(until) => Err(until),
+            None => self.room_for(1.0, now),
+        }
     }
 
     /// Bytes of a stream that may pass now, or when to ask again: never a few only, unless the bucket holds no more.
     pub(crate) fn stream_room(&mut self, now: Instant) -> Result<usize, Instant> {
-        let quantum = (self.rate * QUANTUM.as_secs_f64()).max(SEGMENT).min(self.depth());
-        self.room_for(quantum, now)
+        let room = self.room_for(self.quantum(), now);
+        self.awaited = room.err().map(|until| until + DEPTH);
+        if room.is_ok() {
+            self.gone_first = 0.0;
+        }
+        room
+    }
+
+    /// What a stream waits for: half of what the bucket holds at most, or all that comes before it wakes would be lost.
+    fn quantum(&self) -> f64 {
+        (self.rate * QUANTUM.as_secs_f64()).max(SEGMENT).min(self.depth() / 2.0).max(1.0)
     }
 
     fn room_for(&mut self, least: f64, now: Instant) -> Result<usize, Instant> {
@@ -80,6 +99,14 @@ impl Bucket {
         #[allow(clippy::cast_precision_loss)] // one read at most
         let bytes = bytes as f64;
         self.level -= bytes;
+    }
+
+    /// Takes what datagrams are.
+    fn spend_first(&mut self, bytes: usize) {
+        self.spend(bytes);
+        #[allow(clippy::cast_precision_loss)] // one datagram
+        let bytes = bytes as f64;
+        self.gone_first += bytes;
     }
 }
 
@@ -162,7 +189,10 @@ impl Allowance {
         let own = self.own.as_mut().map_or(true, |bucket| bucket.room(now).is_ok());
         let passes = own && self.shared.with_bucket(|bucket| bucket.room(now).is_ok()).unwrap_or(true);
         if passes {
-            self.spend(bytes);
+            if let Some(bucket) = &mut self.own {
+                bucket.spend_first(bytes);
+            }
+            self.shared.with_bucket(|bucket| bucket.spend_first(bytes));
         }
         passes
     }
@@ -221,6 +251,70 @@ mod tests {
             assert!(turns <= 10 * 500 + 2, "{rate}: {turns} turns of {} bytes", passed / turns);
             assert!(rate < 100_000 || passed / turns >= 1_460, "{rate}: {} bytes a turn", passed / turns);
         }
+    }
+
+    #[test]
+    fn a_stream_that_wakes_late_has_its_rate_all_the_same() {
+        for rate in [100, 20_000, 30_000, 1_000_000] {
+            let begin = Instant::now();
+            let mut bucket = Bucket::new(rate, begin);
+            let (mut now, mut passed) = (begin, 0);
+            while now < begin + Duration::from_secs(100) {
+                match bucket.stream_room(now) {
+                    Ok(room) => {
+                        bucket.spend(room);
+                        passed += room;
+                    }
+                    Err(until) => now = until + Duration::from_millis(15),
+                }
+            }
+            let due = 100.0 * f64::from(rate);
+            assert!((passed as f64) >= due * 0.98 && (passed as f64) <= due * 1.02, "{rate}: {passed}");
+        }
+    }
+
+    #[test]
+    fn neither_datagrams_nor_streams_take_all_where_both_are_never_out_of_bytes() {
+        let (begin, rate) = (Instant::now(), 1_000_000);
+        for apart in [10, 100, 400] {
+            let mut bucket = Bucket::new(rate, begin);
+            let (mut datagrams, mut streams, mut wakes_at) = (0, 0, begin);
+            for microseconds in (0..10_000_000).step_by(apart) {
+                let now = begin + Duration::from_micros(microseconds);
+                if bucket.room(now).is_ok() {
+                    bucket.spend_first(1_200);
+                    datagrams += 1_200;
+                }
+                if now < wakes_at {
+                    continue;
+                }
+                match bucket.stream_room(now) {
+                    Ok(room) => {
+                        bucket.spend(room);
+                        streams += room;
+                    }
+                    // The runtime's timers go by milliseconds.
+                    Err(until) => wakes_at = until.max(now + Duration::from_millis(1)),
+                }
+            }
+            let all = datagrams + streams;
+            assert!((9_900_000..=10_100_000).contains(&all), "{apart}: {all}");
+            let least = all / 4;
+            assert!(datagrams > least && streams > least, "every {apart} us: {datagrams} beside {streams}");
+        }
+    }
+
+    #[test]
+    fn a_stream_that_is_gone_keeps_datagrams_back_for_a_moment_only() {
+        let begin = Instant::now();
+        let mut bucket = Bucket::new(1_000_000, begin);
+        bucket.spend(50_000);
+        let until = bucket.stream_room(begin).expect_err("it waits");
+        let later = begin + Duration::from_millis(20);
+        assert!(bucket.room(later).is_ok());
+        bucket.spend_first(5_000);
+        assert!(bucket.room(later).is_err(), "the stream's turn");
+        assert!(bucket.room(until + DEPTH).is_ok(), "which it has not taken");
     }
 
     #[test]

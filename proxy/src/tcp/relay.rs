@@ -148,11 +148,12 @@ fn broken_unread(ways: [(&Direction, &TcpStream, End); 2]) -> Option<RelayEnd> {
     broken.next().map(|(end, error)| RelayEnd::Broken { end, error })
 }
 
-/// Why an end is gone, if it is. The kernel knows no peer then (getpeername(2)); after a FIN alone it does. That it has an
-/// error to tell proves nothing: what ICMP said of a way that may come back is one too (`SO_ERROR`, socket(7)).
+/// Why an end is gone, if it is. The kernel knows no peer then (getpeername(2)), and has an error to tell. Neither proves it
+/// alone: no peer is known either once both sides have ended in order, be it that bytes of it are unread; and what ICMP said of
+/// a way that may come back is an error too (`SO_ERROR`, socket(7)).
 pub(super) fn gone(end: &TcpStream) -> Option<io::Error> {
-    let unknown = end.peer_addr().err()?;
-    Some(end.take_error().ok().flatten().unwrap_or(unknown))
+    end.peer_addr().err()?;
+    end.take_error().ok().flatten()
 }
 
 fn broken_relay(broken: Broken, sender: End, receiver: End) -> RelayEnd {

@@ -377,3 +377,17 @@ fn what_a_backend_said_before_it_refused_more_reaches_the_client() {
     assert_eq!(&answer, b"413");
     assert_eq!(client.read(&mut answer).expect_err("a reset").kind(), ErrorKind::ConnectionReset);
 }
+
+#[test]
+fn an_end_in_order_of_both_sides_is_no_break_while_the_reader_is_stalled() {
+    let ((client, near_client), (near_backend, mut backend)) = (pair(), pair());
+    socket2::SockRef::from(&client).set_recv_buffer_size(4096).expect("a buffer");
+    socket2::SockRef::from(&near_client).set_send_buffer_size(4096).expect("a buffer");
+    socket2::SockRef::from(&near_backend).set_recv_buffer_size(1 << 20).expect("a buffer");
+    client.shutdown(Shutdown::Write).expect("ended");
+    backend.write_all(&pattern(300_000, 8)).expect("sent");
+    backend.shutdown(Shutdown::Write).expect("ended");
+    let ((up, down), end) = relayed_at_once(near_client, near_backend, 0);
+    assert!(up == 0 && down < 300_000, "its reader takes no more: {down}");
+    assert!(matches!(end, RelayEnd::HalfClosed), "and nobody has gone: {end:?}");
+}

@@ -18,9 +18,20 @@ pub(crate) enum Absence {
     Refused,
     /// There is no way to the host, or a firewall forbids it.
     Unreachable,
+    /// This host itself lets nothing pass: its firewall, or its table of connections, which is full (nf_conntrack). ICMP says
+    /// nothing of the kind.
+    Barred,
 }
 
 impl Absence {
+    /// Whether it is the candidate that failed, rather than this host.
+    pub(crate) fn is_of_candidate(self) -> bool {
+        match self {
+            Self::Refused | Self::Unreachable => true,
+            Self::Barred => false,
+        }
+    }
+
     /// What an error of a connected socket says: all that ICMP's "destination unreachable" becomes (`icmp_err_convert` in the
     /// kernel's net/ipv4/icmp.c, `tab_unreach` in its net/ipv6/icmp.c) but that a datagram is too long, and what routes and
     /// firewalls of this host answer in its place.
@@ -33,8 +44,8 @@ impl Absence {
             | libc::ENONET
             | libc::ENOPROTOOPT
             | libc::EOPNOTSUPP
-            | libc::EACCES
-            | libc::EPERM => Some(Self::Unreachable),
+            | libc::EACCES => Some(Self::Unreachable),
+            libc::EPERM => Some(Self::Barred),
             _ => None,
         }
     }
@@ -66,4 +77,17 @@ pub(super) fn take_errors(socket: BorrowedFd<'_>) -> Option<Absence> {
         }
     }
     last
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_host_keeps_back_speaks_against_no_candidate_over_udp_either() {
+        let of = |code| Absence::told_by(&io::Error::from_raw_os_error(code)).map(Absence::is_of_candidate);
+        assert_eq!([libc::ECONNREFUSED, libc::EHOSTUNREACH, libc::EACCES].map(of), [Some(true); 3]);
+        assert_eq!(of(libc::EPERM), Some(false), "another one is tried, and this one is not ejected");
+        assert_eq!(of(libc::EMSGSIZE), None);
+    }
 }

@@ -56,7 +56,7 @@ impl Flow {
                 Kept::Ended(reason) => return Err(reason),
                 Kept::Enough => return Ok(()),
                 Kept::Absent(absence, first) => {
-                    self.candidate_failed(false);
+                    self.candidate_failed(absence, false);
                     *self.outlet.borrow_mut() = Outlet::Held(first);
                     self.worker.udp.queue.push_holding(Weak::clone(&self.me), self.worker.udp.living.get());
                     search.reason = reason(absence);
@@ -257,7 +257,7 @@ impl Flow {
         }
         // A backend that has answered may come back.
         if let Some(absence) = self.absence.take().filter(|_| !self.is_answered()) {
-            self.candidate_failed(true);
+            self.candidate_failed(absence, true);
             return self.finish(reason(absence));
         }
         if now >= self.idle_at() {
@@ -327,10 +327,13 @@ impl Flow {
     }
 
     /// Nobody is at the candidate. `is_last`: there is no other of its backend.
-    fn candidate_failed(&self, is_last: bool) {
+    fn candidate_failed(&self, absence: Absence, is_last: bool) {
         let counters = &self.epoch.counters;
         let mut story = self.story.borrow_mut();
-        if let Outlet::Open(Upstream { condition: Some(condition), source, .. }) = &*self.outlet.borrow() {
+        let outlet = self.outlet.borrow();
+        let upstream = if let Outlet::Open(upstream) = &*outlet { Some(upstream) } else { None };
+        let upstream = upstream.filter(|_| absence.is_of_candidate());
+        if let Some(Upstream { condition: Some(condition), source, .. }) = upstream {
             let seen = (*source != SourceUsed::Own).then(|| story.client.ip());
             condition.failed(seen, Instant::now().into_std());
         }
@@ -349,7 +352,7 @@ impl Flow {
 fn reason(absence: Absence) -> CloseReason {
     match absence {
         Absence::Refused => CloseReason::BackendRefused,
-        Absence::Unreachable => CloseReason::BackendUnreachable,
+        Absence::Unreachable | Absence::Barred => CloseReason::BackendUnreachable,
     }
 }
 

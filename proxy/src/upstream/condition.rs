@@ -115,7 +115,12 @@ impl Condition {
         }
         let end = now.saturating_add(nanoseconds(eject.duration));
         // Of threads that see the same row only one ejects.
-        self.rests_until.compare_exchange(until, end, Relaxed, Relaxed).ok().map(|_| Change::Ejected)
+        let ejected = self.rests_until.compare_exchange(until, end, Relaxed, Relaxed).ok().map(|_| Change::Ejected);
+        if ejected.is_some() {
+            // Whom it bans would else keep it ejected alone, by one failure after each rest.
+            self.failures_of.store(OF_NOBODY, Relaxed);
+        }
+        ejected
     }
 
     /// Notes whose the next failure is; whether those in a row are of more than one.
@@ -308,8 +313,11 @@ mod tests {
         }
         assert!(condition.is_usable(now));
         assert_eq!(condition.failed(other, now), Some(Change::Ejected), "it fails others too");
-        condition.connected();
         let after = now + seconds(30);
+        assert_eq!([one; 5].map(|client| condition.failed(client, after)), [None; 5], "nor is it kept so by one alone");
+        assert_eq!(condition.failed(other, after), Some(Change::Ejected));
+        condition.connected();
+        let after = after + seconds(30);
         assert_eq!([other; 5].map(|client| condition.failed(client, after)), [None; 5], "another row");
         assert_eq!(condition.failed(None, after), Some(Change::Ejected), "the proxy itself is not let in");
     }
