@@ -15,7 +15,7 @@ use crate::config::model::{
 use crate::listening::Endpoint;
 use crate::names::Names;
 use crate::operation::counters::WorkerCounters;
-use crate::operation::sparing::Sparing;
+use crate::operation::sparing::SparingByReason;
 use crate::operation::state::{self, TargetCondition};
 use crate::route::forbidden::Own;
 use crate::route::{asks_clients, order};
@@ -212,20 +212,20 @@ pub(crate) struct Epoch {
     pub(crate) generation: Arc<Generation>,
     pub(crate) counters: Arc<WorkerCounters>,
     pub(crate) names: Names,
-    /// By listener: lines for flows that gave way, of which whoever sends datagrams makes as many as they like.
-    evictions: Vec<Sparing>,
+    /// By listener: lines of flows, of which whoever sends datagrams makes as many as they like.
+    sparing: Vec<SparingByReason>,
 }
 
 impl Epoch {
     /// A generation that comes into force.
     pub(crate) fn new(generation: Arc<Generation>, counters: Arc<WorkerCounters>, names: Names) -> Self {
-        let evictions = generation.config.listeners.iter().map(|_| Sparing::default()).collect();
-        Self { generation, counters, names, evictions }
+        let sparing = generation.config.listeners.iter().map(|_| SparingByReason::default()).collect();
+        Self { generation, counters, names, sparing }
     }
 
-    /// The lines for flows of a listener that gave way.
-    pub(crate) fn evictions(&self, listener: ListenerId) -> Option<&Sparing> {
-        self.evictions.get(listener.0)
+    /// The lines of a listener's flows whose client may be made up.
+    pub(crate) fn sparing(&self, listener: ListenerId) -> Option<&SparingByReason> {
+        self.sparing.get(listener.0)
     }
 
     /// What follows it; what is known of names stays while it is asked for in the same way.

@@ -103,6 +103,12 @@ impl Story {
         }
     }
 
+    /// Whether anybody who sends datagrams can bring about as many such ends as they like: one that nobody was answered in, or
+    /// that gave way, says nothing of its source. A TCP connection has a client that heard the handshake.
+    fn may_be_made_up(&self, close: CloseReason) -> bool {
+        self.transport == Transport::Udp && (self.bytes_out == 0 || close == CloseReason::Evicted)
+    }
+
     /// What those who ask are told.
     pub(crate) fn active(&self) -> Active {
         let config = self.epoch.config();
@@ -149,9 +155,8 @@ impl Drop for Story {
             return;
         }
         let Some(log) = &self.worker.log else { return };
-        // A flood brings about as many as it likes.
-        let evictions = if close == CloseReason::Evicted { self.epoch.evictions(self.listener) } else { None };
-        let left_out = evictions.map_or(Some(0), |evictions| evictions.line(Instant::now()));
+        let sparing = if self.may_be_made_up(close) { self.epoch.sparing(self.listener) } else { None };
+        let left_out = sparing.map_or(Some(0), |sparing| sparing.line(close, Instant::now()));
         let Some(left_out) = left_out else { return log.leave_out() };
         let config = self.epoch.config();
         let found = self.spoken.as_deref();

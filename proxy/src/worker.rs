@@ -228,7 +228,7 @@ async fn obey(beginning: Beginning, orders: &mut UnboundedReceiver<Order>) -> io
         flows,
         batch,
         udp_endpoints,
-        udp: Station::new(udp.homes, udp.worker)?,
+        udp: Station::new(udp.homes, udp.colleagues, udp.worker)?,
         epoch,
         deny: RefCell::new(deny),
         stories: RefCell::default(),

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import socket
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+
+import pytest
 
 from lab.realise.asking import wait_until
 from tests.proxy.conftest import Start
 from tests.proxy.ends import endpoint
 from tests.proxy.running import DEADLINE
-from tests.proxy.udp_bench import drops, flow_ended, flows, heard, met, send_joined, silent, udp, wait_drops
+from tests.proxy.udp_bench import (
+    drops,
+    flow_ended,
+    flows,
+    heard,
+    met,
+    send_joined,
+    silent,
+    simple_header,
+    udp,
+    wait_drops,
+)
 
 PLAIN = """
 [listener.in]
@@ -80,6 +93,57 @@ def test_a_flood_is_counted_whole_and_has_few_lines_in_the_log(start: Start) -> 
     assert 0 < sum(line.get("left_out", 0) for line in lines) <= left_out
 
 
+UNSERVED = {
+    "refused_by_rule": PLAIN.replace("[[rule]]", '[[rule]]\nrefuse = true\nfrom = ["127.0.0.0/8"]\n[[rule]]'),
+    "no_rule": PLAIN.replace("[[rule]]", '[[rule]]\nfrom = ["192.0.2.1/32"]'),
+    "backend_refused": PLAIN,
+    "one_way_timeout": PLAIN.replace("HERE:9001", "HERE:9002") + '[timeouts]\nudp_one_way = "100ms"\n',
+}
+
+
+@pytest.mark.parametrize("reason", UNSERVED)
+def test_of_a_flood_that_nothing_is_answered_in_few_lines_are_in_the_log(start: Start, reason: str) -> None:
+    proxy, begun = start("workers = 1\n" + UNSERVED[reason]), time.monotonic()
+
+    def ended() -> int:
+        return int(proxy.metrics()[f'edgeproxy_closed_total{{transport="udp",reason="{reason}"}}'])
+
+    with udp(proxy.here, 9002), ExitStack() as stack:
+
+        def one_more() -> None:
+            stack.enter_context(udp(proxy.here)).sendto(b"flood", (proxy.here, 8443))
+
+        def is_told() -> bool:
+            one_more()
+            proxy.connections()  # whoever is not here any more is handed to the log by then
+            return any("left_out" in line for line in proxy.lines())
+
+        for count in range(1, 101):
+            one_more()
+            wait_until(lambda count=count: flows(proxy) + ended() == count, DEADLINE, "its flow")  # type: ignore[misc]
+        wait_until(is_told, DEADLINE, "a line that tells of those without one")
+        wait_until(lambda: flows(proxy) == 0, DEADLINE, "all have ended")
+        proxy.connections()
+        left_out = proxy.metrics()['edgeproxy_access_log_lines_total{outcome="left_out"}']
+        wait_until(lambda: len(proxy.lines()) == ended() - left_out, DEADLINE, "all the others have a line")
+    lines, seconds = proxy.lines(), time.monotonic() - begun
+    assert {line["close"] for line in lines} == {reason}
+    assert len(lines) <= 10 + seconds, "ten at once, then one a second"
+    assert 0 < sum(line.get("left_out", 0) for line in lines) <= left_out
+
+
+def test_each_flow_that_was_answered_has_its_line(start: Start) -> None:
+    proxy = start("workers = 1\n" + PLAIN + '[timeouts]\nudp_idle = "100ms"\n')
+    with udp(proxy.here, 9001) as backend, ExitStack() as stack:
+        clients = [stack.enter_context(udp(proxy.here)) for _ in range(30)]
+        for client in clients:
+            client.sendto(b"?", (proxy.here, 8443))
+            backend.sendto(b"!", heard(backend)[1])
+            assert heard(client)[0] == b"!"
+        for client in clients:
+            assert proxy.line(endpoint(client.getsockname()))["close"] == "idle_timeout"
+
+
 def test_all_flows_of_a_listener_share_its_rate(start: Start) -> None:
     proxy = start(PLAIN.replace("[[rule]]", 'rate = "100kB/s"\n[[rule]]'))
     with udp(proxy.here, 9001), ExitStack() as stack:
@@ -113,6 +177,43 @@ def test_clients_that_came_back_once_keep_no_newcomer_out_for_long(start: Start)
         wait_until(is_let_in, DEADLINE, "a place for the newcomer")
         flow_ended(proxy, made_up[0], "evicted")
         assert endpoint(good.getsockname()) in {line["peer"] for line in proxy.connections()}
+
+
+def test_a_full_table_lets_newcomers_of_all_workers_in(start: Start) -> None:
+    proxy = start("workers = 2\n" + PLAIN + "[limits]\nudp_flows = 1\n")
+    with udp(proxy.here, 9001) as backend, ExitStack() as stack:
+        backend.settimeout(0.2)
+        for number in range(20):  # the one place is the one or the other worker's
+            client = stack.enter_context(udp(proxy.here))
+            says = b"newcomer %d" % number
+
+            def is_let_in(client: socket.socket = client, says: bytes = says) -> bool:
+                client.sendto(says, (proxy.here, 8443))
+                with suppress(TimeoutError):
+                    return heard(backend)[0] == says
+                return False
+
+            wait_until(is_let_in, DEADLINE, f"a place for newcomer {number}")
+
+
+def test_a_worker_gets_its_part_of_a_table_that_another_one_has_filled(start: Start) -> None:
+    trusts = 'proxy_header = [{from = "127.0.0.1/32", policy = "require", udp = "spp"}]\n[[rule]]'
+    more = '[limits]\nudp_flows = 40\n[timeouts]\nudp_one_way = "1h"\n'
+    proxy = start("workers = 2\n" + PLAIN.replace("[[rule]]", trusts) + more)
+    with udp(proxy.here, 9001), udp("127.0.0.1") as peer, ExitStack() as stack:
+        for number in range(40):  # of one peer's socket, and so of one worker
+            header = simple_header((f"192.0.2.{number}", 1000), ("192.0.2.99", 8443))
+            peer.sendto(header + b"flood", (proxy.here, 8443))
+        wait_until(lambda: flows(proxy) == 40, DEADLINE, "a full table")
+        clients = [stack.enter_context(udp(proxy.here)) for _ in range(20)]
+        own = {endpoint(client.getsockname()) for client in clients}
+
+        def are_let_in() -> bool:
+            for client in clients:
+                client.sendto(b"newcomer", (proxy.here, 8443))
+            return own <= {line["peer"] for line in proxy.connections()}
+
+        wait_until(are_let_in, DEADLINE, "a place for each of as many as a worker's part")
 
 
 def test_what_was_sent_and_is_kept_for_another_try_keeps_no_newcomer_out(start: Start) -> None:

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::close_reason::{CloseReason, ALL_LABELS};
+
 /// Lines that may come together: what happens to a few is told of each.
 const TOGETHER: u32 = 10;
 
@@ -34,9 +36,33 @@ impl Sparing {
     }
 }
 
+/// The lines of the ends at one listener, for each reason by itself: a flood that ends in one way hides no other end.
+#[derive(Debug)]
+pub(crate) struct SparingByReason([Sparing; ALL_LABELS.len()]);
+
+impl Default for SparingByReason {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Sparing::default()))
+    }
+}
+
+impl SparingByReason {
+    /// As [`Sparing::line`], of ends for one reason.
+    pub(crate) fn line(&self, reason: CloseReason, now: Instant) -> Option<u64> {
+        self.0.get(reason.index()).map_or(Some(0), |sparing| sparing.line(now))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_of_one_reason_are_spared_and_those_of_another_are_not() {
+        let (sparing, now) = (SparingByReason::default(), Instant::now());
+        assert_eq!((0..20).filter(|_| sparing.line(CloseReason::NoRule, now).is_some()).count(), 10);
+        assert_eq!((0..20).filter(|_| sparing.line(CloseReason::RefusedByRule, now).is_some()).count(), 10);
+    }
 
     #[test]
     fn a_few_are_told_each_and_of_many_one_a_second_that_counts_the_others() {

@@ -7,11 +7,12 @@ use tokio::time::{timeout_at, Instant};
 
 use crate::config::model::HeaderPolicy;
 use crate::operation::outcomes::HeaderIn;
-use crate::operation::CloseReason;
+use crate::operation::{CloseReason, Limit};
 use crate::wire::header::{Command, ProxyHeader};
 use crate::wire::proxy_header::{detect_and_parse, StreamRefusal};
 use crate::wire::{proxy_v1, proxy_v2, Parse};
 
+use super::preface::Hold;
 use super::scratch::Scratch;
 
 /// What the beginning of a connection told.
@@ -60,6 +61,7 @@ pub(crate) async fn read(
     deadlines: Deadlines,
     scratch: &Scratch,
 ) -> Result<Introduced, (CloseReason, HeaderIn)> {
+    let mut held = Hold::nothing(scratch);
     loop {
         match detect_and_parse(&bytes) {
             Parse::Done { value, consumed } => {
@@ -72,6 +74,9 @@ pub(crate) async fn read(
                 return Err((CloseReason::HeaderBroken(broken.label()), HeaderIn::Broken));
             }
             Parse::NeedMore => {}
+        }
+        if !held.grow_to(bytes.len()) {
+            return Err((CloseReason::OverLimit(Limit::PrefaceMemory), HeaderIn::Absent));
         }
         match more(stream, &mut bytes, policy, &deadlines, scratch).await {
             Ok(0) if bytes.is_empty() && policy == HeaderPolicy::Require => return Err(left(policy, &bytes)),
@@ -142,18 +147,27 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::tcp::scratch::PREFACE_BUDGET;
 
     /// What is read of a peer that says `said`, and then nothing.
     async fn heard(said: &[u8], policy: HeaderPolicy) -> Result<Introduced, (CloseReason, HeaderIn)> {
+        heard_beside(&Scratch::new(), said, policy).await
+    }
+
+    async fn heard_beside(
+        scratch: &Scratch,
+        said: &[u8],
+        policy: HeaderPolicy,
+    ) -> Result<Introduced, (CloseReason, HeaderIn)> {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
         let mut peer = Blocking::connect(listener.local_addr().expect("bound")).expect("a connection");
         peer.write_all(said).expect("sent");
         let (stream, _) = listener.accept().expect("accepted");
         stream.set_nonblocking(true).expect("non-blocking");
         let mut stream = TcpStream::from_std(stream).expect("registered");
-        let deadline = Instant::now() + Duration::from_secs(3);
+        let deadline = Instant::now() + Duration::from_secs(60);
         let deadlines = Deadlines { header: deadline, silence: deadline };
-        read(&mut stream, Vec::new(), policy, deadlines, &Scratch::new()).await
+        read(&mut stream, Vec::new(), policy, deadlines, scratch).await
     }
 
     #[tokio::test]
@@ -165,6 +179,42 @@ mod tests {
             let introduced = heard(&header, HeaderPolicy::Require).await.expect("a header");
             assert_eq!((introduced.outcome, introduced.addresses), (form, Some((client, destination))));
         }
+    }
+
+    /// Half of a header that says it is this long.
+    fn half_a_header(length: u16) -> Vec<u8> {
+        let endpoint = "192.0.2.1:2".parse().expect("an endpoint");
+        let mut header = proxy_v2::Fields::bare(proxy_v2::Announced::Stream, endpoint, endpoint).build();
+        header[14..16].copy_from_slice(&length.to_be_bytes());
+        header.resize(usize::from(length) / 2, 0);
+        header
+    }
+
+    #[tokio::test]
+    async fn the_bytes_of_an_unfinished_header_are_kept_ones_until_its_connection_has_ended() {
+        let (scratch, half) = (Scratch::new(), half_a_header(4_000));
+        let counted = async {
+            while scratch.kept() < half.len() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            _ = heard_beside(&scratch, &half, HeaderPolicy::Require) => panic!("it did not count"),
+            () = counted => {}
+        }
+        assert_eq!(scratch.kept(), 0, "it has gone");
+    }
+
+    #[tokio::test]
+    async fn whoever_is_not_done_with_its_header_is_refused_when_too_many_bytes_are_kept() {
+        let scratch = Scratch::new();
+        scratch.keep(PREFACE_BUDGET - 100);
+        let refused = heard_beside(&scratch, &half_a_header(4_000), HeaderPolicy::Require).await.expect_err("too many");
+        assert_eq!(refused, (CloseReason::OverLimit(Limit::PrefaceMemory), HeaderIn::Absent));
+        assert_eq!(scratch.kept(), PREFACE_BUDGET - 100);
+        let (client, destination) = ("203.0.113.7:1".parse().unwrap(), "192.0.2.1:2".parse().unwrap());
+        let whole = proxy_v2::Fields::bare(proxy_v2::Announced::Stream, client, destination).build();
+        assert!(heard_beside(&scratch, &whole, HeaderPolicy::Require).await.is_ok(), "it is not kept");
     }
 
     #[tokio::test(start_paused = true)]

@@ -23,10 +23,10 @@ use crate::story::Story;
 use crate::tcp::connection::allowances;
 use crate::worker::Worker;
 
+use super::colleagues::Handed;
 use super::door::Door;
 use super::flow::{Beginning, Flow, Outlet};
 use super::held::Held;
-use super::rebinding::Handed;
 use super::reply::Reply;
 use super::sending::Joined;
 use super::table::{FlowKey, Table};
@@ -216,7 +216,7 @@ impl Listener {
         }
         for Joined { bytes, segment } in joined {
             let handed = Handed { flow: home.flow, peer: key.peer, bytes: bytes.to_vec(), segment };
-            if !station.homes.hand(home.worker, handed) {
+            if !station.colleagues.hand(home.worker, handed) {
                 counters.datagrams_dropped(UdpDrop::SendBuffer, Joined { bytes, segment }.count() as u64);
             }
         }
@@ -285,9 +285,7 @@ impl Listener {
                 epoch.generation.suspicion.is_full(client.ip());
                 None
             }
-            Err(Bound::Total | Bound::Listener) => {
-                station.queue.make_room(station.living.get(), Instant::now()).then(admit)?.ok()
-            }
+            Err(Bound::Total | Bound::Listener) => station.make_room(total.get(), Instant::now()).then(admit)?.ok(),
         }
     }
 }

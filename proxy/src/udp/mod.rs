@@ -6,6 +6,7 @@
 //! ```
 
 mod absence;
+mod colleagues;
 mod dial;
 pub(crate) mod door;
 pub(crate) mod flow;

@@ -14,10 +14,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc::{channel, Receiver, Sender};
-
 use crate::sniff::quic_header::{connection_ids, short_header_dcid, LONGEST_CONNECTION_ID};
+use serde::{Deserialize, Serialize};
 
 /// Shorter ids than these are met by chance. (Servers in use choose 4 bytes at least.)
 const SHORTEST: usize = 4;
@@ -27,9 +25,6 @@ const MOST_PLACES: usize = 64 * 1024;
 
 /// Places of one flow: a server chooses one id in its first answer, and another one when it asks for a new beginning.
 pub(crate) const MOST_OF_FLOW: usize = 4;
-
-/// Messages that wait for a worker that is busy; further ones are dropped.
-const WAITING: usize = 256;
 
 /// A connection id that a server may have chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -69,25 +64,15 @@ pub(crate) struct Home {
     pub(crate) flow: u64,
 }
 
-/// Datagrams for another worker's flow.
-#[derive(Debug)]
-pub(crate) struct Handed {
-    pub(crate) flow: u64,
-    pub(crate) peer: SocketAddr,
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) segment: usize,
-}
-
 /// What all workers know. Clones are the same.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Homes(Arc<Shared>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shared {
     known: Mutex<Known>,
     /// How many places are known, for those who need not look.
     count: AtomicUsize,
-    inboxes: Vec<Sender<Handed>>,
 }
 
 #[derive(Debug, Default)]
@@ -98,12 +83,6 @@ struct Known {
 }
 
 impl Homes {
-    /// For so many workers, with the inbox of each.
-    pub(crate) fn new(workers: usize) -> (Self, Vec<Receiver<Handed>>) {
-        let (inboxes, outlets) = (0..workers).map(|_| channel(WAITING)).unzip();
-        (Self(Arc::new(Shared { known: Mutex::default(), count: AtomicUsize::new(0), inboxes })), outlets)
-    }
-
     /// Remembers a place; `false`: it is another flow's, or there are too many.
     pub(crate) fn learn(&self, place: Place, home: Home) -> bool {
         let mut known = self.known();
@@ -141,11 +120,6 @@ impl Homes {
         }
         let lengths = known.lengths.iter().enumerate().filter(|(_, count)| **count > 0);
         lengths.filter_map(|(length, _)| ConnectionId::new(short_header_dcid(datagram, length)?)).find_map(at)
-    }
-
-    /// Gives datagrams to another worker; `false`: they are lost.
-    pub(crate) fn hand(&self, worker: usize, handed: Handed) -> bool {
-        self.0.inboxes.get(worker).is_some_and(|inbox| inbox.try_send(handed).is_ok())
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -188,7 +162,7 @@ mod tests {
     #[test]
     fn a_datagram_is_known_by_the_id_that_its_server_chose_in_either_header_where_it_was_hit() {
         for id in [b"1234".as_slice(), b"12345678", &[7; 20]] {
-            let (homes, _inboxes) = Homes::new(2);
+            let homes = Homes::default();
             let (hit, peer) = (at("192.0.2.1:443"), at("203.0.113.7:4242"));
             let chosen = ConnectionId::chosen_in(&long(b"client", id)).expect("a long header");
             assert!(homes.learn(Place::Connection { hit, id: chosen }, HOME));
@@ -218,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_place_is_its_first_flows_and_places_are_bounded() {
-        let (homes, _inboxes) = Homes::new(1);
+        let homes = Homes::default();
         let (hit, other) = (at("192.0.2.1:443"), Home { worker: 0, flow: 8 });
         let place =
             |number: usize| Place::Endpoint { hit, peer: at(&format!("203.0.{}.{}:1", number >> 8, number & 255)) };
@@ -227,15 +201,5 @@ mod tests {
         assert_eq!(homes.find(at("203.0.0.0:1"), hit, b"whatever it is"), Some(HOME));
         assert_eq!((1..MOST_PLACES).filter(|number| homes.learn(place(*number), HOME)).count(), MOST_PLACES - 1);
         assert!(!homes.learn(Place::Endpoint { hit, peer: at("203.0.113.7:4242") }, HOME));
-    }
-
-    #[test]
-    fn a_worker_that_takes_nothing_costs_no_more_than_its_inbox() {
-        let (homes, mut inboxes) = Homes::new(2);
-        let handed = |flow| Handed { flow, peer: at("203.0.113.7:1"), bytes: vec![1], segment: 1 };
-        let taken = (0..1000).filter(|flow| homes.hand(1, handed(*flow))).count();
-        assert_eq!(taken, WAITING);
-        assert_eq!(inboxes[1].try_recv().expect("one waits").flow, 0, "in order");
-        assert!(!homes.hand(2, handed(0)), "there is no such worker");
     }
 }

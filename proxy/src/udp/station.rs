@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::rc::{Rc, Weak};
+use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
@@ -12,10 +13,11 @@ use crate::admission::Occupancy;
 use crate::operation::outcomes::UdpDrop;
 use crate::worker::Worker;
 
+use super::colleagues::{Colleagues, Handed, Passed, PlaceWanted};
 use super::flow::Flow;
 use super::giving_way::Queue;
 use super::held::Store;
-use super::rebinding::{Handed, Home, Homes};
+use super::rebinding::{Home, Homes};
 use super::sending::Joined;
 use super::tending::Tended;
 
@@ -23,17 +25,18 @@ use super::tending::Tended;
 #[derive(Debug)]
 pub(crate) struct Membership {
     pub(crate) homes: Homes,
+    pub(crate) colleagues: Colleagues,
     /// Which worker it is.
     pub(crate) worker: usize,
-    /// Datagrams for its flows that came to other workers.
-    pub(crate) inbox: Receiver<Handed>,
+    /// What the others say to it.
+    pub(crate) inbox: Receiver<Passed>,
 }
 
 impl Membership {
     /// For so many workers.
     pub(crate) fn of(workers: usize) -> Vec<Self> {
-        let (homes, inboxes) = Homes::new(workers);
-        let one = |(worker, inbox)| Self { homes: homes.clone(), worker, inbox };
+        let (homes, (colleagues, inboxes)) = (Homes::default(), Colleagues::new(workers));
+        let one = |(worker, inbox)| Self { homes: homes.clone(), colleagues: colleagues.clone(), worker, inbox };
         inboxes.into_iter().enumerate().map(one).collect()
     }
 }
@@ -45,6 +48,7 @@ pub(crate) struct Station {
     pub(crate) tended: Tended,
     pub(crate) queue: Queue<Flow>,
     pub(crate) homes: Homes,
+    pub(crate) colleagues: Colleagues,
     worker: usize,
     /// Those that others know of.
     numbered: RefCell<HashMap<u64, Weak<Flow>>>,
@@ -63,12 +67,13 @@ impl Station {
     /// # Errors
     ///
     /// The kernel has no further event queue.
-    pub(crate) fn new(homes: Homes, worker: usize) -> io::Result<Self> {
+    pub(crate) fn new(homes: Homes, colleagues: Colleagues, worker: usize) -> io::Result<Self> {
         Ok(Self {
             store: Rc::default(),
             tended: Tended::new()?,
             queue: Queue::default(),
             homes,
+            colleagues,
             worker,
             numbered: RefCell::default(),
             last_number: Cell::new(0),
@@ -82,6 +87,28 @@ impl Station {
     pub(crate) fn drain(&self, now: Instant) -> bool {
         self.is_draining.set(true);
         self.tended.has_in_use(now)
+    }
+
+    /// Makes room among `total` flows of all workers for a newcomer; whether there is some now. Where no flow of this worker may
+    /// give way, or it has fewer than its part, the others are asked, for those who come next.
+    pub(crate) fn make_room(&self, total: usize, now: Instant) -> bool {
+        let part = total / self.colleagues.count();
+        let has_part = self.occupancy.load(Ordering::Relaxed) >= part;
+        let is_made = self.queue.make_room(self.living.get(), now);
+        if !is_made || !has_part {
+            self.colleagues.ask(self.worker, if is_made { part } else { 0 });
+        }
+        is_made
+    }
+
+    /// Lets a flow go for another worker's newcomers, or has the next one asked. `is_full`: they have no place by now.
+    fn give_room(&self, wanted: PlaceWanted, is_full: bool) {
+        let has_more = self.occupancy.load(Ordering::Relaxed) > wanted.more_than;
+        if !is_full || has_more && self.queue.make_room(self.living.get(), Instant::now()) {
+            self.colleagues.answered(&wanted);
+        } else {
+            self.colleagues.pass_on(self.worker, wanted);
+        }
     }
 
     /// A number for a flow that others are to know of.
@@ -112,9 +139,17 @@ impl Station {
     }
 }
 
-/// Takes what other workers hand over, for as long as the task lives.
-pub(crate) async fn take_handed(worker: Rc<Worker>, mut inbox: Receiver<Handed>) {
-    while let Some(Handed { flow, peer, bytes, segment }) = inbox.recv().await {
+/// Takes what other workers hand over and ask for, as long as the task lives.
+pub(crate) async fn take_handed(worker: Rc<Worker>, mut inbox: Receiver<Passed>) {
+    while let Some(passed) = inbox.recv().await {
+        let Handed { flow, peer, bytes, segment } = match passed {
+            Passed::Datagrams(handed) => handed,
+            Passed::Wanted(wanted) => {
+                let most = worker.epoch().config().limits.udp_flows.get();
+                worker.udp.give_room(wanted, worker.flows.total() >= most);
+                continue;
+            }
+        };
         let joined = Joined { bytes: &bytes, segment };
         match worker.udp.numbered(flow) {
             Some(flow) => {
