@@ -1,4 +1,4 @@
-"""Bounds on what clients may take, and who is kept out; nobody who stays within them notices those who do not."""
+"""Bounds on what clients may take; nobody who stays within them notices those who do not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from lab.realise.asking import wait_until
-from tests.proxy import proxy_protocol as pp
 from tests.proxy.conftest import Start
 from tests.proxy.ends import (
     DEADLINE,
@@ -30,55 +29,8 @@ from tests.proxy.ends import (
     reset,
 )
 from tests.proxy.hellos import padded_hello
+from tests.proxy.limited import BANNER, PATIENT, config, header, is_served, waiting
 from tests.proxy.running import Proxy
-
-CONFIG = """
-TOP
-[listener.in]
-tcp = ["HERE:8443"]
-LISTENER
-[listener.two]
-tcp = ["HERE:8444"]
-proxy_header = [{from = "127.0.0.2/32", policy = "require"}]
-[[rule]]
-name = "unknown"
-protocols = ["ssh", "http1", "tls"]
-to = "out"
-[backend.out]
-targets = ["HERE:9001"]
-[limits]
-LIMITS
-[timeouts]
-preface = "60s"
-"""
-BANNER = b"SSH-2.0-x\r\n"
-PATIENT = 'targets = ["HERE:9001"]', 'targets = ["HERE:9001"]\nconnect_timeout = "10m"'
-
-
-def config(*, top: str = "", listener: str = "", limits: str = "", preface: str = "60s") -> str:
-    text = CONFIG.replace("TOP", top).replace("LISTENER", listener).replace("LIMITS", limits)
-    return text.replace("60s", preface)
-
-
-@contextmanager
-def waiting(proxy: Proxy, count: int, source: str = "127.0.0.1", port: int = 8443) -> Iterator[list[socket.socket]]:
-    """Clients that are in and say nothing yet."""
-    with ExitStack() as stack:
-        clients = [stack.enter_context(connect(proxy.here, port, source)) for _ in range(count)]
-        names = {own(client) for client in clients}
-        wait_until(lambda: names <= {line["peer"] for line in proxy.connections()}, DEADLINE, "all are in")
-        yield clients
-
-
-def is_served(proxy: Proxy, source: str = "", port: int = 8443, before: bytes = b"") -> str:
-    """Who was led to the backend and got its answer."""
-    with listening(proxy.here, 9001) as server, connect(proxy.here, port, source) as client:
-        client.sendall(before + BANNER)
-        with accepted(server) as end:
-            assert read(end, len(BANNER)) == BANNER
-            end.sendall(b"answer")
-        assert read_all(client) == b"answer"
-        return own(client)
 
 
 @contextmanager
@@ -180,10 +132,6 @@ def test_connections_of_a_source_are_bounded(start: Start) -> None:
     is_served(proxy, "127.0.0.9")
 
 
-def header(source: str) -> bytes:
-    return pp.v2(((source, 40000), ("2001:db8::1" if ":" in source else "198.51.100.1", 443)))
-
-
 def test_behind_a_header_its_client_is_the_source_and_a_prefix_of_64_bits_is_one(start: Start) -> None:
     proxy = start(config(limits="connections_per_source = 3"))
     own_clients = ["2001:db8::1", "2001:db8::2", "2001:db8::ffff:0:1"]
@@ -231,36 +179,6 @@ def test_first_bytes_of_all_together_are_bounded(start: Start, how: str) -> None
 
 def ends(proxy: Proxy, reason: str) -> int:
     return int(proxy.metrics()[f'edgeproxy_closed_total{{transport="tcp",reason="{reason}"}}'])
-
-
-def test_who_is_denied_by_the_configuration_is_reset(start: Start) -> None:
-    proxy = start(config(top='deny = ["127.0.0.8/29", "203.0.113.0/24"]'))
-    proxy.ended(refused(proxy.here, 8443, source="127.0.0.15"), "denied")
-    is_served(proxy, "127.0.0.16")
-    who = refused(proxy.here, 8444, header("203.0.113.7"), "127.0.0.2")
-    assert proxy.ended(who, "denied")["header_in"] == "v2"
-    is_served(proxy, "127.0.0.2", 8444, header("203.0.112.7"))
-
-
-def test_who_is_denied_by_command_is_reset_until_the_time_is_over(start: Start) -> None:
-    proxy = start(config())
-    is_served(proxy, "127.0.0.9")
-    with waiting(proxy, 1, "127.0.0.9") as (before,):
-        assert proxy.ask("deny", "127.0.0.8/30", "--for", "1h") == "1\n"
-        who = refused(proxy.here, 8443, source="127.0.0.9")
-        proxy.ended(who, "denied")
-        assert "127.0.0.8/30" in proxy.ask("denied")
-        is_served(proxy, "127.0.0.12")
-        assert own(before) in {line["peer"] for line in proxy.connections()}, "who is in stays in"
-    assert proxy.ask("deny", "127.0.0.8/30", "--for", "1s") == "1\n"
-    wait_until(lambda: not proxy.ask("denied"), DEADLINE, "the time is over")
-    is_served(proxy, "127.0.0.9")
-    proxy.ask("deny", "127.0.0.9", "127.0.0.10", "--for", "1h")
-    assert proxy.ask("undeny", "127.0.0.9") == "1\n"
-    is_served(proxy, "127.0.0.9")
-    proxy.ended(refused(proxy.here, 8443, source="127.0.0.10"), "denied")
-    proxy.reload(config())
-    proxy.ended(refused(proxy.here, 8443, source="127.0.0.10"), "denied")
 
 
 def test_without_descriptors_accepting_waits_and_goes_on_when_there_are_some(start: Start) -> None:
