@@ -9,7 +9,7 @@ from typing import Any
 from lab import Lab, wait_until
 
 EDGES = ("vps-a", "vps-b")
-PATIENCE = 20.0  # seconds; a line is written when its connection has ended
+PATIENCE = 60.0  # seconds; a line is written when its connection has ended
 
 Line = dict[str, Any]
 

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 packages=setup/packages.apt
 msrv=$(sed -n 's/^rust-version = "\([0-9.]*\)".*/\1/p' Cargo.toml)
 no_cluster=/etc/postgresql-common/createcluster.d/lab.conf
-rustup_line="curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal"
+rustup_line="curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal -c clippy -c rustfmt"
 
 # By name or pattern.
 is_installed() {

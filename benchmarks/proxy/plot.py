@@ -16,7 +16,7 @@ _PANELS = [
     (PING_ONE, "p50_us", "64 bytes and back, median, us (short is good)"),
     (IDLE, "kib_each", "Memory of an idle connection, KiB (short is good)"),
 ]
-_LABEL, _BAR, _VALUE = 110, 230, 70  # widths
+_LABEL, _BAR, _VALUE = 145, 230, 70  # widths
 _ROW, _HEAD, _GAP = 17, 30, 16  # heights
 _COLOURS = {"ours": "#1f6feb", "direct": "#b8c0cc", "other": "#7d8894"}
 

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from lab.cli.failure import KEYS
+from lab.errors import UsageError
 
 if TYPE_CHECKING:
     from argparse import _MutuallyExclusiveGroup as Group
@@ -27,8 +28,8 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the arguments and end with exit code 2."""
-        self.exit(2, f"lab: error: {self.prog.removeprefix('lab ')}: {message}\n{self.format_usage()}")
+        """What is wrong with the arguments is told as any other error, to programs too."""
+        raise UsageError(f"{self.prog.removeprefix('lab ')}: {message}\n{self.format_usage().rstrip()}")
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         """End the process."""

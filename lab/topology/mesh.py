@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lab.topology import names
 from lab.topology.faults import Wrong, listed
 from lab.topology.mesh_file import AUTOMATIC
-from lab.topology.mesh_paths import shared_addresses
+from lab.topology.mesh_paths import barred, shared_addresses
 from lab.topology.meshes.drivers import DRIVERS
 from lab.topology.model import Mesh, MeshDriver, MeshMember
 from lab.topology.scalars import parse_address
@@ -235,24 +235,12 @@ def _check_ways(seats: list[_Seat], port: int, paths: Paths, directory: Director
             faults.append(seat.at.fault(found, "a node whose links and routes lead to one"))
     for lighthouse in lighthouses:
         ways = [paths.arrivals(seat.node, lighthouse.node) for seat in seats if not seat.is_lighthouse]
-        barred = sorted(
-            {network for each in ways if each and each <= _barred(lighthouse.node, port) for network in each}
+        closed = sorted(
+            {network for each in ways if each and each <= barred(lighthouse.node, port) for network in each}
         )
-        if barred:
-            found = f"'{lighthouse.node.name}', whose firewall lets nothing in from {listed(barred)} at UDP port {port}"
+        if closed:
+            found = f"'{lighthouse.node.name}', whose firewall lets nothing in from {listed(closed)} at UDP port {port}"
             faults.append(lighthouse.at.fault(found, f"`allow: [{{udp: {port}}}]` in its `firewall`"))
-
-
-def _barred(node: NodeDraft, port: int) -> set[str]:
-    """The networks from which the node's own firewall lets nobody in at a UDP port."""
-    nat, firewall = node.written.nat, node.written.firewall
-    policy = firewall.input if firewall is not None else None
-    if (policy or ("accept" if nat is None else "drop")) == "accept":
-        return set()
-    if firewall is not None and any(each.udp == port and each.to is None for each in firewall.allow):
-        return set()
-    outside = (firewall.outside if firewall is not None else None) or (nat.outside if nat is not None else None)
-    return {interface.network for interface in node.interfaces} if outside is None else {outside}
 
 
 def _why(lighthouse: _Seat, directory: Directory) -> str:

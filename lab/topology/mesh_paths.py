@@ -76,3 +76,16 @@ def shared_addresses(node: NodeDraft, neighbour: NodeDraft) -> tuple[Address, ..
     return tuple(
         address.ip for interface in neighbour.interfaces if interface.network in own for address in interface.addresses
     )
+
+
+def barred(node: NodeDraft, port: int, *, to_some: bool = False) -> set[str]:
+    """The networks from which the node's own firewall lets nobody in, or not all (`to_some`), at a UDP port."""
+    nat, firewall = node.written.nat, node.written.firewall
+    policy = firewall.input if firewall is not None else None
+    if (policy or ("accept" if nat is None else "drop")) == "accept":
+        return set()
+    allowed = firewall.allow if firewall is not None else []
+    if any(each.udp == port and each.to is None and not (to_some and each.source) for each in allowed):
+        return set()
+    outside = (firewall.outside if firewall is not None else None) or (nat.outside if nat is not None else None)
+    return {interface.network for interface in node.interfaces} if outside is None else {outside}

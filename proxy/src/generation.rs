@@ -19,6 +19,7 @@ use crate::operation::sparing::SparingByReason;
 use crate::operation::state::{self, TargetCondition};
 use crate::route::forbidden::Own;
 use crate::route::{asks_clients, order};
+use crate::suspicion::Suspicion;
 use crate::tcp::allowance::Bound;
 use crate::transparent::local_addresses::LocalAddresses;
 use crate::upstream::condition::{Condition, Standing};
@@ -40,6 +41,8 @@ pub(crate) struct Generation {
     /// Whether clients of a listener are heard before they are led on.
     hears: Vec<bool>,
     own: Own,
+    /// Addresses that may lead back here, though the file does not say so.
+    pub(crate) suspicion: Suspicion,
 }
 
 /// What is known of one target.
@@ -88,7 +91,7 @@ impl Generation {
         let hears = (0..config.listeners.len()).map(hears).collect();
         let locals = locals.clone();
         let own = Own::new(&config, move |address| locals.is_local(address));
-        Self { config, candidates, turns, occupancies, rates, hears, own }
+        Self { config, candidates, turns, occupancies, rates, hears, own, suspicion: Suspicion::default() }
     }
 
     fn conditions(&self) -> impl Iterator<Item = (Lineage<'_>, &Arc<Condition>)> {

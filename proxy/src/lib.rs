@@ -27,6 +27,7 @@ pub mod sniff;
 mod steering;
 mod story;
 mod succession;
+mod suspicion;
 mod tcp;
 pub mod transparent;
 mod udp;

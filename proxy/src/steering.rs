@@ -35,6 +35,7 @@ use crate::signals::{Signals, Stops};
 use crate::succession::bequest::Step;
 use crate::succession::giving::Giving;
 use crate::succession::heir::{unless_told_to_end, Estate, Inheritance};
+use crate::suspicion::told_of;
 use crate::transparent::keeper::Want;
 use crate::transparent::keeper_channel::RuleKeeper;
 use crate::transparent::local_addresses::LocalAddresses;
@@ -268,6 +269,9 @@ impl Proxy {
         if self.reader.as_mut().is_some_and(Reader::has_ended) {
             say("edgeproxy: nobody reads /etc/hosts and /etc/resolv.conf any more: they are as they were until a restart");
             self.reader = None;
+        }
+        if let Some(suspect) = self.generation.suspicion.to_tell() {
+            say(&format!("edgeproxy: {}", told_of(suspect)));
         }
         let conditions = self.generation.conditions_now(Instant::now());
         self.state().conditions = conditions;

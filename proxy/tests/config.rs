@@ -110,6 +110,23 @@ fn what_lets_others_do_more_than_is_usually_meant_is_noted() {
 }
 
 #[test]
+fn own_addresses_that_are_allowed_all_the_same_are_noted() {
+    let text = "[listener.a]\ntcp = [\"0.0.0.0:1\"]\n[[rule]]\nrefuse = true\n[targets]\n\
+                allow = [\"203.0.113.0/24\"]\nown = [\"198.51.100.7/32\", \"203.0.113.10/32\", \"203.0.0.0/16\"]\n";
+    let path = env::temp_dir().join(format!("edgeproxy-own-{}.toml", std::process::id()));
+    for (text, noted) in [
+        (text.replace(", \"203.0.0.0/16\"", ""), &[(7, "targets.own[1]".to_owned())][..]),
+        (text.replace(", \"203.0.113.10/32\"", ""), &[]),
+    ] {
+        fs::write(&path, text).unwrap();
+        let notes = config::check(&path).unwrap_or_else(|faults| panic!("{faults}")).notes;
+        let places: Vec<_> = notes.iter().map(|note| (note.line.unwrap(), note.path.clone())).collect();
+        assert_eq!(places, noted);
+    }
+    fs::remove_file(&path).unwrap();
+}
+
+#[test]
 fn every_default_is_this() {
     let Config {
         workers,
@@ -126,7 +143,7 @@ fn every_default_is_this() {
     } = parse(&format!("{SMALLEST}[backend.x]\ntargets = [\"192.0.2.1:1\"]\nhealth = {{}}\neject = {{}}\n"), "f")
         .unwrap();
     let seconds = Duration::from_secs;
-    assert_eq!((workers.get(), deny.len(), targets.allow.len()), (1, 0, 0));
+    assert_eq!((workers.get(), deny.len(), targets.allow.len(), targets.own.len()), (1, 0, 0, 0));
 
     let listener = &listeners[0];
     assert_eq!((listener.udp.len(), listener.proxy_header.len(), listener.connections.get()), (0, 0, 10_000));
@@ -259,6 +276,7 @@ fn every_key_is_heeded() {
     assert_eq!(times, [20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30].map(seconds));
 
     assert_eq!(config.targets.allow, ["127.0.0.1/32".parse().unwrap()]);
+    assert_eq!(config.targets.own, ["203.0.113.10/32".parse().unwrap(), "2001:db8:a::/64".parse().unwrap()]);
     let transparent = config.transparent;
     assert_eq!((transparent.manage_rules, transparent.mark.get(), transparent.table.get()), (true, 31, 32));
     let operation = config.operation;

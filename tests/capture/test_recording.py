@@ -128,7 +128,8 @@ def test_what_came_before_the_end_is_in_the_file_and_what_comes_after_is_not(lab
                 far.recv(100)
         near.sendto(b"late", ("192.0.2.2", 5000))
         assert far.recv(100) == b"late"
-    assert [bytes(packet["Raw"].load) for packet in capture.packets()] == [b"%d" % number for number in range(100)]
+    # In any order: the kernel may move a sender to a processor that is ahead of the one before.
+    assert sorted(int(bytes(packet["Raw"].load)) for packet in capture.packets()) == list(range(100))
     assert [(count.name, count.packets, count.dropped) for count in capture.counts] == [("nas:lan", 100, 0)]
     assert capture.dropped == 0
     assert all(packet.sniffed_on == "nas:lan" for packet in capture.packets())

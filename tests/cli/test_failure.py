@@ -87,6 +87,14 @@ def test_each_command_that_asks_a_lab(lab: Any, up: Any, words: tuple[str, ...])
     assert name in found["error"] or "nobody" in found["error"]
 
 
+@pytest.mark.parametrize("words", [("ps", "--bogus"), ("nat", "--patience", "soon"), ("check",)], ids=" ".join)
+def test_arguments_that_no_command_has(lab: Any, words: tuple[str, ...]) -> None:
+    found = failure(lab(*words, "--json", code=ExitCode.WRONG_INPUT))
+    assert (found["kind"], found["faults"]) == ("UsageError", [])
+    assert found["error"].startswith(f"{words[0]}: ")
+    assert f"\nusage: lab {words[0]} " in found["error"]
+
+
 def test_the_words_of_another_program_are_its_own(lab: Any) -> None:
     assert lab("exec", "--lab", "nowhere", "a", "--", "ip", "--json", code=ExitCode.WRONG_INPUT).stdout == ""
 

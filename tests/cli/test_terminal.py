@@ -28,6 +28,7 @@ class Terminal:
     master: int
     slave: int
     process: subprocess.Popen[bytes]
+    first_mode: list[Any]  # before the process was there
     shown: bytes = b""
 
     def type(self, text: str) -> None:
@@ -65,8 +66,9 @@ def terminal(lab: Any, running: str) -> Iterator[Any]:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 31, 97, 0, 0))
         env = lab.environment(HOMELAB_LAB=running, TERM="xterm-256color")
         streams = {"stdin": slave if stdin is None else stdin, "stdout": slave, "stderr": slave}
+        first_mode = termios.tcgetattr(slave)
         process = subprocess.Popen(lab.argv(*words), env=env, start_new_session=True, **streams)  # type: ignore[call-overload]
-        opened.append(Terminal(master, slave, process))
+        opened.append(Terminal(master, slave, process, first_mode))
         return opened[-1]
 
     yield start
@@ -101,13 +103,12 @@ def test_the_size_is_followed(terminal: Any) -> None:
 def test_keys_go_to_the_command_unechoed_by_us_and_the_mode_is_restored(terminal: Any) -> None:
     script = 'stty -echo; echo set; IFS= read -r x; echo "<$x>"; exit 6'
     shown = terminal("exec", "a", "--", "sh", "-c", script)
-    before = shown.mode()
     shown.read_until("set\r\n")
     assert not shown.mode()[3] & (termios.ECHO | termios.ICANON | termios.ISIG)
     shown.type("secret\n")
     shown.read_until(r"^<secret>\r\n")
     assert shown.process.wait(60) == 6
-    assert shown.mode() == before
+    assert shown.mode() == shown.first_mode
 
 
 @pytest.mark.essential
@@ -127,22 +128,20 @@ def test_ctrl_c_reaches_the_command_and_not_us(terminal: Any) -> None:
 
 def test_the_mode_is_restored_when_we_are_ended(terminal: Any) -> None:
     shown = terminal("exec", "a", "--", "sh", "-c", "echo set; exec sleep 60")
-    before = shown.mode()
     shown.read_until("set")
-    assert shown.mode() != before
+    assert shown.mode() != shown.first_mode
     shown.process.send_signal(signal.SIGTERM)
     assert shown.process.wait(60) == 143
-    assert shown.mode() == before
+    assert shown.mode() == shown.first_mode
 
 
 def test_the_mode_is_restored_when_the_lab_ends(lab: Any, terminal: Any, up: Any) -> None:
     name = up(ONE)
     shown = terminal("exec", "--lab", name, "a", "--", "sh", "-c", "echo set; exec sleep 60")
-    before = shown.mode()
     shown.read_until("set")
     lab("down", name, code=0)
     assert shown.process.wait(60) == 1
-    assert shown.mode() == before
+    assert shown.mode() == shown.first_mode
     shown.read_until("lab: error: the lab has ended")
 
 

@@ -46,7 +46,7 @@ def ask_server(lab: Lab) -> None:
 
 
 def test_a_mapping_ends_by_its_timer(lab: Lab, natbox: Translate) -> None:
-    with natbox(timers={"udp": 5}) as nat:
+    with natbox(timers={"udp": 10}) as nat:
         ask_server(lab)
         assert nat.mappings("udp") == {"192.168.1.10:4000": f"{OUTSIDE}:4000"}
         wait_until(lambda: not nat.mappings("udp"), 30, "the end of the mapping")

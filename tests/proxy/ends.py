@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 DEADLINE = 60.0  # seconds
+# For clients in nodes of a lab, each of its own; the kernel gives none of these (ip_local_port_range, ip(7)).
+PORTS = itertools.count(10_000)
 
 
 def connect(address: str, port: int, source: str = "", buffer: int = 0) -> socket.socket:
     """A client that sends each write at once; `buffer` is how much it takes unread (SO_RCVBUF)."""
-    client = _client_of(source, socket.AF_INET6 if ":" in address else socket.AF_INET)
+    is_ipv6 = ":" in address
+    client = _client_of(source or ("::1" if is_ipv6 else "127.0.0.1"), socket.AF_INET6 if is_ipv6 else socket.AF_INET)
     client.settimeout(DEADLINE)
     if buffer:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
@@ -29,16 +33,21 @@ def _client_of(source: str, family: int = socket.AF_INET) -> socket.socket:
     """A socket at an endpoint that no client of this process has had: by it a connection is found in the log."""
     while True:
         client = socket.socket(family)
-        if source:
-            client.bind((source, 0))
-            if (endpoint := client.getsockname()) in _had:
-                client.close()  # the kernel gives a port again at once after a reset
-                continue
-            _had.add(endpoint)
-        return client
+        client.bind((source, 0))
+        if is_first_of(client):
+            return client
+        client.close()  # the kernel gives a port again at once after a reset
 
 
-_had: set[tuple[str, int]] = set()
+def is_first_of(end: socket.socket) -> bool:
+    """Whether no socket of this kind before had this endpoint, of all that were asked about."""
+    key = (end.type, *end.getsockname()[:2])
+    is_first = key not in _had
+    _had.add(key)
+    return is_first
+
+
+_had: set[tuple[object, ...]] = set()
 
 
 def listening(address: str, port: int, backlog: int = 4096, buffer: int = 0) -> socket.socket:

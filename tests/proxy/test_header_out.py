@@ -129,9 +129,9 @@ def test_the_id_of_a_header_is_passed_on(proxy: Proxy) -> None:
 HAPROXY = """
 defaults
     mode http
-    timeout connect 5s
-    timeout client 5s
-    timeout server 5s
+    timeout connect 60s
+    timeout client 60s
+    timeout server 60s
 frontend all
     bind HERE:9001 accept-proxy
     bind HERE:9005 accept-proxy ssl crt FOLDER/own.pem alpn http/1.1
@@ -169,7 +169,7 @@ def test_haproxy_reads_the_same(proxy: Proxy, tmp_path: Path) -> None:
             port = PORTS[form] - 1000
             url = f"{scheme}://{NAME}:{port}/"
             written = "%{local_ip} %{local_port}\n"
-            command = ["curl", "-sk", "-m", "10", "-w", written, "--connect-to", f"::{proxy.here}:", url]
+            command = ["curl", "-sk", "-m", "60", "-w", written, "--connect-to", f"::{proxy.here}:", url]
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=DEADLINE, cwd=tmp_path)
             assert done.returncode == 0, done.stderr
             read, real = done.stdout.splitlines()

@@ -52,7 +52,7 @@ LIMITS
 preface = "60s"
 """
 BANNER = b"SSH-2.0-x\r\n"
-PATIENT = 'targets = ["HERE:9001"]', 'targets = ["HERE:9001"]\nconnect_timeout = "60s"'
+PATIENT = 'targets = ["HERE:9001"]', 'targets = ["HERE:9001"]\nconnect_timeout = "10m"'
 
 
 def config(*, top: str = "", listener: str = "", limits: str = "", preface: str = "60s") -> str:
@@ -211,7 +211,8 @@ def test_first_bytes_of_all_together_are_bounded(start: Start, how: str) -> None
     nearly = nearly[:-1] if how == "undecided" else nearly
     held = 64 * 1024 * 1024 // len(nearly)
     with ExitStack() as stack:
-        proxy = start("workers = 1\n" + config(limits='preface_bytes = "1MiB"').replace(*PATIENT))
+        text = config(top="workers = 1", limits='preface_bytes = "1MiB"', preface="10m")
+        proxy = start(text.replace(*PATIENT))
         if how == "dialling":
             stack.enter_context(deaf(proxy.here, 9001))
         for number in range(held + 5):
@@ -327,7 +328,7 @@ def allow_descriptors(count: int = 5000) -> None:
 
 def test_two_thousand_who_say_one_byte_hold_up_nobody(start: Start) -> None:
     allow_descriptors()
-    proxy = start(config(limits="connections_per_source = 5000", preface="20s"))
+    proxy = start(config(limits="connections_per_source = 5000", preface="30s"))
     before = int(proxy.status()["VmRSS"].split()[0])
     with ExitStack() as stack:
         names = []

@@ -17,7 +17,7 @@ import pytest
 from lab.realise.asking import wait_until
 from lab.realise.lab import Lab
 from lab.realise.node import Node
-from tests.proxy.ends import DEADLINE, accepted, is_reset, own, peer, read
+from tests.proxy.ends import DEADLINE, PORTS, accepted, is_reset, own, peer, read
 from tests.proxy.running import Proxy, edgeproxy, running_in
 from tests.realise.conftest import Up
 
@@ -98,6 +98,11 @@ def serving(lab: Lab, folder: Path, *, managed: bool = True) -> Iterator[Proxy]:
         yield found
 
 
+def coming(lab: Lab, port: int, version: int = 4) -> socket.socket:
+    """A client by whose endpoint its line is found: none before had it."""
+    return lab["client"].connect((HOME[version], port), DEADLINE, source=(CLIENT[version], next(PORTS)))
+
+
 @contextmanager
 def relayed(lab: Lab, proxy: Proxy, port: int, version: int) -> Iterator[tuple[socket.socket, socket.socket]]:
     """A client and its backend, between whom bytes have passed both ways."""
@@ -105,7 +110,7 @@ def relayed(lab: Lab, proxy: Proxy, port: int, version: int) -> Iterator[tuple[s
     address = next((one for one in addresses if (":" in one) == (version == 6)), addresses[0])
     node = lab["nas"] if address.endswith((".10", "::10")) else lab["home"]
     assert proxy.pid
-    with node.listen(BACKEND, address) as server, lab["client"].connect((HOME[version], port), DEADLINE) as client:
+    with node.listen(BACKEND, address) as server, coming(lab, port, version) as client:
         server.settimeout(DEADLINE)
         with accepted(server) as backend:
             client.sendall(b"there")
@@ -145,7 +150,7 @@ def test_a_backend_sees_the_proxy_where_that_is_asked_for_or_has_to_be(
 def test_who_cannot_be_seen_and_must_be_is_refused(lab: Lab, proxy: Proxy) -> None:
     with lab["client"].socket(socket.AF_INET6) as client:
         client.settimeout(DEADLINE)
-        client.bind((CLIENT[6], 0))
+        client.bind((CLIENT[6], next(PORTS)))
         who = own(client)
         try:
             client.connect((HOME[6], 8448))
@@ -196,7 +201,7 @@ def test_one_socket_serves_a_range_of_ports_and_knows_which_was_asked_for(lab: L
         for port in (20000, 23456, 29999):
             with lab["nas"].listen(port, "192.168.1.10") as server:
                 server.settimeout(DEADLINE)
-                with lab["client"].connect((HOME[4], port), DEADLINE) as client, accepted(server) as backend:
+                with coming(lab, port) as client, accepted(server) as backend:
                     client.sendall(b"there")
                     assert read(backend, 5) == b"there"
                     backend.sendall(b"back")

@@ -161,17 +161,17 @@ preface = "10m"
 
 
 def test_flows_end_by_their_own_silence_and_by_that_of_one_side(start: Start) -> None:
-    proxy = start(PLAIN + '[timeouts]\nudp_one_way = "2s"\nudp_idle = "3s"\n')
+    proxy = start(PLAIN + '[timeouts]\nudp_one_way = "5s"\nudp_idle = "6s"\n')
     with udp(proxy.here, 9001) as backend, udp(proxy.here) as lonely, udp(proxy.here) as answered:
-        lonely.sendto(b"is anybody there?", (proxy.here, 8443))
-        heard(backend)
-        line = flow_ended(proxy, lonely, "one_way_timeout")
-        assert line["total_us"] >= 2_000_000
         answered.sendto(b"is anybody there?", (proxy.here, 8443))
         backend.sendto(b"yes", heard(backend)[1])
         assert heard(answered)[0] == b"yes"
+        lonely.sendto(b"is anybody there?", (proxy.here, 8443))
+        heard(backend)
+        line = flow_ended(proxy, lonely, "one_way_timeout")
+        assert line["total_us"] >= 5_000_000
         line = flow_ended(proxy, answered, "idle_timeout")
-        assert line["total_us"] >= 3_000_000
+        assert line["total_us"] >= 6_000_000
         assert (line["bytes_in"], line["bytes_out"]) == (17, 3)
     wait_until(lambda: flows(proxy) == 0, DEADLINE, "no flow is left")
     wait_until(lambda: active(proxy, "b") == 0, DEADLINE, "the backend has none")

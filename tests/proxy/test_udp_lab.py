@@ -231,7 +231,7 @@ def test_a_hundred_thousand_made_up_sources_cost_honest_flows_nothing_and_are_fo
     most, honest_flows, sources, at_once = 1000, 4, 100_000, 500
     text = '[listener.in]\nudp = ["192.0.2.1:8443"]\n[[rule]]\nfrom = ["203.0.0.0/8"]\nto = "void"\n' + RULE
     text += '[backend.b]\ntargets = ["10.0.0.9:9001"]\n[backend.void]\ntargets = ["10.0.0.9:9002"]\n'
-    text += f'[limits]\nudp_flows = {most}\n[timeouts]\nudp_one_way = "3s"\n'
+    text += f'[limits]\nudp_flows = {most}\n[timeouts]\nudp_one_way = "5s"\n'
     with ExitStack() as stack:
         proxy = stack.enter_context(at_home(lab, folder, text))
         backend = stack.enter_context(lab["service"].udp(9001, "10.0.0.9", timeout=DEADLINE))

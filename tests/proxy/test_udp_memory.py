@@ -18,6 +18,9 @@ udp = ["HERE:8443"]
 to = "b"
 [backend.b]
 targets = ["HERE:9001"]
+[timeouts]
+udp_one_way = "1h"
+udp_idle = "1h"
 """
 
 

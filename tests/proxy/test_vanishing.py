@@ -16,7 +16,7 @@ import pytest
 from lab.realise.asking import wait_until
 from lab.realise.lab import Lab
 from lab.realise.node import Node
-from tests.proxy.ends import DEADLINE, accepted, is_reset, own, read
+from tests.proxy.ends import DEADLINE, PORTS, accepted, is_reset, own, read
 from tests.proxy.running import Proxy, running_in
 from tests.realise.conftest import Up
 
@@ -63,6 +63,7 @@ connect_timeout = "400ms"
 keepalive = "1s"
 user_timeout = "2s"
 """
+CLIENT = "198.51.100.66"
 SILENCE = """
 table inet silence {
     chain output { type filter hook output priority filter; policy accept; oifname { "internet", "lan" } drop; }
@@ -104,9 +105,14 @@ def silent(node: Node) -> Iterator[None]:
         node.run(["nft", "delete", "table", "inet", "silence"], check=True)
 
 
+def coming(lab: Lab, port: int) -> socket.socket:
+    """A client by whose endpoint its line is found: none before had it."""
+    return lab["client"].connect(("home", port), DEADLINE, source=(CLIENT, next(PORTS)))
+
+
 @pytest.mark.parametrize("who", ["client", "nas"])
 def test_an_end_that_acknowledges_nothing_has_vanished_and_the_other_is_reset(lab: Lab, proxy: Proxy, who: str) -> None:
-    with lab["nas"].listen(9001) as server, lab["client"].connect(("home", 8443), DEADLINE) as client:
+    with lab["nas"].listen(9001) as server, coming(lab, 8443) as client:
         server.settimeout(DEADLINE)
         with accepted(server) as backend:
             client.sendall(b"there")
@@ -145,7 +151,7 @@ def rejecting(node: Node) -> Iterator[None]:
 @pytest.mark.parametrize("how", ["no-route", "firewall", "firewall-ipv6"])
 def test_a_backend_that_the_network_cuts_off_has_vanished_whatever_icmp_says(lab: Lab, proxy: Proxy, how: str) -> None:
     port = 8446 if how == "firewall-ipv6" else 8443
-    with lab["nas"].listen(9001) as server, lab["client"].connect(("home", port), DEADLINE) as client:
+    with lab["nas"].listen(9001) as server, coming(lab, port) as client:
         server.settimeout(DEADLINE)
         with accepted(server) as backend:
             client.sendall(b"there")
@@ -186,7 +192,7 @@ def test_what_icmp_says_for_a_while_ends_no_connection_of_which_one_side_has_end
 
 
 def refused_at(lab: Lab, port: int) -> str:
-    with lab["client"].socket(bind=("198.51.100.66", 0)) as client:
+    with lab["client"].socket(bind=(CLIENT, next(PORTS))) as client:
         client.settimeout(DEADLINE)
         name = own(client)
         try:
@@ -203,10 +209,13 @@ def test_a_backend_to_which_no_way_leads_is_unreachable(lab: Lab, proxy: Proxy) 
 
 @contextmanager
 def two_ports(node: Node) -> Iterator[None]:
-    """The node has two ports for all of its connections to one endpoint (ip_local_port_range, ip(7))."""
+    """The node has two ports for all of its connections to one endpoint (ip_local_port_range, ip(7)).
+
+    They are below those that it usually takes: none of them is left from an earlier connection (TIME_WAIT).
+    """
     path = "/proc/sys/net/ipv4/ip_local_port_range"
     before = node.read(path).decode().strip()
-    node.run(["sh", "-c", f"echo 40000 40001 > {path}"], check=True)
+    node.run(["sh", "-c", f"echo 20000 20001 > {path}"], check=True)
     try:
         yield
     finally:
@@ -218,7 +227,7 @@ def test_who_finds_no_port_of_this_host_left_meets_an_error_that_is_not_the_back
         server.settimeout(DEADLINE)
         with two_ports(lab["home"]):
             for _ in range(2):
-                client = stack.enter_context(lab["client"].connect(("home", 8447), DEADLINE))
+                client = stack.enter_context(coming(lab, 8447))
                 client.sendall(b"here")
                 assert read(stack.enter_context(accepted(server)), 4) == b"here"
             who = refused_at(lab, 8447)
@@ -241,7 +250,7 @@ def test_no_socket_is_left_behind(lab: Lab, proxy: Proxy) -> None:
     with lab["nas"].listen(9001) as server, ExitStack() as stack:
         server.settimeout(DEADLINE)
         for who in ("client", "nas"):
-            client = stack.enter_context(lab["client"].connect(("home", 8443), DEADLINE))
+            client = stack.enter_context(coming(lab, 8443))
             backend = stack.enter_context(accepted(server))
             client.sendall(b"there")
             assert read(backend, 5) == b"there"

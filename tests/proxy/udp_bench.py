@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from lab.realise.asking import wait_until
-from tests.proxy.ends import endpoint
+from tests.proxy.ends import endpoint, is_first_of
 from tests.proxy.proxy_protocol import PROXY, SIGNATURE, UDP4, UDP6
 from tests.proxy.running import DEADLINE, Line, Proxy
 
@@ -32,11 +32,14 @@ Address = tuple[str, int]
 
 
 def udp(address: str, port: int = 0) -> socket.socket:
-    """A socket of one end."""
-    made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
-    made.bind((address, port))
-    made.settimeout(DEADLINE)
-    return made
+    """A socket of one end; without a port at an endpoint that none has had before: a flow is known by it."""
+    while True:
+        made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+        made.bind((address, port))
+        if port or is_first_of(made):
+            made.settimeout(DEADLINE)
+            return made
+        made.close()
 
 
 def heard(end: socket.socket) -> tuple[bytes, Address]:

@@ -208,11 +208,13 @@ def test_a_service_without_ready_check_that_fails_while_others_start_fails_the_l
     up: Callable[..., Lab], milliseconds: int, first: str
 ) -> None:
     services: dict[str, Any] = {
-        "dies": {"run": shell(f"echo last words; sleep {milliseconds / 1000}; touch /tmp/dying; exit 1")},
+        "dies": {"run": shell(f"echo last words; sleep {milliseconds / 1000}; echo $$ > /tmp/dying; exit 1")},
         "slow": {
+            # Its process is there until the supervisor has seen its end.
             "run": shell(
-                "while [ ! -e /tmp/dying ]; do sleep 0.01; done; "
-                f'sleep 0.5; exec python3 -S -c "{LISTEN.format(wait=1000)}"'
+                "while [ ! -s /tmp/dying ]; do sleep 0.01; done; "
+                "while [ -e /proc/$(cat /tmp/dying) ]; do sleep 0.01; done; "
+                f'sleep 0.1; exec python3 -S -c "{LISTEN.format(wait=1000)}"'
             ),
             "ready": {"tcp": 80},
         },

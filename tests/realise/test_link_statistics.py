@@ -111,7 +111,7 @@ def test_delay_is_as_asked_and_never_less(measured: Measured) -> None:
 def test_ping_sees_the_delay_too(measured: Measured) -> None:
     measured.of("delay")
     sink = measured.lab["sink"].address("home")
-    said = measured.lab["delay"].run(["ping", "-c20", "-i0.02", "-W10", sink], check=True).stdout
+    said = measured.lab["delay"].run(["ping", "-c20", "-i0.02", "-w20", sink], check=True).stdout
     times = [float(each) for each in re.findall(r"time=([0-9.]+)", said)]
     assert len(times) == 20
     assert min(times) >= 29.9  # ping rounds to three digits
@@ -139,9 +139,10 @@ def test_jitter_has_the_distribution_asked_for(
 @by_most
 @pytest.mark.parametrize("node", ["uniform", "normal", "pareto", "paretonormal"])
 def test_jitter_varies_the_delay_around_what_was_asked(measured: Measured, node: str) -> None:
-    delays = measured.of(node).delays
-    assert 44 < statistics.mean(delays) < 60
-    assert 3.5 < statistics.pstdev(delays) < 25
+    """By quartiles, which some that a busy machine has held up do not move."""
+    first, median, third = statistics.quantiles(measured.of(node).delays, n=4)
+    assert 44 < median < 56
+    assert 2.5 < third - first < 25
 
 
 @by_most

@@ -10,7 +10,7 @@ import pytest
 
 from lab.errors import HostError, UsageError
 from lab.mesh.ask import mesh_paths
-from lab.mesh.paths import Way
+from lab.mesh.paths import Pair, Way
 from lab.realise.asking import wait_until
 from lab.realise.lab import Lab
 from lab.realise.order import require_mesh
@@ -65,11 +65,22 @@ def test_members_alone_know_the_names(lab: Lab) -> None:
     assert lab["router"].run(["getent", "hosts", "nas.one"]).returncode != 0
 
 
+def between(lab: Lab, mesh: str, first: str, second: str, way: Way) -> Pair:
+    """What both ends say once they agree on the way."""
+    found: list[Pair] = []
+
+    def is_theirs() -> bool:
+        found.append(mesh_paths(lab, mesh).between(first, second))
+        return found[-1].way is way
+
+    wait_until(is_theirs, 60, f"{first} and {second} say that their way is {way}")
+    return found[-1]
+
+
 @pytest.mark.parametrize("mesh", ["one", "two"])
 def test_both_ends_tell_of_the_lan(lab: Lab, mesh: str) -> None:
     lab["nas"].run(["ping", "-c", "1", "-w", "30", lab["pi"].address(mesh)], check=True)
-    wait_until(lambda: mesh_paths(lab, mesh).between("nas", "pi").way is Way.LAN, 60, "nas and pi use their LAN")
-    pair = mesh_paths(lab, mesh).between("nas", "pi")
+    pair = between(lab, mesh, "nas", "pi", Way.LAN)
     assert [view.owner for view in pair.views if view is not None] == ["pi", "nas"]
     assert (pair.since is None) == (mesh == "two")  # WireGuard does not keep it
 
@@ -78,9 +89,26 @@ def test_wireguards_hub_passes_on_what_members_cannot_send_each_other(lab: Lab) 
     said = lab["phone"].run(["ping", "-c", "3", "-i", "0.2", "-w", "30", "nas.two.example"], check=True).stdout
     assert "ttl=63" in said  # one forwards on the way,
     assert "Redirect" not in said  # and does not send them elsewhere
-    wait_until(lambda: mesh_paths(lab, "two").between("phone", "nas").way is Way.RELAYED, 60, "both ends say so")
-    pair = mesh_paths(lab, "two").between("phone", "nas")
+    pair = between(lab, "two", "phone", "nas", Way.RELAYED)
     assert (pair.way, [view.relays for view in pair.views if view]) == (Way.RELAYED, [("vps",), ("vps",)])
+
+
+def test_wireguard_reaches_a_neighbour_whose_firewall_keeps_out_who_was_not_asked(up: Callable[..., Lab]) -> None:
+    """As of two that both have one."""
+    shut = "firewall: {input: drop, allow: [{icmp: true}]}"
+    lab = up(
+        f"""
+networks: {{lan: {{prefixes: [192.168.1.0/24]}}}}
+nodes:
+  hub: {{links: {{lan: auto}}}}
+  open: {{links: {{lan: auto}}}}
+  shut: {{links: {{lan: auto}}, {shut}}}
+  also: {{links: {{lan: auto}}, {shut}}}
+mesh: {{wg: {{driver: wireguard, prefix: 10.145.0.0/24, lighthouses: [hub], members: [open, shut, also]}}}}
+"""
+    )
+    for one, other in (("open", "shut"), ("shut", "also"), ("also", "shut")):
+        lab[one].run(["ping", "-c", "1", "-w", "60", lab[other].address("wg")], check=True, timeout=90)
 
 
 def test_the_mesh_must_be_named_if_there_are_several(lab: Lab) -> None:

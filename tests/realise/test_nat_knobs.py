@@ -113,7 +113,7 @@ def test_an_endpoint_has_another_random_port_for_every_peer(lab: Lab) -> None:
     with lab["one"].udp(40002) as client:
         seen = mapped(lab, client, EVERYWHERE)
     assert {address for address, _ in seen} == {RANDOM}
-    assert len({port for _, port in seen}) >= 3  # two alike by chance: 1 in 1600
+    assert len({port for _, port in seen}) >= 3  # two alike by chance: 1 in 1600; three: 1 in ten million
     assert all(20000 <= port <= 29999 for _, port in seen)
 
 
@@ -185,7 +185,7 @@ def test_a_paired_pool_gives_a_host_one_address_and_hosts_all_of_them(lab: Lab) 
 
 def test_an_arbitrary_pool_gives_a_host_all_addresses(lab: Lab) -> None:
     seen = set()
-    for _ in range(20):  # all alike by chance: 1 in 500000
+    for _ in range(40):  # all alike by chance: 1 in 500 thousand million
         with lab["lone"].udp() as client:
             seen |= {address for address, _ in mapped(lab, client, [(SERVER, 7600)])}
     assert seen == {"198.51.100.6", "198.51.100.7"}
@@ -195,12 +195,22 @@ def test_an_arbitrary_pool_gives_a_host_all_addresses(lab: Lab) -> None:
 def test_a_mapping_is_forgotten_after_its_time_and_its_peer_locked_out(lab: Lab, port: int, longest: int) -> None:
     router = lab["pooled"]
     with lab["many-2"].udp(20007) as client, lab["server"].udp(port, SERVER) as server:
-        client.sendto(b"hello", (SERVER, port))
-        payload, endpoint = server.recvfrom(100)
-        server.sendto(payload, endpoint)  # an answer: Linux by itself would keep such a flow for two minutes
-        assert arrives(client, b"hello", within=30)
-        (flow,) = flows(router, "udp", "sport=20007", f"dport={port}")
-        assert seconds_left(flow) <= longest
+        left: list[int] = []
+        endpoint = ("", 0)
+
+        def is_seen() -> bool:
+            """On a busy machine the mapping may have ended before anybody looks."""
+            nonlocal endpoint
+            client.sendto(b"hello", (SERVER, port))
+            payload, endpoint = server.recvfrom(100)
+            server.sendto(payload, endpoint)  # an answer: Linux by itself would keep such a flow for two minutes
+            if arrives(client, b"hello", within=2):
+                left.extend(seconds_left(flow) for flow in flows(router, "udp", "sport=20007", f"dport={port}"))
+            return bool(left)
+
+        wait_until(is_seen, 30, "the mapping is seen")
+        assert len(left) == 1
+        assert left[0] <= longest
         wait_until(lambda: not flows(router, "udp", "sport=20007", f"dport={port}"), 60, "the mapping has ended")
         server.sendto(b"too late", endpoint)
         assert not arrives(client, b"too late")
@@ -222,6 +232,7 @@ def test_tcp_has_a_timer_for_open_connections_and_one_for_the_rest(lab: Lab) -> 
             (flow,) = flows(router, "tcp", "sport=20008", "dport=7800")
             assert 10 <= seconds_left(flow) <= 20
         with lab["many-3"].connect((SERVER, 7800), source=("", 20009)):
+            wait_until(lambda: flows(router, "tcp", "sport=20009", "ESTABLISHED"), 30, "the other end is told, too")
             (flow,) = flows(router, "tcp", "sport=20009", "ESTABLISHED")
             assert 590 <= seconds_left(flow) <= 600
 
@@ -235,11 +246,24 @@ def test_icmp_has_a_timer(lab: Lab) -> None:
 @pytest.mark.parametrize(("inside", "passes"), [("pi", True), ("one", False)])
 def test_icmp_errors_pass_or_do_not(lab: Lab, inside: str, *, passes: bool) -> None:
     lab["random"].run(["conntrack", "-F"], check=True)
-    with lab[inside].udp(timeout=30 if passes else 0.5) as client:
+    with lab[inside].udp(timeout=0.5) as client:
         client.connect((SERVER, 7900))  # where nobody listens
+        if passes:  # sooner or later: kernels ration their errors
+            wait_until(lambda: is_refused(client), 30, "the error has come")
+        else:
+            assert not is_refused(client)
+
+
+def is_refused(client: socket.socket) -> bool:
+    """Whether an error comes for a datagram."""
+    try:
         client.send(b"anyone?")
-        with pytest.raises(ConnectionRefusedError if passes else TimeoutError):
-            client.recv(100)
+        client.recv(100)
+    except ConnectionRefusedError:
+        return True
+    except TimeoutError:
+        pass
+    return False
 
 
 @pytest.mark.parametrize(("address", "answer"), [(PLAIN, TimeoutError), (RANDOM, ConnectionRefusedError)])
@@ -269,9 +293,8 @@ def test_a_host_has_so_many_sessions_and_no_more_while_others_have_theirs(lab: L
             client.sendto(b"%d" % number, (SERVER, 7950))
         with lab["two"].udp() as neighbour:
             neighbour.sendto(b"other", (SERVER, 7950))
-            received = set()
-            while b"other" not in received:
-                received.add(server.recv(100))
+            received = {server.recv(100) for _ in range(6)}
+            assert not arrives(server, b"more")
     assert received == {b"0", b"1", b"2", b"3", b"4", b"other"}
     assert len(flows(lab["random"], "udp", "dport=7950", f"src={lab['one'].address()}")) == 5
 

@@ -95,6 +95,11 @@ def processes(lab: Lab, *arguments: str) -> dict[int, str]:
     return found
 
 
+def await_running(lab: Lab, *lengths: str) -> None:
+    """Wait until one process sleeps for each: a shell that is ready has not started its own yet."""
+    wait_until(lambda: all(len(processes(lab, "sleep", each)) == 1 for each in lengths), 30, f"sleep {lengths}")
+
+
 def pings(lab: Lab, to: str = WEB[0], source: str = "client") -> bool:
     """Whether an answer comes, however busy this machine is."""
     return lab[source].run(["ping", "-c1", "-w20", to]).returncode == 0
@@ -114,8 +119,9 @@ def test_a_killed_service_is_gone_and_stays_so_until_healed(lab: Lab) -> None:
         assert fault.note == "ended by SIGKILL; its `restart: always` is held back"
         with pytest.raises(ConnectionRefusedError):
             greeting(lab)
+        ends = state(lab, "server/flapping")["restarts"]
         lab.signal_service("server", "flapping", signal.SIGKILL)  # that one starts again: the time for it has passed
-        wait_until(lambda: state(lab, "server/flapping")["state"] == "ready", 30, "another service is back")
+        wait_until(lambda: state(lab, "server/flapping")["restarts"] > ends, 30, "another service is back")
         wait_until(lambda: state(lab, "server/web")["pid"] is None, 30, "it is known to have ended")
         assert (state(lab, "server/web")["state"], state(lab, "server/web")["exit_code"]) == ("held", -9)
         assert state(lab, "server/web")["restarts"] == 0
@@ -125,10 +131,10 @@ def test_a_killed_service_is_gone_and_stays_so_until_healed(lab: Lab) -> None:
 
 
 def test_all_processes_of_a_killed_service_end(lab: Lab) -> None:
-    assert len(processes(lab, "sleep", "7001")) == len(processes(lab, "sleep", "7002")) == 1
+    await_running(lab, "7001", "7002")
     with lab.fault.kill("server/family"):
         assert processes(lab, "sleep", "7001") == processes(lab, "sleep", "7002") == {}
-    wait_until(lambda: len(processes(lab, "sleep", "7001")) == 1, 30, "they run again")
+    await_running(lab, "7001", "7002")
 
 
 def test_a_killed_node_has_no_carrier_no_process_and_no_socket(lab: Lab) -> None:
@@ -136,7 +142,7 @@ def test_a_killed_node_has_no_carrier_no_process_and_no_socket(lab: Lab) -> None
     theirs = lab["server"].listen(7000)
     ours = lab["client"].connect(("192.0.2.10", 7000))
     sleeper = lab["server"].start(["sleep", "7005"])
-    assert len(processes(lab, "sleep", "7005")) == len(processes(lab, "sleep", "7003")) == 1
+    await_running(lab, "7005", "7003")
     with lab.fault.kill("server"):
         assert link(lab, "server", "carrier") == 0
         assert processes(lab, "sleep", "7005") == processes(lab, "sleep", "7003") == {}
@@ -195,8 +201,9 @@ def test_a_service_of_a_node_that_was_killed_apart_stays_down_when_the_node_boot
 
 def test_a_paused_service_takes_connections_and_answers_when_healed(lab: Lab) -> None:
     pid = state(lab, "server/web")["pid"]
-    with lab.fault.pause("server/web"), lab["client"].connect(WEB, timeout=0.3) as client:
-        assert status(lab, pid) == "T"
+    with lab.fault.pause("server/web"), lab["client"].connect(WEB, timeout=30) as client:
+        wait_until(lambda: status(lab, pid) == "T", 30, "it stands still")
+        client.settimeout(0.3)
         with pytest.raises(TimeoutError):
             client.recv(1)
         lab.heal()
@@ -211,9 +218,9 @@ def status(lab: Lab, pid: int) -> str:
 
 
 def test_all_processes_of_a_paused_service_stop(lab: Lab) -> None:
+    await_running(lab, "7001", "7002")
     with lab.fault.pause("server/family"):
-        assert set(processes(lab, "sleep", "7001").values()) == {"T"}
-        assert set(processes(lab, "sleep", "7002").values()) == {"T"}
+        wait_until(lambda: states(lab, "7001") == states(lab, "7002") == {"T"}, 30, "they stand still")
     wait_until(lambda: states(lab, "7001") == states(lab, "7002") == {"S"}, 30, "they go on")
 
 
@@ -227,8 +234,9 @@ def test_a_paused_node_is_deaf_keeps_its_carrier_and_its_connections(lab: Lab) -
     with lab["server"].listen(7007) as listener, lab["client"].connect(("192.0.2.10", 7007)) as ours:
         theirs, _ = listener.accept()
         lab["client"].run(["ip", "neigh", "flush", "dev", "lan"], check=True)
+        await_running(lab, "7003")
         with lab.fault.pause("server"):
-            assert set(processes(lab, "sleep", "7003").values()) == {"T"}
+            wait_until(lambda: states(lab, "7003") == {"T"}, 30, "its processes stand still")
             assert is_unanswered(lab)
             assert is_unanswered(lab, lab["server"].address(version=6))
             neighbour = lab["client"].run(["ip", "neigh", "show", WEB[0]]).stdout

@@ -57,17 +57,18 @@ def test_a_log_that_was_cut_goes_on(up: Callable[..., Lab]) -> None:
 def test_a_flood_leaves_the_lab_answering(up: Callable[..., Lab]) -> None:
     """A service that writes as fast as it can, for as long as the test looks."""
     lab = up(topology(flood={"run": "yes"}, other={"run": ["sh", "-c", "while sleep 0.05; do echo alive; done"]}))
-    slowest, longest = 0.0, 0
+    slowest = 0.0
     deadline = time.monotonic() + 3
     while time.monotonic() < deadline:
         began = time.monotonic()
         lab.services()
-        slowest, longest = max(slowest, time.monotonic() - began), max(longest, size(lab, "flood"))
+        slowest = max(slowest, time.monotonic() - began)
     assert slowest < 5
     assert {s["service"]: s["state"] for s in lab.services()} == {"flood": "ready", "other": "ready"}
     before = lab["a"].log("other").count("alive")
     wait_until(lambda: lab["a"].log("other").count("alive") > before, 30, "the other service writes on")
-    assert longest < 64 * LONGEST
+    # How long it gets between two looks is for the machine to say, but not after three seconds of flood.
+    wait_until(lambda: size(lab, "flood") < 8 * LONGEST, 30, "the flood's log is cut")
 
 
 def test_a_program_that_floods_its_reader_waits_for_it(up: Callable[..., Lab]) -> None:

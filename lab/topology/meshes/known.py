@@ -17,6 +17,8 @@ class Seen:
 
     member: MeshMember
     addresses: tuple[Address, ...]  # of a neighbour those on shared networks, of a lighthouse those with a way; or none
+    hears: bool  # what the member sends there beforehand gets in
+    is_heard: bool  # what it sends to the member beforehand gets in
 
 
 @dataclass(frozen=True, slots=True)

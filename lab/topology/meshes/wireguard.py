@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PORT = 51820
 KEEPALIVE = 5  # seconds: also what makes the first handshake, so that a peer who was told nothing learns an endpoint
+OTHER_KEEPALIVE = 8  # of the second of two that both have to begin
 READY_TIMEOUT = 15.0  # seconds
 
 
@@ -50,8 +51,7 @@ def service(setting: MeshSetting) -> Service:
 def peers(setting: MeshSetting) -> list[dict[str, Any]]:
     """The peers of a member: node, allowed prefixes, endpoint, and keepalive; no endpoint where none is known.
 
-    One of two keeps alive: a member towards a lighthouse, of two alike the one with the smaller address. A lighthouse
-    has all members as peers. Any other member has the lighthouses and its neighbours.
+    A lighthouse has all members as peers. Any other member has the lighthouses and its neighbours.
     """
     hub = None if setting.member.is_lighthouse else _hub(setting)
     wanted = [
@@ -64,7 +64,7 @@ def peers(setting: MeshSetting) -> list[dict[str, Any]]:
             "node": seen.member.node,
             "allowed": [str(setting.mesh.prefix)] if seen is hub else [f"{seen.member.address.ip}/32"],
             "endpoint": _endpoint(seen),
-            "keepalive": KEEPALIVE if seen.addresses and _begins(setting.member, seen.member) else None,
+            "keepalive": _keepalive(setting.member, seen),
         }
         for seen in wanted
     ]
@@ -74,13 +74,22 @@ def _hub(setting: MeshSetting) -> Seen | None:
     return next((seen for seen in setting.others if seen.member.is_lighthouse and seen.addresses), None)
 
 
-def _begins(member: MeshMember, other: MeshMember) -> bool:
-    """Whether the first of two who know each other's address makes the handshake.
+def _keepalive(member: MeshMember, seen: Seen) -> int | None:
+    """Where one is enough, one of two keeps alive: it makes the handshake.
 
     Two that begin at once and keep alive at the same intervals undo each other's handshakes for minutes: each lets
-    its own go for the other's.
+    its own go for the other's. But whom the other cannot send to, as behind a firewall or NAT, has to begin.
     """
-    return (member.is_lighthouse, member.address.ip.packed) < (other.is_lighthouse, other.address.ip.packed)
+    if not seen.addresses or (seen.is_heard and not seen.hears):
+        return None
+    is_first = _rank(member) < _rank(seen.member)
+    if seen.is_heard:
+        return KEEPALIVE if is_first else None
+    return KEEPALIVE if is_first or seen.hears else OTHER_KEEPALIVE
+
+
+def _rank(member: MeshMember) -> tuple[bool, bytes]:
+    return member.is_lighthouse, member.address.ip.packed
 
 
 def _endpoint(seen: Seen) -> str | None:

@@ -144,7 +144,8 @@ fn candidate(
         Ok(Destination::Address(address, origin)) => {
             let transport = known.transport.unwrap_or(Transport::Tcp);
             let refused = forbidden(&config.targets, &Own::new(config, |_| false), transport, address, origin);
-            Candidate { target: address.to_string(), refused: refused.map(|why| why.to_string()) }
+            let by = if config.targets.is_own(address.ip()) { ", by targets.own" } else { "" };
+            Candidate { target: address.to_string(), refused: refused.map(|why| format!("{why}{by}")) }
         }
         Err(why) => as_written(Some(why.to_string())),
     }
@@ -316,6 +317,18 @@ mod tests {
         let (shown, json) = ask(text, &named("lan"));
         assert!(shown.contains("ends in none of allow_suffixes"), "{shown}");
         assert!(json["ends"][0]["backends"][0]["candidates"][0]["refused"].is_string(), "{json}");
+    }
+
+    #[test]
+    fn what_the_file_says_leads_here_is_refused_at_the_ports_of_listeners() {
+        let text = "[listener.a]\ntcp = [\"0.0.0.0:443\"]\n[[rule]]\nto = \"x\"\n[backend.x]\n\
+                    targets = [\"203.0.113.10:$port\"]\n[targets]\nown = [\"203.0.113.10/32\"]\n";
+        let at = |port| Explain { port: Some(port), ..Explain::default() };
+        let (shown, json) = ask(text, &at(443));
+        let refused = "a listener of this proxy, by targets.own";
+        assert_eq!(json["ends"][0]["backends"][0]["candidates"][0]["refused"], refused);
+        assert!(shown.contains(refused), "{shown}");
+        assert!(ask(text, &at(444)).0.ends_with("-> x (203.0.113.10:444)\n"));
     }
 
     #[test]

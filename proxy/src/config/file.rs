@@ -41,7 +41,7 @@ pub(crate) struct ConfigFile {
     /// How long each phase may last.
     #[serde(default)]
     pub(crate) timeouts: TimeoutsFile,
-    /// Which addresses names may lead to.
+    /// Which addresses names may lead to, and which lead back here.
     #[serde(default)]
     pub(crate) targets: TargetsFile,
     /// Rules of the kernel that `source = "client"` needs.
@@ -342,7 +342,7 @@ impl Default for TimeoutsFile {
     }
 }
 
-/// Which addresses names may lead to.
+/// Which addresses names may lead to, and which lead back here.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct TargetsFile {
@@ -350,6 +350,9 @@ pub(crate) struct TargetsFile {
     /// metadata services of clouds, and this proxy's own listeners.
     #[schemars(length(min = 1))]
     pub(crate) allow: Option<Vec<Written<IpNet>>>,
+    /// Addresses that lead to this host though no interface has them: those that a translator before it gives it.
+    #[schemars(length(min = 1))]
+    pub(crate) own: Option<Vec<Written<IpNet>>>,
 }
 
 /// Rules of the kernel that `source = "client"` needs.

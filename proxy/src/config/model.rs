@@ -13,7 +13,7 @@ use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use target::{Host, NamePart, Target, TargetPort};
+pub use target::{may_meet, Host, NamePart, Target, TargetPolicy, TargetPort};
 
 /// Index of a listener in [`Config::listeners`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,7 +44,7 @@ pub struct Config {
     pub limits: Limits,
     /// How long each phase may last.
     pub timeouts: Timeouts,
-    /// Which targets a name may never lead to.
+    /// Which targets are not dialled.
     pub targets: TargetPolicy,
     /// Rules of the kernel that transparency needs.
     pub transparent: TransparentRules,
@@ -365,13 +365,6 @@ pub struct Timeouts {
     pub keepalive: Duration,
     /// Unacknowledged data ends a connection after so long (`TCP_USER_TIMEOUT`, tcp(7)).
     pub user_timeout: Option<Duration>,
-}
-
-/// Which addresses a name may lead to.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct TargetPolicy {
-    /// Exceptions from what `route::forbidden` keeps names from.
-    pub allow: Vec<IpNet>,
 }
 
 /// Rules of the kernel that transparency needs.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::config::model::{Config, TargetPolicy, Transport};
+use crate::config::model::{may_meet, Config, TargetPolicy, Transport};
 
 /// Who chose an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -98,20 +98,33 @@ impl Own {
 
     /// Whether a dial to `target` arrives at one of the listeners.
     #[must_use]
-    pub fn answers(&self, transport: Transport, target: SocketAddr) -> bool {
-        let listeners = match transport {
-            Transport::Tcp => &self.tcp,
-            Transport::Udp => &self.udp,
-        };
+    pub fn answers(&self, policy: &TargetPolicy, transport: Transport, target: SocketAddr) -> bool {
         let address = target.ip().to_canonical();
+        let target = SocketAddr::new(address, target.port());
         let hit = |listener: &SocketAddr| {
+            if listener.port() != target.port() {
+                return false;
+            }
             let bound = listener.ip().to_canonical();
             let wildcard = bound.is_unspecified() && bound.is_ipv4() == address.is_ipv4() && self.is_here(address);
             // a connection to 0.0.0.0 or :: goes to the loopback address
             let to_loopback = address.is_unspecified() && bound.is_loopback() && bound.is_ipv4() == address.is_ipv4();
-            listener.port() == target.port() && (bound == address || wildcard || to_loopback)
+            bound == address || wildcard || to_loopback || policy.brings_back(target, *listener)
         };
-        listeners.iter().any(hit)
+        self.listeners(transport).iter().any(hit)
+    }
+
+    /// Whether one of the listeners would hear a dial to `target`, if that address led to this host.
+    #[must_use]
+    pub fn would_answer(&self, transport: Transport, target: SocketAddr) -> bool {
+        self.listeners(transport).iter().any(|listener| may_meet(target, *listener))
+    }
+
+    fn listeners(&self, transport: Transport) -> &BTreeSet<SocketAddr> {
+        match transport {
+            Transport::Tcp => &self.tcp,
+            Transport::Udp => &self.udp,
+        }
     }
 
     fn is_here(&self, address: IpAddr) -> bool {
@@ -133,7 +146,8 @@ pub fn forbidden(
     if allowed(address) || allowed(target.ip()) {
         return None;
     }
-    if own.answers(transport, SocketAddr::new(address, target.port())) {
+    let is_circle = |it: IpAddr| own.answers(policy, transport, SocketAddr::new(it, target.port()));
+    if is_circle(address) || target.ip() != address && is_circle(target.ip()) {
         return Some(Forbidden::OwnListener);
     }
     match origin {

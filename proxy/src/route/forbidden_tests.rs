@@ -72,18 +72,26 @@ fn names_lead_to_all_others() {
 
 #[test]
 fn what_the_file_allows_is_allowed_in_each_form() {
-    let policy = TargetPolicy { allow: vec!["127.0.0.0/8".parse().unwrap(), "fe80::/10".parse().unwrap()] };
+    let policy = allowing(&["127.0.0.0/8", "fe80::/10"]);
     for address in ["127.0.0.1", "::ffff:127.0.0.1", "fe80::1"] {
         assert_eq!(judged(&policy, address, Origin::Name), None, "{address}");
     }
     assert_eq!(judged(&policy, "::1", Origin::Name), Some(Forbidden::Loopback));
-    let translated = TargetPolicy { allow: vec!["64:ff9b::/96".parse().unwrap()] };
+    let translated = allowing(&["64:ff9b::/96"]);
     assert_eq!(judged(&translated, "64:ff9b::127.0.0.1", Origin::Name), None);
     assert_eq!(judged(&translated, "127.0.0.1", Origin::Name), Some(Forbidden::Loopback));
 }
 
+fn prefixes(written: &[&str]) -> Vec<ipnet::IpNet> {
+    written.iter().map(|it| it.parse().unwrap()).collect()
+}
+
+fn allowing(allow: &[&str]) -> TargetPolicy {
+    TargetPolicy { allow: prefixes(allow), ..TargetPolicy::default() }
+}
+
 fn own(listeners: &[&str]) -> Own {
-    let addresses: [IpAddr; 2] = ["198.51.100.1", "2001:db8::1"].map(|it| it.parse().unwrap());
+    let addresses: [IpAddr; 3] = ["198.51.100.1", "2001:db8::1", "2002:c633:6401::1"].map(|it| it.parse().unwrap());
     Own {
         is_local: Arc::new(move |address| addresses.contains(&address)),
         tcp: listeners.iter().map(|it| it.parse().unwrap()).collect(),
@@ -108,6 +116,8 @@ fn a_circle_is_forbidden_whoever_asks() {
         ("198.51.100.1:443", "127.0.0.1:443", false),
         ("127.0.0.1:443", "0.0.0.0:443", true),
         ("203.0.113.9:443", "203.0.113.9:443", true),
+        ("[::]:443", "[2002:c633:6401::1]:443", true),
+        ("[::]:443", "[2002:c633:6402::1]:443", false),
     ] {
         for origin in [Origin::File, Origin::Name] {
             let why =
@@ -127,10 +137,62 @@ fn a_circle_is_forbidden_whoever_asks() {
 
 #[test]
 fn a_circle_can_be_allowed() {
-    let policy = TargetPolicy { allow: vec!["198.51.100.1/32".parse().unwrap()] };
+    let policy = allowing(&["198.51.100.1/32"]);
     let why =
         forbidden(&policy, &own(&["0.0.0.0:443"]), Transport::Tcp, "198.51.100.1:443".parse().unwrap(), Origin::Name);
     assert_eq!(why, None);
+}
+
+#[test]
+fn what_the_file_says_leads_here_is_a_circle_at_the_ports_of_listeners() {
+    let policy = TargetPolicy {
+        own: prefixes(&["203.0.113.10/32", "2001:db8:a::/64", "2002:cb00:710b::/48"]),
+        ..allowing(&["2001:db8:a::a/128"])
+    };
+    for (listener, target, circle) in [
+        ("0.0.0.0:443", "203.0.113.10:443", true),
+        ("0.0.0.0:443", "[::ffff:203.0.113.10]:443", true),
+        ("0.0.0.0:443", "[64:ff9b::203.0.113.10]:443", true),
+        ("10.0.0.5:443", "203.0.113.10:443", true), // the translator's inside
+        ("127.0.0.1:443", "203.0.113.10:443", false),
+        ("0.0.0.0:443", "203.0.113.10:444", false),
+        ("0.0.0.0:443", "203.0.113.11:443", false),
+        ("[::]:443", "203.0.113.10:443", false),
+        ("[::]:443", "[2001:db8:a::7]:443", true),
+        ("[fd00::5]:443", "[2001:db8:a::7]:443", true),
+        ("[::1]:443", "[2001:db8:a::7]:443", false),
+        ("0.0.0.0:443", "[2001:db8:a::7]:443", false),
+        ("[::]:443", "[2001:db8:b::7]:443", false),
+        ("[::]:443", "[2001:db8:a::a]:443", false), // allowed
+        ("[::]:443", "[2002:cb00:710b::1]:443", true),
+    ] {
+        for origin in [Origin::File, Origin::Name] {
+            let judged = |policy: &TargetPolicy, transport| {
+                let own = Own { udp: own(&["0.0.0.0:53"]).tcp, ..own(&[listener]) };
+                forbidden(policy, &own, transport, target.parse().unwrap(), origin)
+            };
+            let shown = format!("{listener} {target} {origin:?}");
+            assert_eq!(judged(&policy, Transport::Tcp), circle.then_some(Forbidden::OwnListener), "{shown}");
+            assert_eq!(judged(&policy, Transport::Udp), None, "{shown}");
+            assert_eq!(judged(&TargetPolicy { own: Vec::new(), ..policy.clone() }, Transport::Tcp), None, "{shown}");
+        }
+    }
+}
+
+#[test]
+fn what_a_listener_would_hear_is_of_its_port_and_transport_and_family() {
+    for (listener, target, would) in [
+        ("0.0.0.0:443", "203.0.113.10:443", true),
+        ("10.0.0.5:443", "203.0.113.10:443", true),
+        ("[::]:443", "[2001:db8:a::7]:443", true),
+        ("0.0.0.0:443", "203.0.113.10:444", false),
+        ("[::]:443", "203.0.113.10:443", false),
+        ("127.0.0.1:443", "203.0.113.10:443", false),
+    ] {
+        let own = own(&[listener]);
+        assert_eq!(own.would_answer(Transport::Tcp, target.parse().unwrap()), would, "{listener} {target}");
+        assert!(!own.would_answer(Transport::Udp, target.parse().unwrap()), "{listener} {target}");
+    }
 }
 
 #[test]
@@ -141,7 +203,8 @@ fn the_listeners_are_those_of_the_configuration() {
         (Transport::Udp, "198.51.100.1:8443", true),
         (Transport::Udp, "198.51.100.1:53", false),
     ] {
-        assert_eq!(own.answers(transport, target.parse().unwrap()), circle, "{target}");
+        let policy = TargetPolicy::default();
+        assert_eq!(own.answers(&policy, transport, target.parse().unwrap()), circle, "{target}");
     }
 }
 

@@ -133,10 +133,16 @@ pub(crate) async fn allowed(
     };
     let mut reason = CloseReason::NameNotResolved;
     let policy = &epoch.config().targets;
+    let own = epoch.generation.own();
     let mut allowed = Vec::with_capacity(addresses.len());
     for address in addresses {
-        match forbidden(policy, epoch.generation.own(), transport, address, origin) {
-            None => allowed.push(address),
+        match forbidden(policy, own, transport, address, origin) {
+            None => {
+                if own.would_answer(transport, address) {
+                    epoch.generation.suspicion.dialled(address.ip());
+                }
+                allowed.push(address);
+            }
             Some(Forbidden::OwnListener) => reason = CloseReason::SelfLoop,
             Some(
                 Forbidden::Loopback

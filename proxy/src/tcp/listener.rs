@@ -76,6 +76,9 @@ fn begin(worker: &Rc<Worker>, endpoint: Endpoint, stream: TcpStream, peer: Socke
             spawn_local(serve(Rc::clone(worker), Box::new(Beginning { epoch, listener, accepted })));
         }
         Err(reason) => {
+            if reason == CloseReason::OverLimit(Limit::SourceConnections) {
+                epoch.generation.suspicion.is_full(peer.ip());
+            }
             Story::begin(worker, &epoch, listener, Transport::Tcp, peer, original_dst).close = reason;
             reset(&stream);
         }

@@ -12,6 +12,8 @@ pub(crate) mod places;
 mod preface;
 mod relay;
 #[cfg(test)]
+mod relay_order_tests;
+#[cfg(test)]
 mod relay_tests;
 pub(crate) mod resting;
 pub(crate) mod scratch;

@@ -281,7 +281,10 @@ impl Listener {
         let admit = || self.worker.flows.admit(client.ip(), &station.occupancy, bounds);
         match admit() {
             Ok(permit) => Some(permit),
-            Err(Bound::Source) => None,
+            Err(Bound::Source) => {
+                epoch.generation.suspicion.is_full(client.ip());
+                None
+            }
             Err(Bound::Total | Bound::Listener) => station.make_room(total.get(), Instant::now()).then(admit)?.ok(),
         }
     }

@@ -95,3 +95,52 @@ def test_wireguard_has_a_hub_and_neighbours(topology: Topology) -> None:
     assert (hub["nas"]["allowed"], hub["nas"]["endpoint"]) == (["10.145.0.6/32"], None)
     assert "--forward" in service_of(topology, "vps-a", "spare").argv
     assert "--forward" not in service_of(topology, "nas", "spare").argv
+
+
+FIREWALLS = """
+#   far, site -- router (NAT) -- home -- near, open, shut, also, picky; den -- guest, which also reaches near
+networks:
+  internet: {prefixes: [198.51.100.0/24]}
+  home: {prefixes: [192.168.1.0/24]}
+  den: {prefixes: [192.168.2.0/24]}
+nodes:
+  router: {role: router, links: {internet: auto, home: auto, den: auto}, nat: {outside: internet}}
+  guest: {links: {den: auto}}
+  site: {role: router, links: {internet: auto}, nat: {outside: internet}}
+  far: {links: {internet: 198.51.100.10}}
+  near: {links: {home: auto}}
+  open: {links: {home: auto}}
+  shut: {links: {home: auto}, firewall: {input: drop}}
+  also: {links: {home: auto}, firewall: {input: drop, allow: [{udp: 53}]}}
+  picky: {links: {home: auto}, firewall: {input: drop, allow: [{udp: 52420, from: 192.168.1.200/32}]}}
+mesh:
+  wg:
+    driver: wireguard
+    prefix: 10.145.0.0/24
+    lighthouses: {far: 10.145.0.1, near: 10.145.0.9}
+    members:
+      {open: 10.145.0.2, shut: 10.145.0.3, also: 10.145.0.4, router: 10.145.0.5, site: 10.145.0.6, picky: 10.145.0.7,
+       guest: auto}
+"""
+
+
+def test_of_two_that_use_wireguard_whoever_the_other_cannot_reach_begins(tmp_path: Path) -> None:
+    """Be it that a firewall is before it, or that it is not known; both, if neither can reach the other."""
+    (tmp_path / "t.yaml").write_text(FIREWALLS)
+    topology = load_topology(tmp_path / "t.yaml")
+    peers = {
+        node: {peer["node"]: peer["keepalive"] for peer in configuration(topology, node, "wg")}
+        for node in ("far", "near", "open", "shut", "also", "router", "site", "picky")
+    }
+
+    def both(one: str, other: str) -> tuple[int | None, int | None]:
+        return peers[one][other], peers[other][one]
+
+    assert both("open", "shut") == (None, 5)
+    assert both("open", "router") == (5, None), "its firewall is before another network"
+    assert both("shut", "router") == (5, None)
+    assert both("shut", "also") == (5, 8)
+    assert both("router", "site") == (5, 8)
+    assert both("open", "picky")[1] == 5
+    assert both("open", "near") == (5, None)
+    assert both("far", "near") == (None, 5), "whose addresses are behind NAT"

@@ -1,7 +1,9 @@
-//! Targets of backends, and how they are written.
+//! Targets of backends, how they are written, and which of them lead nowhere or back here.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
 
 /// One candidate of a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +55,36 @@ pub enum TargetPort {
     Fixed(u16),
     /// `$port`: that of the original destination.
     Original,
+}
+
+/// Which addresses are not dialled.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TargetPolicy {
+    /// Exceptions from what `route::forbidden` keeps names from.
+    pub allow: Vec<IpNet>,
+    /// Addresses that lead to this host though no interface has them.
+    pub own: Vec<IpNet>,
+}
+
+impl TargetPolicy {
+    /// Whether the file says that the address leads to this host.
+    #[must_use]
+    pub fn is_own(&self, address: IpAddr) -> bool {
+        self.own.iter().any(|prefix| prefix.contains(&address))
+    }
+
+    /// Whether a dial to `target` comes back to a listener at `endpoint`, by an address that the file says leads here.
+    #[must_use]
+    pub fn brings_back(&self, target: SocketAddr, endpoint: SocketAddr) -> bool {
+        may_meet(target, endpoint) && self.is_own(target.ip())
+    }
+}
+
+/// Whether `target`, if it led to this host, would arrive at `endpoint`. To which of the host's addresses a translator leads is
+/// not known; it keeps the port and the family, and no way from outside ends at loopback.
+#[must_use]
+pub fn may_meet(target: SocketAddr, endpoint: SocketAddr) -> bool {
+    endpoint.port() == target.port() && endpoint.is_ipv4() == target.is_ipv4() && !endpoint.ip().is_loopback()
 }
 
 /// As the file has it.

@@ -8,13 +8,14 @@ mod listeners;
 mod reach;
 mod rules;
 mod shadow;
+mod targets;
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroUsize};
 
 use super::file::ConfigFile;
 use super::findings::Findings;
-use super::model::{Config, TargetPolicy};
+use super::model::Config;
 use super::nearest::nearest;
 use super::shape::below;
 
@@ -30,8 +31,8 @@ pub(crate) fn resolve(file: &ConfigFile, cores: NonZeroUsize, findings: &mut Fin
     let drafts = rules::rules(file, &listener_names, &backend_names, findings);
     rules::examine(&drafts, &listeners, &timeouts, findings);
     shadow::examine(&drafts, listeners.len(), findings);
-    let allow: Vec<_> = file.targets.allow.iter().flatten().map(|written| written.0).collect();
-    reach::examine(&drafts, &listeners, &backends, &allow, findings);
+    let targets = targets::targets(&file.targets, findings);
+    reach::examine(&drafts, &listeners, &backends, &targets, findings);
 
     let operation = bounds::operation(&file.operation, &listeners, findings);
     exposed::examine(&listeners, &operation, findings);
@@ -43,7 +44,7 @@ pub(crate) fn resolve(file: &ConfigFile, cores: NonZeroUsize, findings: &mut Fin
         resolver: bounds::resolver(&file.resolver, findings),
         limits,
         timeouts,
-        targets: TargetPolicy { allow },
+        targets,
         transparent: bounds::transparent(&file.transparent, findings),
         operation,
         deny: file.deny.iter().flatten().map(|written| written.0).collect(),

@@ -2,12 +2,10 @@
 
 use std::net::SocketAddr;
 
-use ipnet::IpNet;
-
 use super::rules::Draft;
 use crate::config::findings::Findings;
 use crate::config::model::{
-    Action, Arrival, Backend, BackendId, Host, Listener, NamePart, Target, TargetPort, Transport,
+    Action, Arrival, Backend, BackendId, Host, Listener, NamePart, Target, TargetPolicy, TargetPort, Transport,
 };
 use crate::config::shape::below;
 
@@ -15,7 +13,7 @@ pub(super) fn examine(
     drafts: &[Draft],
     listeners: &[Listener],
     backends: &[Backend],
-    allow: &[IpNet],
+    policy: &TargetPolicy,
     findings: &mut Findings<'_>,
 ) {
     // With faults among rules and listeners it is not known who leads where.
@@ -29,7 +27,7 @@ pub(super) fn examine(
         let comes = |transport| rules.iter().any(|draft| draft.takes(transport, listeners));
         for transport in [Transport::Tcp, Transport::Udp] {
             if comes(transport) {
-                examine_loop(&path, backend, transport, listeners, allow, findings);
+                examine_loop(&path, backend, transport, listeners, policy, findings);
             }
         }
         if !is_known {
@@ -113,7 +111,7 @@ fn examine_loop(
     backend: &Backend,
     transport: Transport,
     listeners: &[Listener],
-    allow: &[IpNet],
+    policy: &TargetPolicy,
     findings: &mut Findings<'_>,
 ) {
     for (index, target) in backend.targets.iter().enumerate() {
@@ -124,14 +122,19 @@ fn examine_loop(
                 Transport::Tcp => &listener.tcp,
                 Transport::Udp => &listener.udp,
             };
-            listener.arrival == Arrival::Direct && endpoints.iter().any(|endpoint| arrives_at(target, *endpoint))
+            listener.arrival == Arrival::Direct
+                && endpoints
+                    .iter()
+                    .any(|endpoint| arrives_at(target, *endpoint) || policy.brings_back(target, *endpoint))
         };
-        if allow.iter().any(|prefix| prefix.contains(ip)) {
+        if policy.allow.iter().any(|prefix| prefix.contains(ip)) {
             continue;
         }
         let place = format!("{path}.targets[{index}]");
         if let Some(listener) = listeners.iter().find(is_own).filter(|_| findings.is_sound(&place)) {
-            let found = format!("{target} is the listener {:?} of this proxy", listener.name);
+            let is_said = policy.is_own(*ip);
+            let is = if is_said { "leads, by targets.own, to" } else { "is" };
+            let found = format!("{target} {is} the listener {:?} of this proxy", listener.name);
             findings.fault(place, found, "lead to another port or address; targets.allow makes an exception");
         }
     }
