@@ -23,6 +23,7 @@ use crate::suspicion::Suspicion;
 use crate::tcp::allowance::Bound;
 use crate::transparent::local_addresses::LocalAddresses;
 use crate::upstream::condition::{Condition, Standing};
+use crate::upstream::extent::Extent;
 use crate::upstream::health::{self, Check};
 
 /// What all workers share of a configuration.
@@ -50,8 +51,6 @@ pub(crate) struct Candidate {
     pub(crate) condition: Arc<Condition>,
     /// What it is known by in the consistent order of `source_hash`.
     pub(crate) key: u64,
-    /// Clients choose its name or its port: that one of them fails says nothing of the others.
-    pub(crate) is_many: bool,
 }
 
 /// What a condition is taken over by: backend, target, and all that it goes by.
@@ -66,8 +65,9 @@ impl Generation {
             let key = order::key(target);
             let lineage = (backend.name.as_str(), key, backend.eject, backend.health);
             let before = known.iter().find(|(of, _)| *of == lineage).map(|(_, condition)| Arc::clone(condition));
-            let condition = before.unwrap_or_else(|| Condition::new(backend.eject, backend.health, now.into_std()));
-            Candidate { condition, key, is_many: target.is_chosen_by_clients() }
+            let condition = before
+                .unwrap_or_else(|| Condition::of(Extent::of(target), backend.eject, backend.health, now.into_std()));
+            Candidate { condition, key }
         };
         let of_backend = |backend: &Backend| backend.targets.iter().map(|target| candidate(backend, target)).collect();
         let candidates = config.backends.iter().map(of_backend).collect();

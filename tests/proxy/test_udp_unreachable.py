@@ -67,9 +67,9 @@ def filtered(node: Node, hook: str, ports: str, verdict: str) -> Iterator[None]:
         node.run(["nft", "delete table inet t"], check=True)
 
 
-def is_led_to(lab: Lab, address: str, port: int = 9002) -> None:
+def is_led_to(lab: Lab, address: str, port: int = 9002, at: int = 8443) -> None:
     with lab["service"].udp(port, address, timeout=DEADLINE) as candidate, lab["home"].udp(timeout=DEADLINE) as client:
-        client.sendto(b"?", ("127.0.0.1", 8443))
+        client.sendto(b"?", ("127.0.0.1", at))
         asked, sender = heard(candidate)
         assert asked == b"?"
         candidate.sendto(b"!", sender)
@@ -118,6 +118,22 @@ def test_a_candidate_that_this_hosts_own_firewall_forbids_is_not_ejected(
             is_led_to(lab, "10.0.0.9")
         with lab["service"].udp(9002, "10.0.0.9"):
             is_led_to(lab, "10.0.0.9", 9001)
+
+
+@pytest.mark.parametrize(("word", "then"), [("host", 9002), ("port", 9001)])
+def test_a_host_that_clients_choose_the_port_of_is_ejected_when_it_is_gone_and_not_for_closed_ports(
+    lab: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch, word: str, then: int
+) -> None:
+    listens, more = 'udp = ["127.0.0.1:9001", "127.0.0.1:9003"]', 'eject = {failures = 2, duration = "1h"}\n'
+    text = TEXT.replace('udp = ["127.0.0.1:8443"]', listens).replace("FIRST:9001", "FIRST:$port") + more
+    monkeypatch.setattr(f"{__name__}.TEXT", text)
+    with at_home(lab, folder, "10.0.0.9", "10.0.0.9"):
+        refusal = f"reject with icmp type {word}-unreachable"
+        with filtered(lab["service"], "input", "{ 9001, 9003 }", refusal):
+            for at in (9001, 9003):
+                is_led_to(lab, "10.0.0.9", at=at)
+        with lab["service"].udp({9001: 9002, 9002: 9001}[then], "10.0.0.9"):  # somebody is at either
+            is_led_to(lab, "10.0.0.9", then, at=9001)
 
 
 def test_a_backend_that_has_answered_may_be_gone_for_a_while(lab: Lab, folder: Path) -> None:

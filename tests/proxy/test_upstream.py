@@ -194,6 +194,20 @@ def test_that_a_host_fails_at_one_port_says_nothing_of_the_other_ports_that_clie
     assert standing(proxy, "$port") == "up"
 
 
+def test_a_host_that_does_not_answer_at_two_ports_that_clients_chose_rests_at_all(start: Start) -> None:
+    host = own_address()
+    text = config('eject = {failures = 2, duration = "1h"}\nconnect_timeout = "500ms"')
+    text = text.replace('"HERE:8443"', '"HERE:8443", "HERE:8444", "HERE:8445"')
+    proxy = start(text.replace('targets = ["HERE:9001"', f'targets = ["{host}:$port", "HERE:9001"'))
+    with candidates(proxy), deaf(host, 8443), deaf(host, 8444), listening(host, 8445):
+        assert target(proxy) == 9001
+        for port in (8444, 8445):
+            with connect(proxy.here, port) as client:
+                client.shutdown(socket.SHUT_WR)
+                assert led_to(proxy, own(client)) == 9001
+        wait_until(lambda: standing(proxy, "$port") == "ejected", DEADLINE, "the rest is told")
+
+
 def test_without_ejection_a_candidate_is_tried_each_time(start: Start) -> None:
     proxy = start(config("", (9001, 9002)))
     with candidates(proxy, 9002):

@@ -17,6 +17,7 @@ use crate::route::Captures;
 use crate::transparent::local_addresses::LocalAddresses;
 use crate::transparent::socket::{connect_tcp, DialError, Rung};
 use crate::upstream::condition::Active;
+use crate::upstream::extent::Failed;
 use crate::upstream::eyeballs;
 use crate::upstream::health::is_this_hosts;
 
@@ -94,14 +95,20 @@ async fn dial_candidate(
     let addresses = by_family(backend.source, addresses, caller.client.ip());
     match reach(locals, backend, &addresses, caller).await {
         Ok((stream, address, rung)) => {
-            candidate.condition.connected();
+            candidate.condition.connected(Instant::now().into_std());
             Ok((stream, address, rung, candidate.condition.begin()))
         }
         Err(failure) => {
-            if failure.is_of_candidate && !candidate.is_many {
+            if failure.is_of_candidate {
                 let seen = addresses.iter().find_map(|to| seen_client(locals, caller, *to));
                 let seen = seen.filter(|_| backend.source != Source::Own).map(|client| client.ip());
-                candidate.condition.failed(seen, Instant::now().into_std());
+                let failed = Failed {
+                    seen,
+                    client: caller.client.ip(),
+                    port: addresses.first().map_or(0, SocketAddr::port),
+                    is_refusal: failure.reason == CloseReason::BackendRefused,
+                };
+                candidate.condition.failed_at(failed, Instant::now().into_std());
             }
             Err(failure.reason)
         }

@@ -18,6 +18,7 @@ use crate::route::{decide, final_decision, Arrived, Captures, Decision};
 use crate::sniff::quic_header::{long_header, PacketType};
 use crate::tcp::dial::{failure, seen_client, Caller};
 use crate::transparent::socket::udp_from;
+use crate::upstream::extent::Failed;
 
 use super::absence::Absence;
 use super::dial::{Choice, Search};
@@ -322,7 +323,7 @@ impl Flow {
             self.set_alarm();
         }
         if let Outlet::Open(Upstream { condition: Some(condition), .. }) = &*self.outlet.borrow() {
-            condition.connected();
+            condition.connected(Instant::now().into_std());
         }
     }
 
@@ -334,8 +335,14 @@ impl Flow {
         let upstream = if let Outlet::Open(upstream) = &*outlet { Some(upstream) } else { None };
         let upstream = upstream.filter(|_| absence.is_of_candidate());
         if let Some(Upstream { condition: Some(condition), source, .. }) = upstream {
-            let seen = (*source != SourceUsed::Own).then(|| story.client.ip());
-            condition.failed(seen, Instant::now().into_std());
+            let client = story.client.ip();
+            let failed = Failed {
+                seen: (*source != SourceUsed::Own).then_some(client),
+                client,
+                port: story.target.map_or(0, |(target, _)| target.port()),
+                is_refusal: absence == Absence::Refused,
+            };
+            condition.failed_at(failed, Instant::now().into_std());
         }
         let Some(backend) = story.backend else { return };
         if is_last {

@@ -93,8 +93,7 @@ impl Upstream {
         };
         let socket = OwnedFd::from(socket).into();
         let in_use = candidate.map(|candidate| candidate.condition.begin());
-        let condition = candidate.filter(|candidate| !candidate.is_many);
-        let condition = condition.map(|candidate| Arc::clone(&candidate.condition));
+        let condition = candidate.map(|candidate| Arc::clone(&candidate.condition));
         Ok(Self { socket, header, source, fragments, _claim: claim.map(Box::new), condition, _in_use: in_use })
     }
 

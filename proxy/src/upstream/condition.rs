@@ -1,7 +1,7 @@
 //! How one candidate fares: connections, failures in a row, and what checks say. Shared by all threads, without a lock; the
 //! time is an argument.
 //!
-//! It belongs to one host and port. A target whose name or port clients choose is many: its failures are nobody's.
+//! Whose the failures are, of one place or of a host with all its ports, is in [`super::extent`].
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use crate::admission::SourceKey;
 use crate::config::model::{Ejection, HealthCheck};
+
+use super::extent::Extent;
 
 /// Failures in a row of nobody yet, and of more than one client's address, or of the proxy's own.
 const OF_NOBODY: u64 = 0;
@@ -55,7 +57,8 @@ impl Standing {
 #[derive(Debug)]
 pub struct Condition {
     epoch: Instant,
-    eject: Option<Ejection>,
+    pub(super) extent: Extent,
+    pub(super) eject: Option<Ejection>,
     health: Option<HealthCheck>,
     connections: AtomicUsize,
     /// Failed connects since the last that succeeded.
@@ -64,6 +67,8 @@ pub struct Condition {
     failures_of: AtomicU64,
     /// Nanoseconds from `epoch` until it may be used again; 0: it was never ejected.
     rests_until: AtomicU64,
+    /// Nanoseconds from `epoch` until it was heard last, where that is asked for; 0: never.
+    pub(super) heard: AtomicU64,
     checks: AtomicU32,
 }
 
@@ -71,9 +76,16 @@ impl Condition {
     /// A candidate that nothing bad is known of. Times before `epoch` count as `epoch`.
     #[must_use]
     pub fn new(eject: Option<Ejection>, health: Option<HealthCheck>, epoch: Instant) -> Arc<Self> {
-        let (connections, failures, rests_until) = (AtomicUsize::new(0), AtomicU32::new(0), AtomicU64::new(0));
+        Self::of(Extent::Place, eject, health, epoch)
+    }
+
+    /// The same, of a candidate that may be more than one place.
+    #[must_use]
+    pub fn of(extent: Extent, eject: Option<Ejection>, health: Option<HealthCheck>, epoch: Instant) -> Arc<Self> {
+        let (connections, failures) = (AtomicUsize::new(0), AtomicU32::new(0));
+        let (rests_until, heard) = (AtomicU64::new(0), AtomicU64::new(0));
         let (checks, failures_of) = (AtomicU32::new(Checked::default().packed()), AtomicU64::new(OF_NOBODY));
-        Arc::new(Self { epoch, eject, health, connections, failures, failures_of, rests_until, checks })
+        Arc::new(Self { epoch, extent, eject, health, connections, failures, failures_of, rests_until, heard, checks })
     }
 
     /// Counts a connection or flow until the guard is dropped.
@@ -90,7 +102,8 @@ impl Condition {
     }
 
     /// A client's connection to it stands: the failures are no longer in a row.
-    pub fn connected(&self) {
+    pub fn connected(&self, now: Instant) {
+        self.note_heard(self.since_epoch(now));
         // Most of the time there is nothing to write, and the line stays shared between threads.
         if self.failures.load(Relaxed) != 0 {
             self.failures.store(0, Relaxed);
@@ -104,13 +117,19 @@ impl Condition {
     /// `seen`: the client whose address the candidate saw. Its host may keep out that client alone, by a firewall that bans:
     /// failures of one client's address only say nothing of the candidate.
     pub fn failed(&self, seen: Option<IpAddr>, now: Instant) -> Option<Change> {
+        self.failed_for(seen.map_or(OF_SEVERAL, |client| SourceKey::of(client).number()), now)
+    }
+
+    /// The same; failures for the same number only say nothing.
+    pub(super) fn failed_for(&self, whose: u64, now: Instant) -> Option<Change> {
         let eject = self.eject?;
-        let is_of_several = self.count_for(seen.map_or(OF_SEVERAL, |client| SourceKey::of(client).number()));
+        let is_of_several = self.count_for(whose);
         let more = |failures: u32| Some(failures.saturating_add(1));
         let failures = self.failures.fetch_update(Relaxed, Relaxed, more).unwrap_or_else(|failures| failures);
         let until = self.rests_until.load(Relaxed);
         let now = self.since_epoch(now);
-        if !is_of_several || failures.saturating_add(1) < eject.failures.get() || now < until {
+        let is_row = is_of_several && failures.saturating_add(1) >= eject.failures.get();
+        if !is_row || now < until || self.was_heard_lately(now, nanoseconds(eject.duration)) {
             return None;
         }
         let end = now.saturating_add(nanoseconds(eject.duration));
@@ -217,175 +236,5 @@ impl Checked {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::num::NonZeroU32;
-    use std::thread;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn count(number: u32) -> NonZeroU32 {
-        NonZeroU32::new(number).unwrap()
-    }
-
-    fn seconds(number: u64) -> Duration {
-        Duration::from_secs(number)
-    }
-
-    fn ejection(failures: u32, duration: u64) -> Option<Ejection> {
-        Some(Ejection { failures: count(failures), duration: seconds(duration) })
-    }
-
-    fn health(rise: u32, fall: u32) -> Option<HealthCheck> {
-        Some(HealthCheck { interval: seconds(10), timeout: seconds(1), rise: count(rise), fall: count(fall) })
-    }
-
-    #[test]
-    fn connections_are_counted_while_their_guards_live() {
-        let condition = Condition::new(None, None, Instant::now());
-        let (one, other) = (condition.begin(), condition.begin());
-        assert_eq!(condition.connections(), 2);
-        drop(one);
-        assert_eq!(condition.connections(), 1);
-        drop(other);
-        assert_eq!(condition.connections(), 0);
-    }
-
-    #[test]
-    fn failures_is_how_many_in_a_row_eject() {
-        for failures in [1, 3] {
-            let now = Instant::now();
-            let condition = Condition::new(ejection(failures, 30), None, now);
-            for _ in 1..failures {
-                assert_eq!(condition.failed(None, now), None);
-                assert!(condition.is_usable(now));
-            }
-            assert_eq!(condition.failed(None, now), Some(Change::Ejected));
-            assert_eq!(condition.standing(now), Standing::Ejected);
-        }
-    }
-
-    #[test]
-    fn a_success_ends_the_row() {
-        let now = Instant::now();
-        let condition = Condition::new(ejection(2, 30), None, now);
-        for _ in 0..5 {
-            assert_eq!(condition.failed(None, now), None);
-            condition.connected();
-        }
-        assert!(condition.is_usable(now));
-    }
-
-    #[test]
-    fn duration_is_how_long_it_rests_whatever_fails_meanwhile() {
-        for duration in [1, 30] {
-            let begin = Instant::now();
-            let condition = Condition::new(ejection(1, duration), None, begin);
-            assert_eq!(condition.failed(None, begin), Some(Change::Ejected));
-            let last = begin + seconds(duration) - Duration::from_nanos(1);
-            assert_eq!(condition.failed(None, last), None);
-            assert!(!condition.is_usable(last));
-            assert!(condition.is_usable(begin + seconds(duration)));
-        }
-    }
-
-    #[test]
-    fn after_its_rest_one_failure_ejects_it_again_and_one_success_frees_it() {
-        let begin = Instant::now();
-        let condition = Condition::new(ejection(3, 30), None, begin);
-        let changes = [(); 3].map(|()| condition.failed(None, begin));
-        assert_eq!(changes, [None, None, Some(Change::Ejected)]);
-        let after = begin + seconds(30);
-        assert_eq!(condition.failed(None, after), Some(Change::Ejected));
-        let later = after + seconds(30);
-        condition.connected();
-        assert_eq!(condition.failed(None, later), None);
-    }
-
-    #[test]
-    fn failures_of_one_clients_address_alone_eject_nobody() {
-        let now = Instant::now();
-        let [one, same_household, other] = ["2001:db8::1", "2001:db8::2", "203.0.113.1"].map(|text| text.parse().ok());
-        let condition = Condition::new(ejection(3, 30), None, now);
-        for _ in 0..50 {
-            assert_eq!([one, same_household].map(|client| condition.failed(client, now)), [None, None]);
-        }
-        assert!(condition.is_usable(now));
-        assert_eq!(condition.failed(other, now), Some(Change::Ejected), "it fails others too");
-        let after = now + seconds(30);
-        assert_eq!([one; 5].map(|client| condition.failed(client, after)), [None; 5], "nor is it kept so by one alone");
-        assert_eq!(condition.failed(other, after), Some(Change::Ejected));
-        condition.connected();
-        let after = after + seconds(30);
-        assert_eq!([other; 5].map(|client| condition.failed(client, after)), [None; 5], "another row");
-        assert_eq!(condition.failed(None, after), Some(Change::Ejected), "the proxy itself is not let in");
-    }
-
-    #[test]
-    fn without_ejection_failures_change_nothing() {
-        let now = Instant::now();
-        let condition = Condition::new(None, None, now);
-        assert!((0..100).all(|_| condition.failed(None, now).is_none()) && condition.is_usable(now));
-    }
-
-    #[test]
-    fn of_many_threads_one_ejects() {
-        let now = Instant::now();
-        let condition = Condition::new(ejection(50, 30), None, now);
-        let fail = || (0..100).filter(|_| condition.failed(None, now).is_some()).count();
-        let ejections: usize = thread::scope(|scope| {
-            let threads = [scope.spawn(fail), scope.spawn(fail), scope.spawn(fail)];
-            threads.map(|thread| thread.join().unwrap()).iter().sum()
-        });
-        assert_eq!(ejections, 1);
-    }
-
-    #[test]
-    fn fall_is_how_many_failed_checks_in_a_row_take_it_down_and_rise_how_many_bring_it_back() {
-        for (rise, fall) in [(1, 1), (2, 3), (3, 2)] {
-            let now = Instant::now();
-            let condition = Condition::new(None, health(rise, fall), now);
-            for _ in 1..fall {
-                assert_eq!(condition.checked(false), None);
-            }
-            assert_eq!(condition.checked(true), None);
-            for _ in 1..fall {
-                assert_eq!(condition.checked(false), None);
-                assert!(condition.is_usable(now));
-            }
-            assert_eq!(condition.checked(false), Some(Change::Down));
-            assert_eq!(condition.standing(now), Standing::Down);
-            for _ in 1..rise {
-                assert_eq!(condition.checked(true), None);
-            }
-            assert_eq!(condition.checked(false), None);
-            for _ in 1..rise {
-                assert_eq!(condition.checked(true), None);
-                assert!(!condition.is_usable(now));
-            }
-            assert_eq!(condition.checked(true), Some(Change::Up));
-            assert!(condition.is_usable(now));
-        }
-    }
-
-    #[test]
-    fn a_check_frees_nobody_from_its_rest_and_says_nothing_without_health() {
-        let now = Instant::now();
-        let condition = Condition::new(ejection(1, 30), health(1, 1), now);
-        condition.failed(None, now);
-        condition.checked(true);
-        assert_eq!(condition.standing(now), Standing::Ejected);
-        let unchecked = Condition::new(None, None, now);
-        assert_eq!(unchecked.checked(false), None);
-        assert!(unchecked.is_usable(now));
-    }
-
-    proptest! {
-        #[test]
-        fn packing_loses_nothing(is_up: bool, otherwise in 0_u32..1 << 31) {
-            let checked = Checked { is_up, otherwise };
-            prop_assert_eq!(Checked::unpacked(checked.packed()), checked);
-        }
-    }
-}
+#[path = "condition_tests.rs"]
+mod tests;

@@ -2,5 +2,6 @@
 //! one are dialled ([`eyeballs`]). It never decides which candidate comes first.
 
 pub mod condition;
+pub mod extent;
 pub mod eyeballs;
 pub mod health;

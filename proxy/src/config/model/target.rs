@@ -15,12 +15,18 @@ pub struct Target {
 }
 
 impl Target {
-    /// Whether clients choose its name or its port. Then it is many places: that one of them fails says nothing of the others,
-    /// and there is none to check.
+    /// Whether clients choose its name or its port. Then it is many places: that one of them fails says little of the
+    /// others, and there is none to check.
     #[must_use]
     pub fn is_chosen_by_clients(&self) -> bool {
+        self.port == TargetPort::Original || self.is_host_chosen_by_clients()
+    }
+
+    /// Whether clients choose its name.
+    #[must_use]
+    pub fn is_host_chosen_by_clients(&self) -> bool {
         let is_captured = |part: &NamePart| matches!(part, NamePart::Capture(_));
-        self.port == TargetPort::Original || matches!(&self.host, Host::Name(parts) if parts.iter().any(is_captured))
+        matches!(&self.host, Host::Name(parts) if parts.iter().any(is_captured))
     }
 }
 

@@ -129,14 +129,17 @@ fn examine_targets(path: &str, targets: &[Target], suffixes: &[String], findings
 /// What is said of candidates must hold of one of them at least.
 fn examine_uses(path: &str, file: &BackendFile, targets: &[Target], findings: &mut Findings<'_>) {
     let is_told = targets.is_empty() || !findings.is_sound(&format!("{path}.targets"));
-    if is_told || !targets.iter().all(Target::is_chosen_by_clients) {
+    if is_told {
         return;
     }
-    let uses = [("health", "checked", file.health.is_some()), ("eject", "ejected", file.eject.is_some())];
-    for (key, done, _) in uses.into_iter().filter(|(.., is_asked)| *is_asked) {
-        let why = "clients choose the name or the port of each target, and each choice is another place";
-        let mend = format!("add a target without captures and $port, or take {key} out");
-        findings.fault(format!("{path}.{key}"), format!("{why}: none can be {done}"), mend);
+    if file.health.is_some() && targets.iter().all(Target::is_chosen_by_clients) {
+        let found =
+            "clients choose the name or the port of each target, and each choice is another place: none can be checked";
+        findings.fault(format!("{path}.health"), found, "add a target without captures and $port, or take health out");
+    }
+    if file.eject.is_some() && targets.iter().all(Target::is_host_chosen_by_clients) {
+        let found = "clients choose the name of each target, and each choice is another host: none can be ejected";
+        findings.fault(format!("{path}.eject"), found, "add a target without captures, or take eject out");
     }
 }
 
