@@ -68,9 +68,9 @@ def test_each_finding_fits_a_line_and_says_how_to_mend_it(healthy: Any) -> None:
 @pytest.mark.single_id
 @pytest.mark.alone  # it measures time
 def test_it_takes_less_than_one_and_a_half_seconds(healthy: Any) -> None:
-    """One of three, for a busy machine."""
+    """One of ten, for a busy machine."""
     seconds = [healthy.seconds]
-    while len(seconds) < 3 and min(seconds) >= 1.5:
+    while len(seconds) < 10 and min(seconds) >= 1.5:
         began = time.monotonic()
         examine()
         seconds.append(time.monotonic() - began)
