@@ -38,7 +38,7 @@ print(json.dumps([before, traces()]))
 REPEATS = """
 import time
 from lab.host import Status, examine
-ended, deadline = 0, time.monotonic() + 100
+ended, deadline = 0, time.monotonic() + 240
 while ended < 10 and time.monotonic() < deadline:  # a network namespace is freed some time after its last process
     ended += not any("No space left" in each.found for each in examine())
 print(ended)
@@ -197,7 +197,7 @@ def run_in(enter: list[str], program: str) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert result.returncode == 0, result.stderr
