@@ -26,14 +26,16 @@ def answered(lab: Lab, first: str, second: str, packets: int, seconds: int) -> i
 
 
 def talk_until(lab: Lab, first: str, second: str, way: Way) -> Pair:
-    """Let two members talk until both ends name that way."""
+    """Let two members talk until both ends name that way; what they said then."""
+    said: list[Pair] = []
 
     def is_taken() -> bool:
         answered(lab, first, second, ENOUGH, SILENCE)  # a way that has gone is found out by its silence
-        return mesh_paths(lab).between(first, second).way is way
+        said.append(mesh_paths(lab).between(first, second))
+        return said[-1].way is way
 
     wait_until(is_taken, PATIENCE, f"the way of {first} and {second} is {way}")
-    return mesh_paths(lab).between(first, second)
+    return said[-1]
 
 
 def received(lab: Lab, node: str, interface: str) -> int:

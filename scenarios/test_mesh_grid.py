@@ -40,8 +40,7 @@ def test_a_relay_is_needed_where_neither_knows(lab: Lab, first: str, second: str
     other = f"{second}-too"
     for _ in range(6):  # after 5000 packets nebula has asked the lighthouses again, and tried again
         talk(lab, first, other)
-    pair = mesh_paths(lab).between(first, other)
-    assert pair.way is Way.RELAYED
+    pair = talk_until(lab, first, other, Way.RELAYED)
     assert all(view is not None and set() < set(view.relays) <= set(RELAYS) for view in pair.views)
     assert passed_on(lab, first, other, MANY) >= 2 * ARRIVING * MANY  # there and back
 

@@ -95,4 +95,5 @@ def test_direct_ways_outlive_both_lighthouses(lab: Lab) -> None:
         lab.signal_service(edge, "tailnet", signal.SIGTERM)
     wait_until(lambda: len(mesh_paths(lab).silent) == len(EDGES), 60, "both lighthouses are gone")
     talk(lab, "phone", "nas", MANY)
-    assert mesh_paths(lab).between("phone", "nas").way is Way.DIRECT
+    # A busy machine may have an end that is asked too late.
+    wait_until(lambda: mesh_paths(lab).between("phone", "nas").way is Way.DIRECT, 60, "both say that they are direct")

@@ -38,7 +38,7 @@ print(json.dumps([before, traces()]))
 REPEATS = """
 import time
 from lab.host import Status, examine
-ended, deadline = 0, time.monotonic() + 100
+ended, deadline = 0, time.monotonic() + 240
 while ended < 10 and time.monotonic() < deadline:  # a network namespace is freed some time after its last process
     ended += not any("No space left" in each.found for each in examine())
 print(ended)
@@ -68,9 +68,9 @@ def test_each_finding_fits_a_line_and_says_how_to_mend_it(healthy: Any) -> None:
 @pytest.mark.single_id
 @pytest.mark.alone  # it measures time
 def test_it_takes_less_than_one_and_a_half_seconds(healthy: Any) -> None:
-    """One of three, for a busy machine."""
+    """One of ten, for a busy machine."""
     seconds = [healthy.seconds]
-    while len(seconds) < 3 and min(seconds) >= 1.5:
+    while len(seconds) < 10 and min(seconds) >= 1.5:
         began = time.monotonic()
         examine()
         seconds.append(time.monotonic() - began)
@@ -197,7 +197,7 @@ def run_in(enter: list[str], program: str) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert result.returncode == 0, result.stderr

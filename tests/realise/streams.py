@@ -6,6 +6,7 @@ import heapq
 import math
 import select
 import socket
+import statistics
 import struct
 import time
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ _SO_TIMESTAMPNS = 35  # asm-generic/socket.h
 HEADERS = 14 + 20 + 8  # bytes: Ethernet, IPv4, UDP
 PATIENCE = 1.0  # seconds after the last datagram
 TURN = 16  # datagrams sent at most before those that have come are read, however late it is
+SOME = 20  # arrivals whose time is taken together
 RECEIVE_BUFFER = 1 << 20  # bytes; the kernel gives less if it is set so
 
 
@@ -78,13 +80,16 @@ class Arrivals:
         return sum(delay < milliseconds for delay in self.delays) / len(self.delays)
 
     def rate(self, size: int) -> float:
-        """Bits a second of whole Ethernet frames while the line had one to send.
+        """Bits a second of whole Ethernet frames while the line had one to send; the median of some frames each.
 
-        A frame counts, with the time since the arrival before it, if it had been sent by then.
+        A frame counts, with the time since the arrival before it, if it had been sent by then. When the machine stands
+        still for a moment some are late, and those after them early.
         """
         pairs = zip(self.arrived, self.arrived[1:], strict=False)
         busy = [at - before for (_, before), (number, at) in pairs if self.sent[number] < before]
-        return len(busy) * (size + HEADERS) * 8 * 1000 / sum(busy) if sum(busy) else math.inf
+        times = [sum(busy[at : at + SOME]) for at in range(0, len(busy) - SOME + 1, SOME)]
+        milliseconds = statistics.median(times) if times else 0.0
+        return SOME * (size + HEADERS) * 8 * 1000 / milliseconds if milliseconds else math.inf
 
 
 def run_flows(lab: Lab, sink: str, network: str, flows: list[Flow]) -> dict[str, Arrivals]:

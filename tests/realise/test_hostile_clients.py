@@ -167,8 +167,12 @@ def at_end(pipe: int) -> bool:
 def test_a_burst_of_connections_is_let_in(lab: Lab) -> None:
     """More at once than wait at the door while the supervisor does something else."""
     found: list[object] = []
+    knocking: list[object] = []
+    go = threading.Event()
 
     def knock() -> None:
+        go.wait(60)
+        knocking.append(None)
         try:
             Lab(lab.name).close()
             found.append(None)
@@ -176,10 +180,12 @@ def test_a_burst_of_connections_is_let_in(lab: Lab) -> None:
             found.append(error)
 
     threads = [threading.Thread(target=knock) for _ in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
     os.kill(registry.supervisor_of(lab._channel), signal.SIGSTOP)
-    try:
-        for thread in threads:
-            thread.start()
+    try:  # no longer than it takes, for who knocks waits some seconds only
+        go.set()
+        wait_until(lambda: len(knocking) == CLIENTS, 60, "all knock")
     finally:
         os.kill(registry.supervisor_of(lab._channel), signal.SIGCONT)
     for thread in threads:

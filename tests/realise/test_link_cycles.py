@@ -34,7 +34,7 @@ nodes:
 CYCLES = 12  # each of five kinds of change; 50 leave nothing either
 REST = 1.0  # seconds that are looked at for what is held at all times
 LONGEST_WAIT = 0.6  # seconds that a question waits while 41 wires are taken out, which takes the kernel one or two
-TRIES = 3  # at a quick answer; who waits for the wires waits too long each time
+TRIES = 8  # at a quick answer; who waits for the wires waits too long each time
 
 
 @pytest.fixture(scope="module")

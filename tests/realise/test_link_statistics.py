@@ -14,6 +14,7 @@ import time
 import pytest
 
 from lab.errors import HostError
+from lab.realise.asking import wait_until
 from lab.realise.lab import Lab
 from tests.realise.conftest import Up
 from tests.realise.streams import Arrivals, Flow, run_flows
@@ -215,6 +216,11 @@ def test_a_queue_is_as_deep_as_asked(measured: Measured, node: str, milliseconds
 
 @by_any
 def test_tcp_fills_the_rate_and_no_more(measured: Measured) -> None:
+    """In one of some tries: the machine may stand still for a moment, and TCP needs its time after that."""
+    wait_until(lambda: 2.5e6 < rate_of_tcp(measured) < 6e6, 60, "TCP fills 4 Mbit/s and no more")
+
+
+def rate_of_tcp(measured: Measured) -> float:
     payload = bytes(500_000)
     sink = measured.lab["sink"]
     with sink.listen(9000) as server, measured.lab["tcp"].connect((sink.address("home"), 9000), 20) as client:
@@ -231,7 +237,7 @@ def test_tcp_fills_the_rate_and_no_more(measured: Measured) -> None:
                     began, first = time.monotonic(), received
             rate = (received - first) * 8 / (time.monotonic() - began)
             sending.join()
-    assert 2.5e6 < rate < 6e6  # a reader that comes late finds more waiting
+    return rate  # a reader that comes late finds more waiting
 
 
 @by_linkwire

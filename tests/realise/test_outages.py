@@ -291,10 +291,10 @@ def test_to_restart_what_is_killed_or_paused_heals_it(lab: Lab, kind: str, targe
 
 @pytest.mark.parametrize("target", ["router", "router/sleep"])
 def test_a_fault_with_a_time_heals_by_itself(lab: Lab, target: str) -> None:
-    fault = lab.fault.kill(target, seconds=5)
+    fault = lab.fault.kill(target, seconds=10)
     assert state(lab, "router/sleep")["state"] == "held"
     (told,) = lab.fault.in_force()
-    assert (told["number"], told["until"]) == (fault.number, pytest.approx(told["since"] + 5))
+    assert (told["number"], told["until"]) == (fault.number, pytest.approx(told["since"] + 10))
     wait_until(lambda: not lab.fault.in_force(), 60, "it has healed")
     wait_until(lambda: state(lab, "router/sleep")["state"] == "ready", 30, "it runs again")
 
