@@ -62,8 +62,7 @@ class Measured:
         self.lab, self.backend = lab, backend
         self.nodes = [node for node in ASKED if backend != "tbf" or node in OF_TBF]
         # All learn the sink's MAC address while no question for it can be lost.
-        learning = run_flows(lab, "sink", "home", [Flow(node, 1, 0.0) for node in self.nodes])
-        assert [node for node, arrivals in learning.items() if arrivals.lost] == []
+        wait_until(self.have_learnt, 60, "each has reached the sink")
         try:
             for node in (*self.nodes, "tcp"):
                 words = SHAPED if node == "tcp" else ASKED[node][0]
@@ -77,6 +76,11 @@ class Measured:
         self.corrupt_before = checksum_errors(lab)
         self.found = run_flows(lab, "sink", "home", named)
         self.links = {link["node"]: link for link in lab.link("home").show()}
+
+    def have_learnt(self) -> bool:
+        """Whether a datagram of each arrived; on a busy machine an answer may come too late for the first."""
+        learning = run_flows(self.lab, "sink", "home", [Flow(node, 1, 0.0) for node in self.nodes])
+        return not any(arrivals.lost for arrivals in learning.values())
 
     def of(self, node: str) -> Arrivals:
         assert node == "plain" or self.links[node]["backend"] == self.backend
