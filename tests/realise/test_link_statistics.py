@@ -118,7 +118,7 @@ def test_ping_sees_the_delay_too(measured: Measured) -> None:
     sink = measured.lab["sink"].address("home")
     said = measured.lab["delay"].run(["ping", "-c20", "-i0.02", "-w20", sink], check=True).stdout
     times = [float(each) for each in re.findall(r"time=([0-9.]+)", said)]
-    assert len(times) == 20
+    assert len(times) >= 20  # one more may have been asked for before the last answer
     assert min(times) >= 29.9  # ping rounds to three digits
     assert statistics.median(times) < 40
 
