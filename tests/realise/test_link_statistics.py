@@ -62,8 +62,7 @@ class Measured:
         self.lab, self.backend = lab, backend
         self.nodes = [node for node in ASKED if backend != "tbf" or node in OF_TBF]
         # All learn the sink's MAC address while no question for it can be lost.
-        learning = run_flows(lab, "sink", "home", [Flow(node, 1, 0.0) for node in self.nodes])
-        assert [node for node, arrivals in learning.items() if arrivals.lost] == []
+        wait_until(self.have_learnt, 60, "each has reached the sink")
         try:
             for node in (*self.nodes, "tcp"):
                 words = SHAPED if node == "tcp" else ASKED[node][0]
@@ -77,6 +76,11 @@ class Measured:
         self.corrupt_before = checksum_errors(lab)
         self.found = run_flows(lab, "sink", "home", named)
         self.links = {link["node"]: link for link in lab.link("home").show()}
+
+    def have_learnt(self) -> bool:
+        """Whether a datagram of each arrived; on a busy machine an answer may come too late for the first."""
+        learning = run_flows(self.lab, "sink", "home", [Flow(node, 1, 0.0) for node in self.nodes])
+        return not any(arrivals.lost for arrivals in learning.values())
 
     def of(self, node: str) -> Arrivals:
         assert node == "plain" or self.links[node]["backend"] == self.backend
@@ -114,7 +118,7 @@ def test_ping_sees_the_delay_too(measured: Measured) -> None:
     sink = measured.lab["sink"].address("home")
     said = measured.lab["delay"].run(["ping", "-c20", "-i0.02", "-w20", sink], check=True).stdout
     times = [float(each) for each in re.findall(r"time=([0-9.]+)", said)]
-    assert len(times) == 20
+    assert len(times) >= 20  # one more may have been asked for before the last answer
     assert min(times) >= 29.9  # ping rounds to three digits
     assert statistics.median(times) < 40
 

@@ -93,7 +93,7 @@ def test_delay_is_that_of_its_direction(wire: ServedWire) -> None:
     assert all(delay >= 0.030 for delay in delays)
     assert statistics.median(delays) < 0.035
     round_trips = in_time(lambda: pings(wire), lambda times: statistics.median(times) < 60)
-    assert len(round_trips) == 10
+    assert len(round_trips) >= 10  # one more may have been asked for before the last answer
     assert min(round_trips) >= 50
     assert statistics.median(round_trips) < 60
 
