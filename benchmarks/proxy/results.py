@@ -9,6 +9,7 @@ from benchmarks.proxy.measures import Sample
 from benchmarks.proxy.peer import Peer
 
 DIRECT = "direct"
+MAY_FAIL = 0.01  # of the connections; who fails more is no rival, for whom it drops it need not serve
 
 
 @dataclass
@@ -32,7 +33,8 @@ class Results:
     def best(self, measure: str, key: str, *, tuned: bool | None, more_is_better: bool = True) -> str | None:
         """The best other proxy: among those with usual configurations, with tuned ones, or (None) among all."""
         names = [peer.name for peer in self.peers if not peer.is_ours and tuned in (None, peer.is_tuned)]
-        known = {name: value for name in names if (value := self.median(measure, name, key)) is not None}
+        serving = [name for name in names if (self.median(measure, name, "failed") or 0.0) <= MAY_FAIL]
+        known = {name: value for name in serving if (value := self.median(measure, name, key)) is not None}
         if not known:
             return None
         return (max if more_is_better else min)(known, key=known.__getitem__)
