@@ -14,7 +14,7 @@ import pytest
 
 from lab.realise.asking import wait_until
 from lab.realise.lab import Lab
-from tests.proxy.ends import own, read_all
+from tests.proxy.ends import accepted, own, read, read_all
 from tests.proxy.running import DEADLINE, Proxy, running_in
 from tests.proxy.udp_bench import drops, flow_ended, flows
 from tests.realise.conftest import Up
@@ -176,10 +176,8 @@ def test_another_port_of_the_own_address_is_no_circle(lab: Lab, folder: Path) ->
         server.settimeout(DEADLINE)
         with lab["client"].connect((PUBLIC[4], 8500), DEADLINE) as client:
             client.sendall(b"?")
-            backend, (peer, _) = server.accept()
-            with backend:
-                backend.settimeout(DEADLINE)
-                assert (peer, backend.recv(1)) == (PUBLIC[4], b"?")
+            with accepted(server) as backend:
+                assert (backend.getpeername()[0], read(backend, 1)) == (PUBLIC[4], b"?")
         assert came_back(lab) == 1
 
 
@@ -190,9 +188,7 @@ def test_a_client_that_comes_by_the_own_address_is_seen_as_any_other(lab: Lab, f
         server.settimeout(DEADLINE)
         with lab["edge"].connect((PUBLIC[4], 8404), DEADLINE) as client:
             client.sendall(b"?")
-            backend, (peer, _) = server.accept()
-            with backend:
-                backend.settimeout(DEADLINE)
-                assert (peer, backend.recv(1)) == (PUBLIC[4], b"?")
+            with accepted(server) as backend:
+                assert (backend.getpeername()[0], read(backend, 1)) == (PUBLIC[4], b"?")
                 backend.sendall(b"!")
                 assert client.recv(1) == b"!", "no socket here has that endpoint as its own, so answers find the proxy"

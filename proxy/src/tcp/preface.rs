@@ -83,8 +83,8 @@ pub(crate) async fn decide_by_first_bytes(
     }
 }
 
-/// First bytes that are held, those of a PROXY header first, count as kept until a direction keeps them or they are with the backend, so that many clients are
-/// bounded together, be it that they say half a thing or that nobody can be reached.
+/// First bytes that are held, those of a PROXY header too, count as kept until a direction keeps them or they are with the
+/// backend, so that many clients are bounded together, be it that they say half a thing or that nobody can be reached.
 #[derive(Debug)]
 pub(crate) struct Hold<'a> {
     scratch: &'a Scratch,
