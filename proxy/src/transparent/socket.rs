@@ -209,8 +209,17 @@ fn udp_from_client(
 
 fn own_udp(to: SocketAddr, why: Why) -> Result<UdpToBackend, DialError> {
     let socket = open(to, Type::DGRAM).map_err(DialError::Socket)?;
-    socket.connect(&to.into()).map_err(DialError::Connect)?;
+    socket.connect(&to.into()).map_err(|error| DialError::Connect(as_of_tcp(error)))?;
     Ok(UdpToBackend { socket: socket.into(), rung: Rung::Own(why), claim: None })
+}
+
+/// No port is left for a socket that asks for none: over UDP the kernel says EAGAIN (`inet_dgram_connect` in its
+/// net/ipv4/af_inet.c), over TCP that there is no address.
+fn as_of_tcp(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN) => io::Error::from_raw_os_error(libc::EADDRNOTAVAIL),
+        _ => error,
+    }
 }
 
 /// Endpoints of a client to try, the best first.
