@@ -1,17 +1,19 @@
-"""The ports of this host by which datagrams leave: each flow has its own for as long as there are some."""
+"""Ports of this host by which datagrams leave: one for each flow; where there are no more, one for several backends."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
+from lab.realise.asking import wait_until
 from lab.realise.lab import Lab
 from lab.realise.node import Node
 from tests.proxy.ends import endpoint
-from tests.proxy.running import DEADLINE, running_in
+from tests.proxy.running import DEADLINE, edgeproxy, running_in
 from tests.proxy.udp_bench import drops, flow_ended, heard
 from tests.realise.conftest import Up
 
@@ -33,6 +35,25 @@ to = "b"
 [backend.b]
 targets = ["10.0.0.9:9001"]
 eject = {failures = 1, duration = "1h"}
+"""
+TWO_BACKENDS = """
+workers = 1
+[listener.in]
+udp = ["192.0.2.1:8443"]
+[listener.other]
+udp = ["192.0.2.1:8444"]
+[[rule]]
+listeners = ["in"]
+to = "a"
+[[rule]]
+to = "b"
+[backend.a]
+targets = ["10.0.0.9:9001"]
+[backend.b]
+targets = ["10.0.0.9:9002"]
+[timeouts]
+udp_idle = "1h"
+udp_one_way = "1h"
 """
 
 
@@ -75,3 +96,44 @@ def test_a_flow_for_which_this_host_has_no_port_meets_an_error_that_is_not_the_b
             assert heard(backend)[0] == b"still here"
         late.sendto(b"again", ("192.0.2.1", 8443))
         assert heard(backend)[0] == b"again", "there are ports again"
+
+
+def test_where_no_port_is_left_one_leads_to_several_backends_and_each_flow_has_its_own_answers(
+    lab: Lab, folder: Path
+) -> None:
+    home, ports = lab["home"], {20000, 20001}
+    with ExitStack() as stack:
+        proxy = stack.enter_context(running_in(home, TWO_BACKENDS, "127.0.0.1", folder))
+        service = lab["service"]
+        backends = [stack.enter_context(service.udp(port, "10.0.0.9", timeout=DEADLINE)) for port in (9001, 9002)]
+        clients = [stack.enter_context(lab["client"].udp(0, "192.0.2.7", timeout=DEADLINE)) for _ in range(6)]
+        stack.enter_context(two_ports(home))
+        flows = [(client, 8443 + place // 2, backends[place // 2]) for place, client in enumerate(clients[:4])]
+        found = {}
+        for client, at, backend in flows:
+            client.sendto(b"first", ("192.0.2.1", at))
+            asked, found[client] = heard(backend)
+            assert asked == b"first"
+        for backend in backends:
+            assert {found[client] for client, _, to in flows if to is backend} == {("10.0.0.1", port) for port in ports}
+
+        def each_has_its_own() -> None:
+            for number, (client, at, backend) in enumerate(flows):
+                client.sendto(b"%d?" % number, ("192.0.2.1", at))
+                assert heard(backend) == (b"%d?" % number, found[client])
+            for number, (client, _, backend) in reversed(list(enumerate(flows))):
+                backend.sendto(b"%d!" % number, found[client])
+                assert heard(client)[0] == b"%d!" % number
+
+        def is_refused(client: socket.socket, at: int) -> None:
+            client.sendto(b"late", ("192.0.2.1", at))
+            assert proxy.line(endpoint(client.getsockname()))["close_detail"] == "address_not_available"
+
+        each_has_its_own()
+        is_refused(clients[4], 8444)
+        with (folder / "stderr.2").open("w") as stderr:
+            command = [edgeproxy(), "run", "-c", str(proxy.config), "--take-over"]
+            stack.enter_context(home.start(command, stderr=stderr))
+        wait_until(lambda: "edgeproxy: ready" in (folder / "stderr.2").read_text(), DEADLINE, "the upgrade")
+        is_refused(clients[5], 8444)
+        each_has_its_own()

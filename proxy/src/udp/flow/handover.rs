@@ -17,6 +17,7 @@ use crate::operation::unique_id::UniqueId;
 use crate::operation::CloseReason;
 use crate::sniff::Found;
 use crate::story::Story;
+use crate::transparent::port_sharing::shared_before;
 use crate::transparent::udp_endpoints::{Claim, UdpEndpoints};
 use crate::udp::giving_way::Standing;
 use crate::udp::peers::Ends;
@@ -243,10 +244,12 @@ impl Open {
         Outlet::Open(Upstream::resume(socket, self.header.clone(), !self.is_quic, self.source, claim))
     }
 
-    /// A client's endpoint towards a backend is this flow's in this process too.
+    /// A client's endpoint, or a shared port, towards a backend is this flow's in this process too.
     fn claim(&self, socket: BorrowedFd<'_>, endpoints: &UdpEndpoints) -> Option<Claim> {
-        if self.source != SourceUsed::ClientEndpoint {
-            return None;
+        match self.source {
+            SourceUsed::ClientEndpoint => {}
+            SourceUsed::ClientAddress => return None,
+            SourceUsed::Own => return shared_before(socket, endpoints),
         }
         let from = SockRef::from(&socket).local_addr().ok()?.as_socket()?;
         endpoints.claim(from, self.target)
