@@ -194,7 +194,11 @@ impl Flow {
             let lent = is_out_of_ports(&error).then(|| self.worker.udp.tended.ask(lent)).flatten();
             lent.ok_or(failure(&error).reason)
         })?;
-        let header = Header::of(chosen.send_proxy_udp, client, original_dst);
+        let header = {
+            let story = self.story.borrow();
+            let id = chosen.send_proxy_udp_id.then(|| story.unique_id.bytes());
+            Header::of(chosen.send_proxy_udp, client, original_dst, id)
+        };
         let candidate = self.epoch.generation.candidates(id).get(candidate);
         let opened = Upstream::open(found, header, !self.is_quic.get(), candidate).and_then(|mut upstream| {
             upstream.watch(&self.worker.udp.tended, self.place.get())?;

@@ -53,9 +53,16 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// The header that a backend asks for.
-    pub(crate) fn of(wanted: Option<SendProxyUdp>, client: SocketAddr, original_dst: SocketAddr) -> Self {
-        let v2 = || proxy_v2::Fields::bare(proxy_v2::Announced::Datagram, client, original_dst).build();
+    /// The header that a backend asks for. What the client's hello says is not in it, for the next one reads that itself, nor a
+    /// checksum, which datagrams have: each byte is one less for the payload.
+    pub(crate) fn of(
+        wanted: Option<SendProxyUdp>,
+        client: SocketAddr,
+        original_dst: SocketAddr,
+        unique_id: Option<&[u8]>,
+    ) -> Self {
+        let bare = proxy_v2::Fields::bare(proxy_v2::Announced::Datagram, client, original_dst);
+        let v2 = || proxy_v2::Fields { unique_id, ..bare }.build();
         let (bytes, is_once, form) = match wanted {
             None => (Vec::new(), false, HeaderOut::None),
             Some(SendProxyUdp::Every) => (v2(), false, HeaderOut::V2),
