@@ -216,6 +216,8 @@ pub struct Backend {
     pub send_proxy: Option<SendProxy>,
     /// The header that it gets with datagrams.
     pub send_proxy_udp: Option<SendProxyUdp>,
+    /// Whether that header, of version 2, holds UNIQUE_ID.
+    pub send_proxy_udp_id: bool,
     /// Active checks by TCP connect.
     pub health: Option<HealthCheck>,
     /// Passive ejection after failures in a row.

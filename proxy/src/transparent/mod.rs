@@ -9,6 +9,7 @@ mod kernel_rules;
 pub mod local_addresses;
 pub mod needs;
 mod netlink;
+pub(crate) mod port_sharing;
 pub mod rules;
 mod sharing;
 pub mod socket;

@@ -4,7 +4,7 @@ use std::future::{poll_fn, Future};
 use std::io;
 use std::mem;
 use std::pin::pin;
-use std::rc::Weak;
+use std::rc::{Rc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use crate::operation::CloseReason;
 use crate::route::{decide, final_decision, Arrived, Captures, Decision};
 use crate::sniff::quic_header::{long_header, PacketType};
 use crate::tcp::dial::{failure, seen_client, Caller};
+use crate::transparent::port_sharing::is_out_of_ports;
 use crate::transparent::socket::udp_from;
 use crate::upstream::extent::Failed;
 
@@ -184,9 +185,20 @@ impl Flow {
             Caller { client, original_dst, arrival, captures, speaks_at_once: true },
             to,
         );
-        let found =
-            udp_from(seen, chosen.source, to, &self.worker.udp_endpoints).map_err(|error| failure(&error).reason)?;
-        let header = Header::of(chosen.send_proxy_udp, client, original_dst);
+        let endpoints = &self.worker.udp_endpoints;
+        let found = udp_from(seen, chosen.source, to, endpoints).or_else(|error| {
+            let lent = |flow: &Rc<Flow>| match &mut *flow.outlet.try_borrow_mut().ok()? {
+                Outlet::Open(upstream) => upstream.lend_port(to, endpoints),
+                Outlet::Held(_) | Outlet::Closed => None,
+            };
+            let lent = is_out_of_ports(&error).then(|| self.worker.udp.tended.ask(lent)).flatten();
+            lent.ok_or(failure(&error).reason)
+        })?;
+        let header = {
+            let story = self.story.borrow();
+            let id = chosen.send_proxy_udp_id.then(|| story.unique_id.bytes());
+            Header::of(chosen.send_proxy_udp, client, original_dst, id)
+        };
         let candidate = self.epoch.generation.candidates(id).get(candidate);
         let opened = Upstream::open(found, header, !self.is_quic.get(), candidate).and_then(|mut upstream| {
             upstream.watch(&self.worker.udp.tended, self.place.get())?;

@@ -18,6 +18,7 @@ use crate::config::model::{HeaderPolicy, ListenerId, Transport};
 use crate::generation::{header_policy, Epoch};
 use crate::kernel::{Message, BATCH};
 use crate::operation::outcomes::{HeaderIn, UdpDrop};
+use crate::operation::unique_id::UniqueId;
 use crate::operation::CloseReason;
 use crate::story::Story;
 use crate::tcp::connection::allowances;
@@ -57,6 +58,8 @@ struct Newcomer<'a> {
     key: FlowKey,
     header_in: HeaderIn,
     reply_prefix: Option<&'a [u8]>,
+    /// By which the hop before knows it.
+    unique_id: Option<UniqueId>,
 }
 
 impl Listener {
@@ -125,7 +128,7 @@ impl Listener {
             let key = FlowKey { peer, hit, named: None };
             return self.carry(
                 here,
-                Newcomer { key, header_in: HeaderIn::NotExpected, reply_prefix: None },
+                Newcomer { key, header_in: HeaderIn::NotExpected, reply_prefix: None, unique_id: None },
                 joined,
                 now,
             );
@@ -136,7 +139,7 @@ impl Listener {
         let mut payloads = Vec::new();
         for datagram in joined.flat_map(Joined::datagrams) {
             match unwrapped(rule, &self.table.peers, (peer, hit), datagram, now) {
-                Ok(Unwrapped { key, header_in, reply_prefix, payload }) => {
+                Ok(Unwrapped { key, header_in, reply_prefix, tlvs, payload }) => {
                     if let Some(before) = of.take() {
                         if before.key == key {
                             of = Some(before);
@@ -144,7 +147,10 @@ impl Listener {
                             self.carry(here, before, &mut payloads.drain(..), now);
                         }
                     }
-                    of.get_or_insert(Newcomer { key, header_in, reply_prefix });
+                    of.get_or_insert_with(|| {
+                        let unique_id = tlvs.unique_id().map(|id| UniqueId::Given(id.into()));
+                        Newcomer { key, header_in, reply_prefix, unique_id }
+                    });
                     payloads.push(Joined::one(payload));
                 }
                 Err(outcome) => {
@@ -226,7 +232,7 @@ impl Listener {
     /// A new flow. Who is refused here gets no line in the log: a flood of made-up sources would fill it.
     fn begin(&self, here: &Here, newcomer: Newcomer<'_>, first: &[u8]) -> Result<Rc<Flow>, UdpDrop> {
         let Here { epoch, id } = here;
-        let Newcomer { key, header_in, reply_prefix } = newcomer;
+        let Newcomer { key, header_in, reply_prefix, unique_id } = newcomer;
         if self.worker.is_denied(key.peer.ip()) || self.worker.is_denied(key.client().ip()) {
             return Err(UdpDrop::Denied);
         }
@@ -250,6 +256,9 @@ impl Listener {
         let held = held.ok_or(UdpDrop::HeldTooMany)?;
         let mut story = Story::begin(&self.worker, epoch, *id, Transport::Udp, key.peer, key.hit);
         story.header_in = header_in;
+        if let Some(given) = unique_id {
+            story.unique_id = given;
+        }
         epoch.counters.header_in(header_in);
         if let Some((client, original_dst)) = key.named {
             (story.client, story.original_dst) = (client, original_dst);

@@ -208,6 +208,7 @@ mod tests {
             source: Source::Own,
             send_proxy: None,
             send_proxy_udp: None,
+            send_proxy_udp_id: false,
             health,
             eject: None,
             connect_timeout: Duration::from_secs(3),

@@ -45,6 +45,7 @@ impl Listener {
                         key: state.key,
                         header_in: state.header_in,
                         reply_prefix: state.reply_prefix.as_deref(),
+                        unique_id: state.unique_id.clone(),
                     };
                     let mut joined = datagrams.iter().map(|datagram| Joined::one(datagram));
                     self.carry(&here, newcomer, &mut joined, now);
