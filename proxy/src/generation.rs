@@ -153,6 +153,7 @@ impl Generation {
             let of_target = |(target, candidate): (&Target, &Candidate)| TargetCondition {
                 backend: backend.name.clone(),
                 target: target.to_string(),
+                resting: candidate.condition.resting(now.into_std()),
                 condition: match candidate.condition.standing(now.into_std()) {
                     Standing::Usable => state::Condition::Up,
                     Standing::Ejected => state::Condition::Ejected,

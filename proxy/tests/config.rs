@@ -244,6 +244,7 @@ fn every_key_is_heeded() {
     let name = by_name.server_name.as_ref().unwrap().captures("git.nas.example.net").unwrap();
     assert_eq!(&name["host"], "nas");
     assert_eq!((by_name.alpn.as_slice(), by_name.from.len()), ([b"h2".to_vec(), b"http/1.1".to_vec()].as_slice(), 1));
+    assert_eq!((by_name.ech, datagrams.ech), (Some(false), None));
     let leads_to = |rule: &Rule| match rule.action {
         Action::Forward(id) => config.backends[id.0].name.clone(),
         Action::Refuse => "refuse".to_owned(),

@@ -188,6 +188,7 @@ fn dateless(transport: Transport, client: &str, server_name: &str, close: CloseR
         protocol: None,
         server_name: Some(server_name),
         alpn: &[],
+        ech: false,
         rule: None,
         backend: None,
         target: None,

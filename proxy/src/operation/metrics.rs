@@ -147,6 +147,12 @@ fn backends(text: &mut Text, totals: &Totals, state: &State) {
         let labels = [("backend", target.backend.as_str()), ("target", target.target.as_str())];
         text.sample("edgeproxy_backend_up", &labels, u8::from(target.condition == Condition::Up));
     }
+    let name = "edgeproxy_backend_ejected_endpoints";
+    text.family(name, "gauge", "Endpoints of hosts that clients name, which rest.");
+    for target in &state.conditions {
+        let labels = [("backend", target.backend.as_str()), ("target", target.target.as_str())];
+        text.sample(name, &labels, target.resting);
+    }
 }
 
 /// Microseconds as seconds, exactly.
@@ -260,6 +266,7 @@ mod tests {
                 backend: "b".to_owned(),
                 target: target.to_owned(),
                 condition,
+                resting: 3,
             })
             .to_vec();
         state
@@ -291,6 +298,7 @@ mod tests {
             ("edgeproxy_rule_chosen_total{rule=\"é\\\\n\"}".to_owned(), 1.0),
             ("edgeproxy_backend_up{backend=\"b\",target=\"t:1\"}".to_owned(), 1.0),
             ("edgeproxy_backend_up{backend=\"b\",target=\"t:3\"}".to_owned(), 0.0),
+            ("edgeproxy_backend_ejected_endpoints{backend=\"b\",target=\"t:2\"}".to_owned(), 3.0),
             ("edgeproxy_denied_prefixes".to_owned(), 1.0),
             ("edgeproxy_start_time_seconds".to_owned(), 7.0),
         ] {

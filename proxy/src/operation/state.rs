@@ -32,6 +32,9 @@ pub struct TargetCondition {
     pub target: String,
     /// How it is.
     pub condition: Condition,
+    /// Where clients name the host: endpoints that rest.
+    #[serde(default)]
+    pub resting: usize,
 }
 
 /// The process in the control thread's eyes.

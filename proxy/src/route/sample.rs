@@ -81,6 +81,7 @@ pub(crate) fn rule(backend: usize) -> Rule {
         protocols: Vec::new(),
         server_name: None,
         alpn: Vec::new(),
+        ech: None,
         from: Vec::new(),
         action: Action::Forward(BackendId(backend)),
     }

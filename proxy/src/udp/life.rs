@@ -335,7 +335,8 @@ impl Flow {
             self.set_alarm();
         }
         if let Outlet::Open(Upstream { condition: Some(condition), .. }) = &*self.outlet.borrow() {
-            condition.connected(Instant::now().into_std());
+            let Some((to, _)) = self.story.borrow().target else { return };
+            condition.connected_at(to, Instant::now().into_std());
         }
     }
 
@@ -346,12 +347,12 @@ impl Flow {
         let outlet = self.outlet.borrow();
         let upstream = if let Outlet::Open(upstream) = &*outlet { Some(upstream) } else { None };
         let upstream = upstream.filter(|_| absence.is_of_candidate());
-        if let Some(Upstream { condition: Some(condition), source, .. }) = upstream {
+        if let (Some(Upstream { condition: Some(condition), source, .. }), Some((to, _))) = (upstream, story.target) {
             let client = story.client.ip();
             let failed = Failed {
                 seen: (*source != SourceUsed::Own).then_some(client),
                 client,
-                port: story.target.map_or(0, |(target, _)| target.port()),
+                to,
                 is_refusal: absence == Absence::Refused,
             };
             condition.failed_at(failed, Instant::now().into_std());

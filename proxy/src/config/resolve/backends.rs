@@ -149,10 +149,6 @@ fn examine_uses(path: &str, file: &BackendFile, targets: &[Target], findings: &m
             "clients choose the name or the port of each target, and each choice is another place: none can be checked";
         findings.fault(format!("{path}.health"), found, "add a target without captures and $port, or take health out");
     }
-    if file.eject.is_some() && targets.iter().all(Target::is_host_chosen_by_clients) {
-        let found = "clients choose the name of each target, and each choice is another host: none can be ejected";
-        findings.fault(format!("{path}.eject"), found, "add a target without captures, or take eject out");
-    }
 }
 
 /// Tells of a circle once: at its first backend.

@@ -88,6 +88,7 @@ fn as_meant(
         protocols: file.protocols.clone().unwrap_or_default(),
         server_name: file.server_name.as_ref().map(|written| written.0.clone()),
         alpn: file.alpn.iter().flatten().map(|written| written.0 .0.clone()).collect(),
+        ech: file.ech,
         from: file.from.iter().flatten().map(|written| written.0).collect(),
         action: action(file, &path, backends, findings),
     };
@@ -207,6 +208,10 @@ fn examine_names(draft: &Draft, findings: &mut Findings<'_>) {
     if !draft.rule.alpn.is_empty() && !protocols.iter().any(|protocol| has_alpn(*protocol)) {
         let found = format!("no client of {} offers application protocols", list(protocols));
         findings.fault(format!("{}.alpn", draft.path), found, "it goes with tls, quic and dtls");
+    }
+    if draft.rule.ech.is_some() && !protocols.iter().any(|protocol| has_alpn(*protocol)) {
+        let found = format!("no client of {} hides a hello", list(protocols));
+        findings.fault(format!("{}.ech", draft.path), found, "it goes with tls, quic and dtls");
     }
 }
 
