@@ -94,6 +94,7 @@ fn tls_samples() -> Vec<Sample> {
         "go_crypto_tls",
         "python_ssl",
         "chromium",
+        "firefox.bin",
         "firefox_like",
         "java_jsse",
         "node_",
@@ -103,7 +104,7 @@ fn tls_samples() -> Vec<Sample> {
 }
 
 fn quic_samples() -> Vec<Sample> {
-    samples("quic_initial", &["aioquic_v1", "aioquic_v2", "chromium", "quic_go", "rfc9001", "rfc9369"])
+    samples("quic_initial", &["aioquic_v1", "aioquic_v2", "chromium", "firefox", "quic_go", "rfc9001", "rfc9369"])
 }
 
 fn dtls_samples() -> Vec<Sample> {

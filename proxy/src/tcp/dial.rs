@@ -239,7 +239,8 @@ pub(crate) fn failure(error: &DialError) -> Failure {
         },
         DialError::Connect(error) if is_this_hosts(error) => (CloseReason::IoError(error.kind()), false),
         DialError::Connect(error) => match error.raw_os_error() {
-            Some(libc::ECONNREFUSED | libc::ECONNRESET) => (CloseReason::BackendRefused, true),
+            // The last: a reset after an end.
+            Some(libc::ECONNREFUSED | libc::ECONNRESET | libc::EPIPE) => (CloseReason::BackendRefused, true),
             Some(libc::ETIMEDOUT) => (CloseReason::BackendTimeout, true),
             _ => (CloseReason::BackendUnreachable, true),
         },
