@@ -83,7 +83,7 @@ async fn an_address_that_had_no_time_to_answer_has_not_failed() {
 fn a_candidate_that_resets_before_anybody_knows_that_it_is_connected_has_refused() {
     for has_ended in [false, true] {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket.connect(&listener.local_addr().expect("bound").into()).expect("connected");
         let (accepted, _) = listener.accept().expect("accepted");
         if has_ended {
