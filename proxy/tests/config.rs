@@ -169,6 +169,7 @@ fn every_default_is_this() {
 
     assert_eq!((limits.connections.get(), limits.connections_per_source.get()), (10_000, 1_000));
     assert_eq!((limits.udp_flows.get(), limits.udp_flows_per_source.get()), (10_000, 1_000));
+    assert_eq!((limits.undecided_per_source.get(), limits.source.v4, limits.source.v6), (1_000, 32, 64));
     assert_eq!(limits.preface_bytes.get(), 16_384);
 
     for (name, time, expected) in [
@@ -218,7 +219,7 @@ fn every_key_is_heeded() {
     assert_eq!((brought.name.as_str(), brought.arrival, brought.connections.get()), ("brought", Arrival::Tproxy, 11));
 
     let [by_name, datagrams, refused, last] = config.rules.as_slice() else { panic!("{:?}", config.rules) };
-    assert_eq!((by_name.name.as_str(), by_name.line, by_name.transport), ("by name", 17, Some(Transport::Tcp)));
+    assert_eq!((by_name.name.as_str(), by_name.line, by_name.transport), ("by name", 18, Some(Transport::Tcp)));
     assert_eq!((by_name.listeners.len(), by_name.listeners[0].0), (1, 0));
     assert_eq!(
         (by_name.ports.as_slice(), by_name.protocols.as_slice()),
@@ -258,6 +259,8 @@ fn every_key_is_heeded() {
     let limits = config.limits;
     assert_eq!((limits.connections.get(), limits.connections_per_source.get()), (11, 12));
     assert_eq!((limits.udp_flows.get(), limits.udp_flows_per_source.get()), (13, 14));
+    assert_eq!((limits.undecided_per_source.get(), limits.source.v4, limits.source.v6), (9, 24, 56));
+    assert_eq!([public, brought].map(|listener| listener.udp_flows.get()), [600, 13]);
     assert_eq!(limits.preface_bytes, NonZeroUsize::new(15 * 1024).unwrap());
 
     let timeouts = config.timeouts;

@@ -135,7 +135,7 @@ async fn prepare<'a>(
         let story = story.borrow();
         (story.listener, story.peer, story.accepted)
     };
-    let mut begun = accepted;
+    let (mut begun, most) = (accepted, config.limits.undecided_per_source);
     let listener = epoch.listener(id).ok_or(CloseReason::NoRule)?;
     let mut leftover = what_is_here(client, config.limits.preface_bytes.get(), &worker.scratch);
     let held = Hold::nothing(&worker.scratch);
@@ -145,7 +145,7 @@ async fn prepare<'a>(
         let deadlines = Deadlines { header: begun + config.timeouts.header, silence: begun + config.timeouts.silence };
         let reading = header::read(client, leftover, policy, deadlines, &worker.scratch);
         let introduced;
-        (permit, introduced) = worker.undecided.wait(permit, accepted, reading).await?;
+        (permit, introduced) = worker.undecided.wait(permit, accepted, most, reading).await?;
         let introduced = introduced.map_err(|(reason, outcome)| {
             note_header(epoch, &mut story.borrow_mut(), outcome);
             reason
@@ -174,7 +174,7 @@ async fn prepare<'a>(
     }
     let mut preface = TcpPreface::new(leftover);
     let deciding = decided(epoch, story, client, &mut preface, &mut effort, begun);
-    let (permit, decided) = worker.undecided.wait(permit, accepted, deciding).await?;
+    let (permit, decided) = worker.undecided.wait(permit, accepted, most, deciding).await?;
     let (backend, captures) = decided?;
     // Of one that is led on they only count: whoever is undecided has to go first.
     effort.held.grow_to(preface.bytes().len());
