@@ -242,7 +242,7 @@ fn every_key_is_heeded() {
     assert_eq!((fixed.source, fixed.send_proxy), (Source::Client { or_own: false }, Some(SendProxy::V1)));
     assert_eq!(fixed.targets.len(), 3);
     assert_eq!((named.balance, named.source), (Balance::LeastConnections, Source::Client { or_own: true }));
-    assert_eq!(named.send_proxy, Some(SendProxy::V2 { hello: true, unique_id: true, crc32c: true }));
+    assert_eq!(named.send_proxy, Some(SendProxy::V2 { hello: true, unique_id: true, crc32c: true, received: true }));
     assert_eq!((named.connect_timeout, named.fallback.map(|id| id.0)), (seconds(8), Some(0)));
     assert_eq!(named.allow_suffixes, [".tailnet"]);
     let (health, eject) = (named.health.unwrap(), named.eject.unwrap());
@@ -292,14 +292,14 @@ fn every_key_is_heeded() {
 
 #[test]
 fn header_fields_are_asked_one_by_one() {
-    for (field, expected) in
-        [("hello", (true, false, false)), ("unique_id", (false, true, false)), ("crc32c", (false, false, true))]
-    {
+    let fields = ["hello", "unique_id", "crc32c", "received"];
+    for field in fields {
         let backend =
             format!("[backend.x]\ntargets = [\"192.0.2.1:1\"]\nsend_proxy = \"v2\"\nsend_proxy_with = [\"{field}\"]\n");
         let config = parse(&format!("{SMALLEST}{backend}"), "f").unwrap();
-        let (hello, unique_id, crc32c) = expected;
-        assert_eq!(config.backends[0].send_proxy, Some(SendProxy::V2 { hello, unique_id, crc32c }), "{field}");
+        let [hello, unique_id, crc32c, received] = fields.map(|one| one == field);
+        let expected = SendProxy::V2 { hello, unique_id, crc32c, received };
+        assert_eq!(config.backends[0].send_proxy, Some(expected), "{field}");
     }
 }
 

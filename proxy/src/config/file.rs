@@ -196,6 +196,9 @@ pub(crate) enum HeaderField {
     UniqueId,
     /// A checksum of the header.
     Crc32c,
+    /// What a trusted peer's own header of version 2 said of the client: server name, application protocol, TLS session, network
+    /// namespace, and types 0xE0 to 0xEF.
+    Received,
 }
 
 /// Checks of each candidate.

@@ -275,6 +275,8 @@ pub enum SendProxy {
         unique_id: bool,
         /// CRC32C over the header.
         crc32c: bool,
+        /// What the header of a trusted peer said of the client beside its addresses.
+        received: bool,
     },
 }
 
