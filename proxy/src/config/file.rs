@@ -74,6 +74,9 @@ pub(crate) struct ListenerFile {
     /// TCP connections at once at this listener. Without it: as many as `limits.connections`.
     #[schemars(range(max = 1_000_000))]
     pub(crate) connections: Option<NonZeroU32>,
+    /// UDP flows at once at this listener. Without it: as many as `limits.udp_flows`.
+    #[schemars(range(max = 1_000_000))]
+    pub(crate) udp_flows: Option<NonZeroU32>,
     /// Bytes a second that each connection or flow may carry in each direction. Without it: no bound.
     pub(crate) rate_per_flow: Option<Written<Rate>>,
     /// Bytes a second that all of them together may carry in each direction. Without it: no bound.
@@ -193,6 +196,9 @@ pub(crate) enum HeaderField {
     UniqueId,
     /// A checksum of the header.
     Crc32c,
+    /// What a trusted peer's own header of version 2 said of the client: server name, application protocol, TLS session, network
+    /// namespace, and types 0xE0 to 0xEF.
+    Received,
 }
 
 /// Checks of each candidate.

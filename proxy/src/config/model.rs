@@ -14,7 +14,7 @@ use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use bounds::{Limits, Timeouts};
+pub use bounds::{Limits, SourcePrefixes, Timeouts};
 pub use target::{may_meet, Host, NamePart, Target, TargetPolicy, TargetPort};
 
 /// Index of a listener in [`Config::listeners`].
@@ -71,6 +71,8 @@ pub struct Listener {
     pub proxy_header: Vec<HeaderTrust>,
     /// TCP connections at once at this listener.
     pub connections: NonZeroUsize,
+    /// UDP flows at once at this listener.
+    pub udp_flows: NonZeroUsize,
     /// Bytes a second that each of its flows may carry in each direction; `None`: no bound.
     pub rate_per_flow: Option<NonZeroU32>,
     /// Bytes a second that all its flows together may carry in each direction.
@@ -275,6 +277,8 @@ pub enum SendProxy {
         unique_id: bool,
         /// CRC32C over the header.
         crc32c: bool,
+        /// What the header of a trusted peer said of the client beside its addresses.
+        received: bool,
     },
 }
 

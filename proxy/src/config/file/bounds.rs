@@ -16,15 +16,24 @@ pub(crate) struct LimitsFile {
     /// TCP connections at once, in all.
     #[schemars(range(max = 1_000_000))]
     pub(crate) connections: NonZeroU32,
-    /// TCP connections at once from one source: an IPv4 address or an IPv6 /64.
+    /// TCP connections at once from one source.
     #[schemars(range(max = 1_000_000))]
     pub(crate) connections_per_source: NonZeroU32,
+    /// Those of one source that have not yet said enough to be led on. Without it: as many as `connections_per_source`.
+    #[schemars(range(max = 1_000_000))]
+    pub(crate) undecided_per_source: Option<NonZeroU32>,
     /// UDP flows at once, in all.
     #[schemars(range(max = 1_000_000))]
     pub(crate) udp_flows: NonZeroU32,
     /// UDP flows at once from one source.
     #[schemars(range(max = 1_000_000))]
     pub(crate) udp_flows_per_source: NonZeroU32,
+    /// Length of the IPv4 prefix that is one source.
+    #[schemars(range(min = 1, max = 32))]
+    pub(crate) source_prefix_v4: u8,
+    /// Length of the IPv6 prefix that is one source; a household has a /64 at least.
+    #[schemars(range(min = 1, max = 64))]
+    pub(crate) source_prefix_v6: u8,
     /// First bytes of a connection that are kept while it is unknown what it speaks, from `1KiB` to `1MiB`.
     pub(crate) preface_bytes: Written<Size>,
 }
@@ -34,8 +43,11 @@ impl Default for LimitsFile {
         Self {
             connections: count(10_000),
             connections_per_source: count(1_000),
+            undecided_per_source: None,
             udp_flows: count(10_000),
             udp_flows_per_source: count(1_000),
+            source_prefix_v4: 32,
+            source_prefix_v6: 64,
             preface_bytes: Written(Size(16 << 10)),
         }
     }

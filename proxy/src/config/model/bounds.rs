@@ -8,14 +8,33 @@ use std::time::Duration;
 pub struct Limits {
     /// TCP connections at once, in all.
     pub connections: NonZeroUsize,
-    /// TCP connections at once from one source: an IPv4 address, or an IPv6 /64.
+    /// TCP connections at once from one source.
     pub connections_per_source: NonZeroUsize,
+    /// Those of them that have not yet said enough to be led on.
+    pub undecided_per_source: NonZeroUsize,
     /// UDP flows at once, in all.
     pub udp_flows: NonZeroUsize,
     /// UDP flows at once from one source.
     pub udp_flows_per_source: NonZeroUsize,
+    /// What is one source.
+    pub source: SourcePrefixes,
     /// First bytes of one connection that are kept while it is unknown what it speaks.
     pub preface_bytes: NonZeroUsize,
+}
+
+/// Of which length the prefixes are that count as one source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourcePrefixes {
+    /// Of IPv4, 32 at most.
+    pub v4: u8,
+    /// Of IPv6, 64 at most: what one household is given at least (RFC 6177).
+    pub v6: u8,
+}
+
+impl Default for SourcePrefixes {
+    fn default() -> Self {
+        Self { v4: 32, v6: 64 }
+    }
 }
 
 /// How long each phase may last.

@@ -77,6 +77,7 @@ fn send_proxy(path: &str, file: &BackendFile, findings: &mut Findings<'_>) -> Op
             hello: has(HeaderField::Hello),
             unique_id: has(HeaderField::UniqueId),
             crc32c: has(HeaderField::Crc32c),
+            received: has(HeaderField::Received),
         }),
         other => {
             // With datagrams goes the identifier alone.
