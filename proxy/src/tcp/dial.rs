@@ -100,8 +100,10 @@ async fn dial_candidate(
         }
         Err(failure) => {
             if failure.is_of_candidate {
-                let seen = addresses.iter().find_map(|to| seen_client(locals, caller, *to));
-                let seen = seen.filter(|_| backend.source != Source::Own).map(|client| client.ip());
+                let seen = addresses
+                    .iter()
+                    .find_map(|to| seen_client(locals, backend.source, caller, *to))
+                    .map(|client| client.ip());
                 let failed = Failed {
                     seen,
                     client: caller.client.ip(),
@@ -182,8 +184,9 @@ async fn reach(
     addresses: &[SocketAddr],
     caller: Caller<'_>,
 ) -> Result<(TcpStream, SocketAddr, Rung), Failure> {
-    let connect =
-        |to: SocketAddr| connect_tcp(seen_client(locals, caller, to), backend.source, to, caller.speaks_at_once);
+    let connect = |to: SocketAddr| {
+        connect_tcp(seen_client(locals, backend.source, caller, to), backend.source, to, caller.speaks_at_once)
+    };
     let too_late = Failure { reason: CloseReason::BackendTimeout, is_of_candidate: true };
     if let [only] = addresses {
         let connected = timeout(backend.connect_timeout, connect(*only)).await.map_err(|_| too_late)?;
@@ -199,14 +202,27 @@ async fn reach(
     }
 }
 
-/// Whom a backend at this address can see: nobody but the proxy, where client and backend are on one host.
-pub(crate) fn seen_client(locals: &LocalAddresses, caller: Caller<'_>, to: SocketAddr) -> Option<SocketAddr> {
-    if locals.same_host(caller.client.ip(), to.ip()) {
+/// Whom a backend at this address can see: nobody but the proxy, where client and backend are on one host; where they are
+/// neighbours, only if it must not be the proxy.
+pub(crate) fn seen_client(
+    locals: &LocalAddresses,
+    source: Source,
+    caller: Caller<'_>,
+    to: SocketAddr,
+) -> Option<SocketAddr> {
+    let client = caller.client.ip();
+    let is_proxy = match source {
+        Source::Own => true,
+        Source::Client { or_own } => {
+            locals.same_host(client, to.ip()) || or_own && locals.are_neighbours(client, to.ip())
+        }
+    };
+    if is_proxy {
         return None;
     }
     // Its own endpoint towards the original destination is the client's socket itself.
     let is_its_own_way = caller.arrival == Arrival::Tproxy && to == caller.original_dst;
-    Some(if is_its_own_way { SocketAddr::new(caller.client.ip(), 0) } else { caller.client })
+    Some(if is_its_own_way { SocketAddr::new(client, 0) } else { caller.client })
 }
 
 pub(crate) fn failure(error: &DialError) -> Failure {
