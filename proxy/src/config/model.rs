@@ -257,7 +257,7 @@ pub enum Source {
     /// The proxy's.
     Own,
     /// The client's, address and port; when that endpoint is taken, address and another port; the proxy's where neither
-    /// can be (client and backend on one host). `IP_TRANSPARENT`, ip(7).
+    /// can be (client and backend on one host, or neighbours on one link). `IP_TRANSPARENT`, ip(7).
     Client {
         /// Whether the proxy's own address may take its place when the client's cannot be used.
         or_own: bool,

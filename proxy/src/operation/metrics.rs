@@ -37,6 +37,17 @@ fn process(text: &mut Text, state: &State, now: std::time::Instant) {
     let failures = state.reload_failures;
     text.single("edgeproxy_reload_failures_total", "counter", "Configurations that were refused.", failures);
     text.single("edgeproxy_denied_prefixes", "gauge", "Prefixes that are refused.", state.deny.denied(now).count());
+    if let Some(rules) = state.kernel_rules {
+        let name = "edgeproxy_kernel_rules_present";
+        text.single(
+            name,
+            "gauge",
+            "1 while all rules of the kernel that are wanted are there.",
+            u8::from(rules.present),
+        );
+        let name = "edgeproxy_kernel_rules_restored_total";
+        text.single(name, "counter", "Times rules were put back that somebody had removed.", rules.restored);
+    }
     if let Some(log) = state.log.as_deref() {
         let name = "edgeproxy_access_log_lines_total";
         text.family(name, "counter", "Lines of the access log by what became of them.");

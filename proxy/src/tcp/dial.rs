@@ -102,8 +102,8 @@ async fn dial_candidate(
     let condition = &candidate.condition;
     let note = |to: SocketAddr, among: &[SocketAddr], failure: Failure| {
         if failure.is_of_candidate {
-            let seen = among.iter().find_map(|to| seen_client(locals, caller, *to));
-            let seen = seen.filter(|_| backend.source != Source::Own).map(|client| client.ip());
+            let seen = among.iter().find_map(|to| seen_client(locals, backend.source, caller, *to));
+            let seen = seen.map(|client| client.ip());
             let is_refusal = failure.reason == CloseReason::BackendRefused;
             let failed = Failed { seen, client: caller.client.ip(), to, is_refusal };
             condition.failed_at(failed, Instant::now().into_std());
@@ -190,8 +190,9 @@ struct Tried {
 }
 
 async fn reach(locals: &LocalAddresses, backend: &Backend, addresses: &[SocketAddr], caller: Caller<'_>) -> Tried {
-    let connect =
-        |to: SocketAddr| connect_tcp(seen_client(locals, caller, to), backend.source, to, caller.speaks_at_once);
+    let connect = |to: SocketAddr| {
+        connect_tcp(seen_client(locals, backend.source, caller, to), backend.source, to, caller.speaks_at_once)
+    };
     let limit = backend.connect_timeout;
     if let [only] = addresses {
         let connected = timeout(limit, connect(*only)).await.map_err(|_| TOO_LATE);
@@ -220,14 +221,27 @@ async fn reach(locals: &LocalAddresses, backend: &Backend, addresses: &[SocketAd
     }
 }
 
-/// Whom a backend at this address can see: nobody but the proxy, where client and backend are on one host.
-pub(crate) fn seen_client(locals: &LocalAddresses, caller: Caller<'_>, to: SocketAddr) -> Option<SocketAddr> {
-    if locals.same_host(caller.client.ip(), to.ip()) {
+/// Whom a backend at this address can see: nobody but the proxy, where client and backend are on one host; where they are
+/// neighbours, only if it must not be the proxy.
+pub(crate) fn seen_client(
+    locals: &LocalAddresses,
+    source: Source,
+    caller: Caller<'_>,
+    to: SocketAddr,
+) -> Option<SocketAddr> {
+    let client = caller.client.ip();
+    let is_proxy = match source {
+        Source::Own => true,
+        Source::Client { or_own } => {
+            locals.same_host(client, to.ip()) || or_own && locals.are_neighbours(client, to.ip())
+        }
+    };
+    if is_proxy {
         return None;
     }
     // Its own endpoint towards the original destination is the client's socket itself.
     let is_its_own_way = caller.arrival == Arrival::Tproxy && to == caller.original_dst;
-    Some(if is_its_own_way { SocketAddr::new(caller.client.ip(), 0) } else { caller.client })
+    Some(if is_its_own_way { SocketAddr::new(client, 0) } else { caller.client })
 }
 
 pub(crate) fn failure(error: &DialError) -> Failure {

@@ -182,6 +182,7 @@ impl Flow {
         let captures = &Captures::default();
         let seen = seen_client(
             &self.worker.locals,
+            chosen.source,
             Caller { client, original_dst, arrival, captures, speaks_at_once: true },
             to,
         );
