@@ -72,4 +72,6 @@ pub struct Found {
     pub alpn: Vec<Vec<u8>>,
     /// A TLS hello carries an encrypted inner hello (or GREASE that looks like one); `name` is the outer one.
     pub ech: bool,
+    /// A hello holds a key share of a group that resists quantum computers, too.
+    pub post_quantum: bool,
 }
