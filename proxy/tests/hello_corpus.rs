@@ -35,7 +35,7 @@ impl Sample {
     fn check_found(&self, answer: &Sniffed) {
         let Sniffed::Yes(found) = answer else { panic!("{}: {answer:?}", self.file_name()) };
         let alpn = self.alpn.clone().unwrap_or_else(|| found.alpn.clone());
-        let expected = Found { name: self.name.clone(), alpn, ech: self.ech };
+        let expected = Found { name: self.name.clone(), alpn, ech: self.ech, post_quantum: self.post_quantum };
         assert_eq!(*found, expected, "{}", self.file_name());
         assert!(self.alpn.is_some() || found.alpn.len() >= 20, "{}", self.file_name());
     }

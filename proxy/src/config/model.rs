@@ -166,6 +166,12 @@ pub enum Protocol {
     Bittorrent,
     Syslog,
     Rsync,
+    Git,
+    Bitcoin,
+    Adb,
+    SyncthingRelay,
+    Teamspeak3,
+    SourceQuery,
     /// The client says nothing until the server does; matched when [`Timeouts::silence`] has passed without a byte.
     Silence,
 }

@@ -128,10 +128,14 @@ pub(crate) async fn allowed(
 ) -> Result<Vec<SocketAddr>, CloseReason> {
     let (addresses, origin) = match destination {
         Destination::Address(address, origin) => (vec![address], origin),
-        Destination::Name { name, port } => {
-            let found = Box::pin(epoch.names.addresses_for(Some(client), &name))
-                .await
-                .map_err(|_| CloseReason::NameNotResolved)?;
+        Destination::Name { name, port, is_searched } => {
+            let names = &epoch.names;
+            let found = if is_searched {
+                Box::pin(names.addresses_by_search(Some(client), &name)).await
+            } else {
+                Box::pin(names.addresses_for(Some(client), &name)).await
+            };
+            let found = found.map_err(|_| CloseReason::NameNotResolved)?;
             (found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect(), Origin::Name)
         }
     };

@@ -128,10 +128,10 @@ impl Flow {
         if let Outlet::Held(held) = &*self.outlet.borrow() {
             let datagrams = held.preface.datagrams();
             story.spoken = held.preface.found().map(|(protocol, found)| Box::new((protocol, found.clone())));
-            let (protocol, ech) =
-                story.spoken.as_deref().map_or((None, false), |(spoken, found)| (Some(*spoken), found.ech));
-            counters.preface(protocol, datagrams.iter().map(Vec::len).sum(), datagrams.len(), took, ech);
-            self.is_quic.set(protocol == Some(Protocol::Quic) || datagrams.iter().any(|datagram| is_initial(datagram)));
+            let spoken = story.spoken.as_deref();
+            counters.preface(spoken, datagrams.iter().map(Vec::len).sum(), datagrams.len(), took);
+            let is_known = spoken.is_some_and(|(protocol, _)| *protocol == Protocol::Quic);
+            self.is_quic.set(is_known || datagrams.iter().any(|datagram| is_initial(datagram)));
         }
         match decision {
             Decision::Forward { rule, backend, captures } => {
