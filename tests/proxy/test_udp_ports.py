@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -137,3 +138,23 @@ def test_where_no_port_is_left_one_leads_to_several_backends_and_each_flow_has_i
         wait_until(lambda: "edgeproxy: ready" in (folder / "stderr.2").read_text(), DEADLINE, "the upgrade")
         is_refused(clients[5], 8444)
         each_has_its_own()
+
+
+def test_where_no_port_is_left_backends_are_spread_over_the_ports(lab: Lab, folder: Path) -> None:
+    names = range(6)
+    listeners = "".join(f'[listener.n{name}]\nudp = ["192.0.2.1:{8443 + name}"]\n' for name in names)
+    rules = "".join(f'[[rule]]\nlisteners = ["n{name}"]\nto = "n{name}"\n' for name in names)
+    backends = "".join(f'[backend.n{name}]\ntargets = ["10.0.0.9:{9001 + name}"]\n' for name in names)
+    text = f'workers = 1\n{listeners}{rules}{backends}[timeouts]\nudp_idle = "1h"\nudp_one_way = "1h"\n'
+    with ExitStack() as stack:
+        stack.enter_context(running_in(lab["home"], text, "127.0.0.1", folder))
+        client = stack.enter_context(lab["client"].udp(0, "192.0.2.7", timeout=DEADLINE))
+        stack.enter_context(two_ports(lab["home"]))
+        led: Counter[int] = Counter()
+        for name in names:
+            backend = stack.enter_context(lab["service"].udp(9001 + name, "10.0.0.9", timeout=DEADLINE))
+            client.sendto(b"%d" % name, ("192.0.2.1", 8443 + name))
+            said, (_, port) = heard(backend)
+            assert said == b"%d" % name
+            led[port] += 1
+        assert led == {20000: 3, 20001: 3}

@@ -298,7 +298,7 @@ fn is_link_local(ip: Ipv6Addr) -> bool {
 }
 
 /// IPv4 written as IPv6 (`::ffff:0:0/96`) is IPv4. A scope remains; a flow label is nobody's source.
-pub(super) fn canonical(endpoint: SocketAddr) -> SocketAddr {
+pub(crate) fn canonical(endpoint: SocketAddr) -> SocketAddr {
     match (endpoint.ip().to_canonical(), endpoint) {
         (IpAddr::V6(ip), SocketAddr::V6(whole)) => SocketAddrV6::new(ip, whole.port(), 0, whole.scope_id()).into(),
         (ip, _) => SocketAddr::new(ip, endpoint.port()),

@@ -4,7 +4,7 @@ use std::future::{poll_fn, Future};
 use std::io;
 use std::mem;
 use std::pin::pin;
-use std::rc::{Rc, Weak};
+use std::rc::Weak;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -186,13 +186,8 @@ impl Flow {
             Caller { client, original_dst, arrival, captures, speaks_at_once: true },
             to,
         );
-        let endpoints = &self.worker.udp_endpoints;
-        let found = udp_from(seen, chosen.source, to, endpoints).or_else(|error| {
-            let lent = |flow: &Rc<Flow>| match &mut *flow.outlet.try_borrow_mut().ok()? {
-                Outlet::Open(upstream) => upstream.lend_port(to, endpoints),
-                Outlet::Held(_) | Outlet::Closed => None,
-            };
-            let lent = is_out_of_ports(&error).then(|| self.worker.udp.tended.ask(lent)).flatten();
+        let found = udp_from(seen, chosen.source, to, &self.worker.udp_endpoints).or_else(|error| {
+            let lent = is_out_of_ports(&error).then(|| self.worker.udp.tended.borrow_port(to)).flatten();
             lent.ok_or(failure(&error).reason)
         })?;
         let header = {

@@ -14,6 +14,7 @@ pub(crate) mod flow;
 mod fragments;
 mod giving_way;
 mod held;
+mod lending;
 mod life;
 pub(crate) mod listener;
 mod peers;

@@ -1,9 +1,10 @@
 //! What happens to flows that are under way: their backends answer, nobody speaks any more, others end them. Two tasks of a
 //! worker look after all of its flows; a task, a timer and a place in the runtime for each would take more than the flow itself.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -15,9 +16,11 @@ use tokio::time::{timeout_at, Instant};
 
 use crate::kernel::await_readable;
 use crate::tcp::places::Places;
+use crate::transparent::socket::UdpToBackend;
 use crate::worker::Worker;
 
 use super::flow::Flow;
+use super::lending::Lending;
 
 /// Flows whose answers are taken by one look at the queue, one batch of each.
 const EVENTS: usize = 64;
@@ -27,9 +30,6 @@ const BATCHES_A_TURN: u32 = 16;
 
 /// Flows that are ended without a pause.
 const ENDS_A_TURN: usize = 256;
-
-/// Flows that are asked for something at once.
-const ASKED_A_TURN: usize = 1024;
 
 /// The flows of one worker.
 pub(crate) struct Tended {
@@ -42,8 +42,7 @@ pub(crate) struct Tended {
     /// Those to which something was done.
     nudged: RefCell<Vec<u32>>,
     bell: Notify,
-    /// Flows that are passed over when one is asked for something.
-    asked: Cell<usize>,
+    lending: Lending,
 }
 
 impl std::fmt::Debug for Tended {
@@ -68,7 +67,7 @@ impl Tended {
             alarms: RefCell::default(),
             nudged: RefCell::default(),
             bell: Notify::new(),
-            asked: Cell::new(0),
+            lending: Lending::default(),
         })
     }
 
@@ -182,15 +181,10 @@ impl Tended {
         places.len()
     }
 
-    /// What the first of some flows has to give; of others, when these had nothing.
-    pub(super) fn ask<T>(&self, given: impl FnMut(&Rc<Flow>) -> Option<T>) -> Option<T> {
-        let (flows, asked) = (self.flows.borrow(), self.asked.get());
-        let found = flows.iter().map(|(_, flow)| flow).skip(asked).take(ASKED_A_TURN).find_map(given);
-        if found.is_none() {
-            let next = asked + ASKED_A_TURN;
-            self.asked.set(if next < flows.count() { next } else { 0 });
-        }
-        found
+    /// A socket towards an address by the port of another flow.
+    pub(super) fn borrow_port(&self, to: SocketAddr) -> Option<UdpToBackend> {
+        let flows = self.flows.borrow();
+        self.lending.find((to, Instant::now()), || flows.iter().map(|(_, flow)| flow), |flow| flow.lend_port(to))
     }
 
     /// Whether any flow is in use.

@@ -12,7 +12,7 @@ use crate::config::model::SendProxyUdp;
 use crate::generation::Candidate;
 use crate::kernel::{receive_joined, Batch, Route};
 use crate::operation::outcomes::{HeaderOut, SourceUsed};
-use crate::transparent::port_sharing::{share, udp_by_port_of};
+use crate::transparent::port_sharing::{lend, Lent};
 use crate::transparent::socket::{Rung, UdpToBackend};
 use crate::transparent::udp_endpoints::{Claim, UdpEndpoints};
 use crate::upstream::condition::{Active, Condition};
@@ -120,15 +120,9 @@ impl Upstream {
         Self { socket, header, source, fragments, claim, condition: None, _in_use: None }
     }
 
-    /// A socket towards another backend by the port of this one.
-    pub(super) fn lend_port(&mut self, to: SocketAddr, endpoints: &UdpEndpoints) -> Option<UdpToBackend> {
-        if self.source != SourceUsed::Own {
-            return None;
-        }
-        if self.claim.is_none() {
-            self.claim = Some(Box::new(share(self.socket.as_fd(), endpoints)?));
-        }
-        udp_by_port_of(self.socket.as_fd(), to, endpoints)
+    /// A socket towards another backend by the port of this one, which is the proxy's own.
+    pub(super) fn lend_port(&mut self, to: SocketAddr, endpoints: &UdpEndpoints) -> Lent {
+        lend(self.socket.as_fd(), &mut self.claim, to, endpoints)
     }
 
     /// Has the flow at a place hear what the backend says.

@@ -17,7 +17,8 @@ use crate::operation::unique_id::UniqueId;
 use crate::operation::CloseReason;
 use crate::sniff::Found;
 use crate::story::Story;
-use crate::transparent::port_sharing::shared_before;
+use crate::transparent::port_sharing::{claim_shared, is_shared};
+use crate::transparent::socket::canonical;
 use crate::transparent::udp_endpoints::{Claim, UdpEndpoints};
 use crate::udp::giving_way::Standing;
 use crate::udp::peers::Ends;
@@ -243,21 +244,28 @@ impl Flow {
 }
 
 impl Open {
-    /// The way to its backend.
-    pub(crate) fn outlet(&self, socket: OwnedFd, endpoints: &UdpEndpoints) -> Outlet {
-        let claim = self.claim(socket.as_fd(), endpoints);
-        Outlet::Open(Upstream::resume(socket, self.header.clone(), !self.is_quic, self.source, claim))
+    /// The way to its backend. None: another flow has begun by the same endpoints meanwhile, and would be given its answers.
+    pub(crate) fn outlet(&self, socket: OwnedFd, endpoints: &UdpEndpoints) -> Option<Outlet> {
+        let claim = if self.needs_claim(socket.as_fd()) { Some(self.claim(socket.as_fd(), endpoints)?) } else { None };
+        Some(Outlet::Open(Upstream::resume(socket, self.header.clone(), !self.is_quic, self.source, claim)))
+    }
+
+    /// Where the kernel would let another socket have the same two ends.
+    fn needs_claim(&self, socket: BorrowedFd<'_>) -> bool {
+        match self.source {
+            SourceUsed::ClientEndpoint => true,
+            SourceUsed::ClientAddress => false,
+            SourceUsed::Own => is_shared(socket),
+        }
     }
 
     /// A client's endpoint, or a shared port, towards a backend is this flow's in this process too.
     fn claim(&self, socket: BorrowedFd<'_>, endpoints: &UdpEndpoints) -> Option<Claim> {
-        match self.source {
-            SourceUsed::ClientEndpoint => {}
-            SourceUsed::ClientAddress => return None,
-            SourceUsed::Own => return shared_before(socket, endpoints),
+        if self.source == SourceUsed::Own {
+            return claim_shared(socket, endpoints);
         }
         let from = SockRef::from(&socket).local_addr().ok()?.as_socket()?;
-        endpoints.claim(from, self.target)
+        endpoints.claim(canonical(from), canonical(self.target))
     }
 
     /// Puts into a story what happened before. Names that this configuration has not are not told.
@@ -338,6 +346,49 @@ impl FlowState {
             header_in: HeaderIn::V2,
             unique_id: Some(UniqueId::Given([1; 128].into())),
             stage: if is_open { Stage::Open(Box::new(open)) } else { Stage::Held(vec![vec![0; 9], Vec::new()]) },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    /// A flow to a backend on this host, and from where it comes.
+    fn open(source: SourceUsed, is_shared: bool) -> (Open, OwnedFd, SocketAddr) {
+        let backend = UdpSocket::bind("127.0.0.1:0").expect("a backend");
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let (from, target) = (socket.local_addr().expect("its own end"), backend.local_addr().expect("an end"));
+        socket.connect(target).expect("connected");
+        SockRef::from(&socket).set_reuse_port(is_shared).expect("an option");
+        let Stage::Open(open) = FlowState::sample(true).stage else { panic!("it is open") };
+        (Open { source, target, ..*open }, socket.into(), from)
+    }
+
+    #[test]
+    fn a_flow_whose_endpoints_another_one_has_taken_meanwhile_does_not_go_on() {
+        let cases = [
+            (SourceUsed::ClientEndpoint, false, false),
+            (SourceUsed::Own, true, false),
+            (SourceUsed::Own, false, true),
+            (SourceUsed::ClientAddress, false, true),
+        ];
+        for (source, is_shared, goes_on) in cases {
+            let endpoints = UdpEndpoints::default();
+            let (open, socket, mut from) = open(source, is_shared);
+            if source == SourceUsed::Own {
+                from.set_ip([0, 0, 0, 0].into());
+            }
+            let copy = || socket.try_clone().expect("a copy");
+            let taken = endpoints.claim(from, open.target);
+            assert_eq!(open.outlet(copy(), &endpoints).is_some(), goes_on, "{source:?} {is_shared}");
+            drop(taken);
+            let outlet = open.outlet(copy(), &endpoints);
+            assert!(outlet.is_some(), "it is free again");
+            let is_claimed = endpoints.claim(from, open.target).is_none();
+            assert_eq!(is_claimed, !goes_on, "{source:?} {is_shared}");
         }
     }
 }

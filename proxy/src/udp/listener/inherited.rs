@@ -1,5 +1,6 @@
 //! Flows that began in another process of this proxy, or that are given back to this one.
 
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
@@ -79,7 +80,10 @@ impl Listener {
             story.close = CloseReason::TransparencyImpossible;
             return None;
         };
-        let outlet = open.outlet(upstream, &self.worker.udp_endpoints);
+        let Some(outlet) = open.outlet(upstream, &self.worker.udp_endpoints) else {
+            story.close = CloseReason::IoError(ErrorKind::AddrInUse);
+            return None;
+        };
         let beginning = Beginning {
             story,
             key,
