@@ -22,6 +22,7 @@ use crate::operation::unique_id::UniqueId;
 use crate::operation::CloseReason;
 use crate::story::Story;
 use crate::tcp::connection::allowances;
+use crate::wire::tlv::Tlvs;
 use crate::worker::Worker;
 
 use super::colleagues::Handed;
@@ -58,8 +59,10 @@ struct Newcomer<'a> {
     key: FlowKey,
     header_in: HeaderIn,
     reply_prefix: Option<&'a [u8]>,
-    /// By which the hop before knows it.
-    unique_id: Option<UniqueId>,
+    /// What the header holds beside the addresses.
+    tlvs: Tlvs,
+    /// By which the process before knew it.
+    unique_id: Option<&'a UniqueId>,
     /// Its first datagrams were let in by the process before.
     is_let_in: bool,
 }
@@ -67,7 +70,13 @@ struct Newcomer<'a> {
 impl Newcomer<'_> {
     /// Of whom nothing is known but the datagram.
     fn plain(key: FlowKey) -> Self {
-        Self { key, header_in: HeaderIn::NotExpected, reply_prefix: None, unique_id: None, is_let_in: false }
+        let (reply_prefix, tlvs, unique_id) = (None, Tlvs::default(), None);
+        Self { key, header_in: HeaderIn::NotExpected, reply_prefix, tlvs, unique_id, is_let_in: false }
+    }
+
+    /// By which others know it.
+    fn given_id(&self) -> Option<UniqueId> {
+        self.unique_id.cloned().or_else(|| self.tlvs.unique_id().map(|id| UniqueId::Given(id.into())))
     }
 }
 
@@ -151,10 +160,7 @@ impl Listener {
                             self.carry(here, before, &mut payloads.drain(..), now);
                         }
                     }
-                    of.get_or_insert_with(|| {
-                        let unique_id = tlvs.unique_id().map(|id| UniqueId::Given(id.into()));
-                        Newcomer { header_in, reply_prefix, unique_id, ..Newcomer::plain(key) }
-                    });
+                    of.get_or_insert_with(|| Newcomer { header_in, reply_prefix, tlvs, ..Newcomer::plain(key) });
                     payloads.push(Joined::one(payload));
                 }
                 Err(outcome) => {
@@ -240,7 +246,7 @@ impl Listener {
     /// A new flow. Who is refused here gets no line in the log: a flood of made-up sources would fill it.
     fn begin(&self, here: &Here, newcomer: Newcomer<'_>, first: &[u8]) -> Result<Rc<Flow>, UdpDrop> {
         let Here { epoch, id } = here;
-        let Newcomer { key, header_in, reply_prefix, unique_id, is_let_in } = newcomer;
+        let Newcomer { key, header_in, reply_prefix, is_let_in, .. } = newcomer;
         if self.worker.is_denied(key.peer.ip()) || self.worker.is_denied(key.client().ip()) {
             return Err(UdpDrop::Denied);
         }
@@ -264,7 +270,7 @@ impl Listener {
         let held = held.ok_or(UdpDrop::HeldTooMany)?;
         let mut story = Story::begin(&self.worker, epoch, *id, Transport::Udp, key.peer, key.hit);
         story.header_in = header_in;
-        if let Some(given) = unique_id {
+        if let Some(given) = newcomer.given_id() {
             story.unique_id = given;
         }
         epoch.counters.header_in(header_in);

@@ -43,11 +43,11 @@ impl Listener {
             match (&state.stage, upstream) {
                 (Stage::Held(datagrams), _) => {
                     let newcomer = Newcomer {
-                        key: state.key,
                         header_in: state.header_in,
                         reply_prefix: state.reply_prefix.as_deref(),
-                        unique_id: state.unique_id.clone(),
+                        unique_id: state.unique_id.as_ref(),
                         is_let_in: true,
+                        ..Newcomer::plain(state.key)
                     };
                     let mut joined = datagrams.iter().map(|datagram| Joined::one(datagram));
                     self.carry(&here, newcomer, &mut joined, now);
