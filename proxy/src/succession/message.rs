@@ -10,7 +10,8 @@ use crate::listening::Endpoint;
 use crate::operation::admin::Prefix;
 use crate::udp::flow::handover::FlowState;
 
-/// Of these messages. A program that says or understands anything else has another one.
+/// Of these messages. A program that says or understands anything else has another one; but a field that may be missing, and
+/// without which a flow goes on, needs none: whoever does not know it passes over it.
 pub(crate) const VERSION: u32 = 2;
 
 /// Bytes of a line: a flow that holds its first datagrams, up to `limits.preface_bytes`, is the longest.
@@ -100,6 +101,10 @@ mod tests {
 
     use super::*;
     use crate::config::model::{Arrival, Transport};
+    use crate::operation::outcomes::HeaderIn;
+    use crate::udp::flow::handover::{Gate, Stage};
+    use crate::udp::table::FlowKey;
+    use crate::wire::udp_preface::PeerFraming;
 
     fn endpoint() -> Endpoint {
         Endpoint::new(Transport::Tcp, "[2001:db8::1]:443".parse().unwrap(), Arrival::Tproxy)
@@ -178,6 +183,45 @@ mod tests {
             assert!(read::<Bequeathed>(line.as_bytes()).is_err(), "{line}");
         }
         assert!(read::<Answer>(b"{\"taken\":{\"endpoints\":[],\"admin_socket\":true,\"more\":1}}").is_err());
+    }
+
+    /// As in [`FlowState`] of the first program with this [`VERSION`].
+    #[derive(Debug, Deserialize)]
+    struct OldFlowState {
+        gate: Gate,
+        key: FlowKey,
+        framing: PeerFraming,
+        last_header: Option<(SocketAddr, SocketAddr)>,
+        reply_prefix: Option<Box<[u8]>>,
+        header_in: HeaderIn,
+        stage: Stage,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum OldBequeathed {
+        Flows(Vec<OldFlowState>),
+    }
+
+    #[test]
+    fn an_older_heir_reads_flows_and_passes_over_what_it_does_not_know() {
+        let states = [FlowState::sample(true), FlowState::sample(false), remembered()];
+        let line = write(&Bequeathed::Flows(states.to_vec())).unwrap();
+        let OldBequeathed::Flows(read) = read(&line).unwrap();
+        assert_eq!(read.len(), states.len());
+        for (old, state) in read.into_iter().zip(states) {
+            let OldFlowState { gate, key, framing, last_header, reply_prefix, header_in, stage } = old;
+            let known = FlowState { gate, key, framing, last_header, reply_prefix, header_in, unique_id: None, stage };
+            assert_eq!(known, FlowState { unique_id: None, ..state });
+        }
+    }
+
+    #[test]
+    fn flows_of_an_older_program_are_read() {
+        let state = FlowState { unique_id: None, ..FlowState::sample(false) };
+        let line = write(&Bequeathed::Flows(vec![state.clone()])).unwrap();
+        assert!(!String::from_utf8_lossy(&line).contains("unique_id"), "it has none either");
+        assert_eq!(read::<Bequeathed>(&line).unwrap(), Bequeathed::Flows(vec![state]));
     }
 
     proptest! {

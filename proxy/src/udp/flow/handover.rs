@@ -54,8 +54,8 @@ pub(crate) struct FlowState {
     pub(crate) last_header: Option<(SocketAddr, SocketAddr)>,
     pub(crate) reply_prefix: Option<Box<[u8]>>,
     pub(crate) header_in: HeaderIn,
-    /// By which the lines of a flow that begins anew are known at the hop before, too. Not of older versions.
-    #[serde(default)]
+    /// Of a flow that begins anew: one that goes on has it in [`Open`]. Not of older versions, which do not read it either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) unique_id: Option<UniqueId>,
     pub(crate) stage: Stage,
 }
@@ -178,7 +178,7 @@ impl Flow {
             last_header,
             reply_prefix: self.reply_prefix.clone().map(|prefix| prefix as Box<[u8]>),
             header_in: self.story.borrow().header_in,
-            unique_id: Some(self.story.borrow().unique_id.clone()),
+            unique_id: matches!(stage, Stage::Held(_)).then(|| self.story.borrow().unique_id.clone()),
             stage,
         };
         self.close(CloseReason::HandedOver);
@@ -344,7 +344,7 @@ impl FlowState {
             last_header: Some((client, hit)),
             reply_prefix: Some([1, 2].into()),
             header_in: HeaderIn::V2,
-            unique_id: Some(UniqueId::Given([1; 128].into())),
+            unique_id: (!is_open).then(|| UniqueId::Given([1; 128].into())),
             stage: if is_open { Stage::Open(Box::new(open)) } else { Stage::Held(vec![vec![0; 9], Vec::new()]) },
         }
     }
