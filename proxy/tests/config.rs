@@ -61,20 +61,21 @@ fn right_configurations_and_examples_pass_without_a_note() {
 }
 
 #[test]
-fn an_identifier_goes_with_datagrams_where_version_2_does() {
+fn an_identifier_goes_with_datagrams_where_version_2_does_and_that_is_asked_for() {
     let has_id = |written: &str| {
         let text = format!("{SMALLEST}[backend.x]\ntargets = [\"192.0.2.1:1\"]\n{written}\n");
         parse(&text, "f").map(|config| config.backends[0].send_proxy_udp_id).ok()
     };
-    let with = "send_proxy_with = [\"unique_id\"]";
+    let with = "send_proxy_udp_with = [\"unique_id\"]";
     for form in ["every", "first"] {
         let udp = format!("send_proxy_udp = \"{form}\"");
         assert_eq!([has_id(&udp), has_id(&format!("{udp}\n{with}"))], [Some(false), Some(true)]);
         let both = format!("{udp}\nsend_proxy = \"v2\"\n");
         assert_eq!(has_id(&format!("{both}{with}")), Some(true));
-        assert_eq!(has_id(&format!("{both}send_proxy_with = [\"crc32c\"]")), Some(false));
+        assert_eq!(has_id(&format!("{both}send_proxy_with = [\"unique_id\"]")), Some(false), "that is for TCP");
     }
-    assert_eq!([has_id(&format!("send_proxy_udp = \"spp\"\n{with}")), has_id(with)], [None, None]);
+    let spp = "send_proxy_udp = \"spp\"";
+    assert_eq!([has_id(spp), has_id(&format!("{spp}\n{with}")), has_id(with)], [Some(false), None, None]);
 }
 
 #[test]
@@ -255,7 +256,7 @@ fn every_key_is_heeded() {
 
     let names: Vec<_> = config.backends.iter().map(|backend| backend.name.as_str()).collect();
     assert_eq!(names, ["static", "by-name", "datagrams"], "in the order of the file");
-    let [fixed, named, spp] = config.backends.as_slice() else { panic!("{names:?}") };
+    let [fixed, named, datagrams] = config.backends.as_slice() else { panic!("{names:?}") };
     assert_eq!((fixed.source, fixed.send_proxy), (Source::Client { or_own: false }, Some(SendProxy::V1)));
     assert_eq!(fixed.targets.len(), 3);
     assert_eq!((named.balance, named.source), (Balance::LeastConnections, Source::Client { or_own: true }));
@@ -266,7 +267,7 @@ fn every_key_is_heeded() {
     assert_eq!((health.interval, health.timeout), (seconds(20), seconds(4)));
     assert_eq!((health.rise.get(), health.fall.get()), (5, 6));
     assert_eq!((eject.failures.get(), eject.duration), (7, seconds(40)));
-    assert_eq!((spp.send_proxy_udp, spp.send_proxy_udp_id), (Some(SendProxyUdp::Spp), false));
+    assert_eq!((datagrams.send_proxy_udp, datagrams.send_proxy_udp_id), (Some(SendProxyUdp::First), true));
 
     let resolver = &config.resolver;
     assert_eq!(resolver.servers, ["192.0.2.53:53".parse().unwrap(), "[2001:db8::53]:53".parse().unwrap()]);

@@ -21,7 +21,7 @@ to = "b"
 [backend.b]
 targets = ["HERE:9001"]
 send_proxy_udp = "FORM"
-send_proxy_with = ["unique_id"]
+send_proxy_udp_with = ["unique_id"]
 [timeouts]
 udp_idle = "1h"
 udp_one_way = "1h"
@@ -96,7 +96,8 @@ def test_lines_of_edge_and_home_are_joined_by_the_id_of_the_edge(start: Start, f
 
 
 def test_without_the_key_no_id_is_sent_and_the_line_has_it_all_the_same(start: Start) -> None:
-    proxy = start(hop("every").replace('send_proxy_with = ["unique_id"]', ""))
+    for_tcp = 'send_proxy = "v2"\nsend_proxy_with = ["unique_id"]'
+    proxy = start(hop("every").replace('send_proxy_udp_with = ["unique_id"]', for_tcp))
     with udp(proxy.here, 9001) as backend, udp("127.0.0.1") as peer:
         peer.sendto(header(b"given") + b"?", (proxy.here, 8443))
         assert heard(backend)[0] == header(None) + b"?"

@@ -149,11 +149,14 @@ pub(crate) struct BackendFile {
     pub(crate) source: Option<SourceFile>,
     /// The PROXY header that it gets on TCP connections. Without it: none.
     pub(crate) send_proxy: Option<SendProxyFile>,
-    /// What a header of version 2 holds beside the addresses; with datagrams `unique_id` alone. Without it: nothing.
+    /// What a header of version 2 holds beside the addresses. Without it: nothing.
     #[schemars(length(min = 1))]
     pub(crate) send_proxy_with: Option<Vec<HeaderField>>,
     /// The PROXY header that it gets with datagrams. Without it: none.
     pub(crate) send_proxy_udp: Option<SendProxyUdp>,
+    /// What that header holds beside the addresses, if it is of version 2. Without it: nothing.
+    #[schemars(length(min = 1))]
+    pub(crate) send_proxy_udp_with: Option<Vec<DatagramField>>,
     /// Checks of each candidate by a TCP connect; `{}` for the defaults. Without it: none.
     pub(crate) health: Option<HealthFile>,
     /// Rest for a candidate that fails clients; `{}` for the defaults. Without it: none.
@@ -199,6 +202,15 @@ pub(crate) enum HeaderField {
     /// What a trusted peer's own header of version 2 said of the client: server name, application protocol, TLS session, network
     /// namespace, and types 0xE0 to 0xEF.
     Received,
+}
+
+/// A field of a PROXY header of version 2 with datagrams. What the client's hello says the next one reads itself, and datagrams
+/// have a checksum: each byte is one less for the payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum DatagramField {
+    /// An identifier that joins the log lines of several proxies.
+    UniqueId,
 }
 
 /// Checks of each candidate.

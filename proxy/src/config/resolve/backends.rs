@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Names;
-use crate::config::file::{BackendFile, ConfigFile, HeaderField, HealthFile, SendProxyFile, SourceFile};
+use crate::config::file::{BackendFile, ConfigFile, DatagramField, HeaderField, HealthFile, SendProxyFile, SourceFile};
 use crate::config::findings::Findings;
 use crate::config::model::{
     Backend, BackendId, Balance, Ejection, HealthCheck, Host, NamePart, SendProxy, SendProxyUdp, Source, Target,
@@ -11,6 +11,7 @@ use crate::config::model::{
 use crate::config::notation::{is_plain_name, NAME_RULE};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const NOT_SENT: &str = "fields for a header that is not sent";
 
 pub(super) fn backends(file: &ConfigFile, names: &Names<'_>, findings: &mut Findings<'_>) -> Vec<Backend> {
     let written = names.names.iter().filter_map(|name| Some((*name, file.backend.get(*name)?)));
@@ -38,7 +39,7 @@ fn as_meant(name: &str, file: &BackendFile, names: &Names<'_>, findings: &mut Fi
         source: source(file.source),
         send_proxy: send_proxy(&path, file, findings),
         send_proxy_udp: file.send_proxy_udp,
-        send_proxy_udp_id: sends_v2_by_udp(file) && fields(file).contains(&HeaderField::UniqueId),
+        send_proxy_udp_id: sends_id_by_udp(&path, file, findings),
         health: file.health.map(|written| health(&path, written, findings)),
         eject: file.eject.map(|written| {
             at_least_a_moment(&format!("{path}.eject.duration"), written.duration.0, findings);
@@ -61,16 +62,18 @@ fn source(written: Option<SourceFile>) -> Source {
     }
 }
 
-fn fields(file: &BackendFile) -> &[HeaderField] {
-    file.send_proxy_with.as_deref().unwrap_or_default()
-}
-
-fn sends_v2_by_udp(file: &BackendFile) -> bool {
-    matches!(file.send_proxy_udp, Some(SendProxyUdp::Every | SendProxyUdp::First))
+fn sends_id_by_udp(path: &str, file: &BackendFile, findings: &mut Findings<'_>) -> bool {
+    let has_id = file.send_proxy_udp_with.iter().flatten().any(|field| *field == DatagramField::UniqueId);
+    let sends_v2 = matches!(file.send_proxy_udp, Some(SendProxyUdp::Every | SendProxyUdp::First));
+    if has_id && !sends_v2 && findings.is_sound(&format!("{path}.send_proxy_udp")) {
+        let path = format!("{path}.send_proxy_udp_with");
+        findings.fault(path, NOT_SENT, "they need send_proxy_udp = \"every\" or \"first\"");
+    }
+    has_id && sends_v2
 }
 
 fn send_proxy(path: &str, file: &BackendFile, findings: &mut Findings<'_>) -> Option<SendProxy> {
-    let fields = fields(file);
+    let fields = file.send_proxy_with.as_deref().unwrap_or_default();
     let has = |field| fields.contains(&field);
     match file.send_proxy {
         Some(SendProxyFile::V2) => Some(SendProxy::V2 {
@@ -80,12 +83,9 @@ fn send_proxy(path: &str, file: &BackendFile, findings: &mut Findings<'_>) -> Op
             received: has(HeaderField::Received),
         }),
         other => {
-            // With datagrams goes the identifier alone.
-            let is_sent = |field: &HeaderField| *field == HeaderField::UniqueId && sends_v2_by_udp(file);
-            let keys = ["send_proxy", "send_proxy_udp"].map(|key| format!("{path}.{key}"));
-            if !fields.iter().all(is_sent) && keys.iter().all(|key| findings.is_sound(key)) {
+            if !fields.is_empty() && findings.is_sound(&format!("{path}.send_proxy")) {
                 let path = format!("{path}.send_proxy_with");
-                findings.fault(path, "fields for a header that is not sent", "they need send_proxy = \"v2\"");
+                findings.fault(path, NOT_SENT, "they need send_proxy = \"v2\"");
             }
             other.map(|_| SendProxy::V1)
         }
