@@ -51,7 +51,8 @@ fn share_towards(
     to: SocketAddr,
     endpoints: &UdpEndpoints,
 ) -> Option<Deaf> {
-    let from = port_of(lender)?;
+    // Where all of a port is taken, all of its flows are asked: no call of the kernel for those that share it.
+    let from = claimed.as_ref().map_or_else(|| port_of(lender), |claim| Some(claim.from()))?;
     // First, or the lender would share its port with nobody.
     let claim = endpoints.claim(from, to)?;
     if claimed.is_none() {

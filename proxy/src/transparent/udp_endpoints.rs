@@ -28,6 +28,13 @@ impl UdpEndpoints {
     }
 }
 
+impl Claim {
+    /// Its own end.
+    pub(crate) fn from(&self) -> SocketAddr {
+        self.pair.0
+    }
+}
+
 impl Drop for Claim {
     fn drop(&mut self) {
         self.endpoints.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.pair);
