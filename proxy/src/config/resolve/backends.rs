@@ -80,15 +80,32 @@ fn send_proxy(path: &str, file: &BackendFile, findings: &mut Findings<'_>) -> Op
             received: has(HeaderField::Received),
         }),
         other => {
-            // With datagrams goes the identifier alone.
-            let is_sent = |field: &HeaderField| *field == HeaderField::UniqueId && sends_v2_by_udp(file);
             let keys = ["send_proxy", "send_proxy_udp"].map(|key| format!("{path}.{key}"));
-            if !fields.iter().all(is_sent) && keys.iter().all(|key| findings.is_sound(key)) {
-                let path = format!("{path}.send_proxy_with");
-                findings.fault(path, "fields for a header that is not sent", "they need send_proxy = \"v2\"");
+            if keys.iter().all(|key| findings.is_sound(key)) {
+                examine_fields(path, fields, sends_v2_by_udp(file), findings);
             }
             other.map(|_| SendProxy::V1)
         }
+    }
+}
+
+/// Fields of a backend that gets no version 2 by TCP. With datagrams goes the identifier alone.
+fn examine_fields(path: &str, fields: &[HeaderField], has_v2_by_udp: bool, findings: &mut Findings<'_>) {
+    let by_tcp = "it needs send_proxy = \"v2\"";
+    let by_both = "it needs send_proxy = \"v2\", or send_proxy_udp = \"every\" or \"first\"";
+    for (index, field) in fields.iter().enumerate() {
+        let (name, needs) = match field {
+            HeaderField::UniqueId if has_v2_by_udp => continue,
+            HeaderField::UniqueId => ("unique_id", by_both),
+            HeaderField::Hello => ("hello", by_tcp),
+            HeaderField::Crc32c => ("crc32c", by_tcp),
+            HeaderField::Received => ("received", by_tcp),
+        };
+        findings.fault(
+            format!("{path}.send_proxy_with[{index}]"),
+            format!("{name} of a header that is not sent"),
+            needs,
+        );
     }
 }
 
