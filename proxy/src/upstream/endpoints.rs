@@ -16,7 +16,7 @@ use super::condition::{number_of, Change};
 use super::extent::Failed;
 use super::row::{nanoseconds, Row};
 
-/// Endpoints that one target remembers, some 200 bytes each. Of more those whose last failure is longest ago are forgotten: a
+/// Endpoints that one target remembers, some 250 bytes each. Of more those whose last failure is longest ago are forgotten: a
 /// client that names many hosts which fail may have others dialled in vain, and nobody kept from them.
 const MOST: usize = 4096;
 /// One that has not failed for so many rests is forgotten.
