@@ -73,7 +73,12 @@ pub fn exit_status(findings: &[Finding]) -> u8 {
     }
 }
 
-fn finding(name: impl Into<String>, status: Status, found: impl Into<String>, mend: impl Into<String>) -> Finding {
+pub(super) fn finding(
+    name: impl Into<String>,
+    status: Status,
+    found: impl Into<String>,
+    mend: impl Into<String>,
+) -> Finding {
     Finding { name: name.into(), status, found: found.into(), mend: mend.into() }
 }
 
