@@ -45,10 +45,11 @@ targets = ["HERE:9"]
 [backend.datagrams]
 targets = ["HERE:9002"]
 """
-# What needs a lack of descriptors, a file of another user, an end, a browser.
+# What needs a lack of descriptors, a file of another user, a host that does not answer, an end, a browser.
 IDLE = {
     "edgeproxy_accept_errors_total",
     "edgeproxy_access_log_reopen_failures_total",
+    "edgeproxy_backend_ejected_endpoints",
     "edgeproxy_draining",
     "edgeproxy_ech_hellos_total",
 }
