@@ -61,6 +61,23 @@ fn right_configurations_and_examples_pass_without_a_note() {
 }
 
 #[test]
+fn an_identifier_goes_with_datagrams_where_version_2_does() {
+    let has_id = |written: &str| {
+        let text = format!("{SMALLEST}[backend.x]\ntargets = [\"192.0.2.1:1\"]\n{written}\n");
+        parse(&text, "f").map(|config| config.backends[0].send_proxy_udp_id).ok()
+    };
+    let with = "send_proxy_with = [\"unique_id\"]";
+    for form in ["every", "first"] {
+        let udp = format!("send_proxy_udp = \"{form}\"");
+        assert_eq!([has_id(&udp), has_id(&format!("{udp}\n{with}"))], [Some(false), Some(true)]);
+        let both = format!("{udp}\nsend_proxy = \"v2\"\n");
+        assert_eq!(has_id(&format!("{both}{with}")), Some(true));
+        assert_eq!(has_id(&format!("{both}send_proxy_with = [\"crc32c\"]")), Some(false));
+    }
+    assert_eq!([has_id(&format!("send_proxy_udp = \"spp\"\n{with}")), has_id(with)], [None, None]);
+}
+
+#[test]
 fn what_is_hardly_meant_is_noted_with_its_line() {
     let text =
         "[listener.a]\ntcp = [\"0.0.0.0:1\"]\n[listener.b]\ntcp = [\"0.0.0.0:2\"]\n[[rule]]\nlisteners = [\"a\"]\n\
@@ -249,7 +266,7 @@ fn every_key_is_heeded() {
     assert_eq!((health.interval, health.timeout), (seconds(20), seconds(4)));
     assert_eq!((health.rise.get(), health.fall.get()), (5, 6));
     assert_eq!((eject.failures.get(), eject.duration), (7, seconds(40)));
-    assert_eq!(spp.send_proxy_udp, Some(SendProxyUdp::Spp));
+    assert_eq!((spp.send_proxy_udp, spp.send_proxy_udp_id), (Some(SendProxyUdp::Spp), false));
 
     let resolver = &config.resolver;
     assert_eq!(resolver.servers, ["192.0.2.53:53".parse().unwrap(), "[2001:db8::53]:53".parse().unwrap()]);

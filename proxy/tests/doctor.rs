@@ -67,7 +67,8 @@ fn mend(findings: &[Finding]) {
 }
 
 fn missing(findings: &[Finding]) -> Vec<&str> {
-    findings.iter().filter(|finding| finding.status != Status::Ok).map(|finding| finding.name.as_str()).collect()
+    let is_amiss = |finding: &&Finding| ![Status::Ok, Status::Note].contains(&finding.status);
+    findings.iter().filter(is_amiss).map(|finding| finding.name.as_str()).collect()
 }
 
 #[test]
@@ -111,6 +112,23 @@ fn spoilt(spoil: &[&str], name: &str, text: &str) {
 }
 
 #[test]
+fn clients_that_a_backend_answers_straight_are_noted_where_it_must_see_them() {
+    in_namespaces("clients_that_a_backend_answers_straight_are_noted_where_it_must_see_them", || {
+        network();
+        let notes = |text: &str| {
+            let found = ask(&config(text)).into_iter().filter(|finding| finding.status == Status::Note);
+            found.map(|finding| finding.to_string()).collect::<Vec<_>>()
+        };
+        let [only] = &notes(HOME)[..] else { panic!("the container's alone: {:?}", notes(HOME)) };
+        assert!(
+            only.starts_with("note       neighbours of container: 10.0.0.2 answers clients in 10.0.0.0/24 straight"),
+            "{only}"
+        );
+        assert_eq!(notes(&HOME.replace("\"client\"", "\"client_or_own\"")), [""; 0]);
+    });
+}
+
+#[test]
 fn a_mark_that_the_reverse_path_filter_looks_at() {
     in_namespaces("a_mark_that_the_reverse_path_filter_looks_at", || {
         spoilt(&["echo 1 > /proc/sys/net/ipv4/conf/all/src_valid_mark"], "reverse path filter", HOME);
@@ -142,6 +160,10 @@ fn a_link_too_small_for_quic_with_a_header() {
             "proxy_header = [{from = \"192.0.2.1/32\", policy = \"require\"}]\n[[rule]]\nfrom = [\"198.51.100.0/25\"]",
         );
         assert_ne!(behind, HOME);
+        let joined = HOME.replace(r#""every""#, "\"every\"\nsend_proxy_with = [\"unique_id\"]");
+        assert_eq!(missing(&ask(&config(&joined))), ["packets to container"], "an identifier takes 19 bytes more");
+        run(Command::new("ip").args(["link", "set", "dev", "outer", "mtu", "1355"]));
+        assert_eq!(missing(&ask(&config(&joined))), [""; 0]);
         assert_eq!(missing(&ask(&config(&behind))), ["packets to container"]);
     });
 }
@@ -291,7 +313,7 @@ fn low_ports_need_a_capability_only_where_the_kernel_says_so() {
 #[test]
 fn a_host_that_is_not_able_counts_more_than_what_is_missing() {
     let of = |status| Finding { name: "x".into(), status, found: "y".into(), mend: "one\ntwo".into() };
-    assert_eq!(exit_status(&[of(Status::Ok), of(Status::NotTried)]), 0);
+    assert_eq!(exit_status(&[of(Status::Ok), of(Status::NotTried), of(Status::Note)]), 0);
     assert_eq!(exit_status(&[of(Status::Unable), of(Status::Missing)]), 3);
     assert_eq!(of(Status::Missing).to_string(), "missing    x: y\n           one\n           two");
 }

@@ -172,11 +172,14 @@ example: edgeproxy undeny 203.0.113.7
     },
     Command {
         name: "denied",
-        takes: "[-s SOCKET]",
+        takes: "[--nft TABLE] [-s SOCKET]",
         does: "list the sources that are refused, and for how long",
-        more: "  -s, --socket PATH   its operation.admin_socket; /run/edgeproxy/admin.sock without it
+        more: "  --nft TABLE         as a script for `nft -f -`: it fills the sets edgeproxy_denied4 and edgeproxy_denied6 of this table of
+                      family inet, for rules of your own there, such as `ip saddr @edgeproxy_denied4 drop`
+  -s, --socket PATH   its operation.admin_socket; /run/edgeproxy/admin.sock without it
 
 example: edgeproxy denied
+         edgeproxy denied --nft filter | nft -f -
 ",
         parse: ask,
     },

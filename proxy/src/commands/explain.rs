@@ -142,7 +142,7 @@ fn candidate(
     };
     let Some(captures) = captures else { return as_written(None) };
     match fill(target, &backend.allow_suffixes, captures, port) {
-        Ok(Destination::Name { name, port }) => Candidate { target: format!("{name}:{port}"), refused: None },
+        Ok(Destination::Name { name, port, .. }) => Candidate { target: format!("{name}:{port}"), refused: None },
         Ok(Destination::Address(address, origin)) => {
             let transport = known.transport.unwrap_or(Transport::Tcp);
             let refused = forbidden(&config.targets, &Own::new(config, |_| false), transport, address, origin);

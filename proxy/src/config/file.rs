@@ -149,7 +149,7 @@ pub(crate) struct BackendFile {
     pub(crate) source: Option<SourceFile>,
     /// The PROXY header that it gets on TCP connections. Without it: none.
     pub(crate) send_proxy: Option<SendProxyFile>,
-    /// What a header of version 2 holds beside the addresses. Without it: nothing.
+    /// What a header of version 2 holds beside the addresses; with datagrams `unique_id` alone. Without it: nothing.
     #[schemars(length(min = 1))]
     pub(crate) send_proxy_with: Option<Vec<HeaderField>>,
     /// The PROXY header that it gets with datagrams. Without it: none.

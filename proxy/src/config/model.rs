@@ -166,6 +166,12 @@ pub enum Protocol {
     Bittorrent,
     Syslog,
     Rsync,
+    Git,
+    Bitcoin,
+    Adb,
+    SyncthingRelay,
+    Teamspeak3,
+    SourceQuery,
     /// The client says nothing until the server does; matched when [`Timeouts::silence`] has passed without a byte.
     Silence,
 }
@@ -222,6 +228,8 @@ pub struct Backend {
     pub send_proxy: Option<SendProxy>,
     /// The header that it gets with datagrams.
     pub send_proxy_udp: Option<SendProxyUdp>,
+    /// Whether that header, of version 2, holds UNIQUE_ID.
+    pub send_proxy_udp_id: bool,
     /// Active checks by TCP connect.
     pub health: Option<HealthCheck>,
     /// Passive ejection after failures in a row.
@@ -255,7 +263,7 @@ pub enum Source {
     /// The proxy's.
     Own,
     /// The client's, address and port; when that endpoint is taken, address and another port; the proxy's where neither
-    /// can be (client and backend on one host). `IP_TRANSPARENT`, ip(7).
+    /// can be (client and backend on one host, or neighbours on one link). `IP_TRANSPARENT`, ip(7).
     Client {
         /// Whether the proxy's own address may take its place when the client's cannot be used.
         or_own: bool,

@@ -76,13 +76,18 @@ fn shorten(sections: &mut [Section], mut room: usize) {
 
 fn head(since_start: bool, now: &Status) -> Vec<String> {
     let draining = if now.draining { "  DRAINING" } else { "" };
+    let lacking = if now.kernel_rules.is_some_and(|rules| !rules.present) { "  KERNEL RULES MISSING" } else { "" };
     let (version, pid, workers, denied) = (&now.version, now.pid, now.workers, now.denied);
     let up = uptime(now.uptime_us / 1_000_000);
-    let first = format!("edgeproxy {version}  pid {pid}  up {up}  workers {workers}  denied {denied}{draining}");
+    let first =
+        format!("edgeproxy {version}  pid {pid}  up {up}  workers {workers}  denied {denied}{draining}{lacking}");
     let mut second = format!("reloads {} ({} refused)", now.reloads, now.reload_failures);
     if let Some(log) = now.log {
         // A String takes all.
         let _ = write!(second, "  log lines {} ({} dropped, {} failed)", log.written, log.dropped, log.failed);
+    }
+    if let Some(rules) = now.kernel_rules {
+        let _ = write!(second, "  kernel rules put back {}", rules.restored);
     }
     let since = if since_start { "the start" } else { "the last look" };
     vec![first, format!("{second}  rates since {since}")]
@@ -233,6 +238,7 @@ mod tests {
             reloads: 4,
             reload_failures: 1,
             draining: false,
+            kernel_rules: None,
             denied: 9,
             log: Some(LogStatus { written: 5, dropped: 6, failed: 7 }),
             listeners: vec![ListenerStatus {

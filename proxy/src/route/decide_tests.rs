@@ -9,7 +9,7 @@ use crate::sniff::Found;
 
 fn tls(name: &str, alpn: &[&str]) -> Sniffed {
     let alpn = alpn.iter().map(|it| it.as_bytes().to_vec()).collect();
-    Sniffed::Yes(Found { name: Some(name.to_owned()), alpn, ech: false })
+    Sniffed::Yes(Found { name: Some(name.to_owned()), alpn, ..Found::default() })
 }
 
 fn yes() -> Sniffed {

@@ -135,7 +135,7 @@ impl Spoken for Claimed {
             None => Sniffed::NeedMore,
             Some(claimed) if claimed == protocol => {
                 let name = self.name.as_ref().map(|name| name.trim_end_matches('.').to_ascii_lowercase());
-                Sniffed::Yes(Found { name, alpn: self.alpn.clone(), ech: self.ech })
+                Sniffed::Yes(Found { name, alpn: self.alpn.clone(), ech: self.ech, ..Found::default() })
             }
             Some(_) => Sniffed::No,
         }

@@ -169,6 +169,7 @@ mod tests {
             source,
             send_proxy: None,
             send_proxy_udp: None,
+            send_proxy_udp_id: false,
             health: None,
             eject: None,
             connect_timeout: SECOND,

@@ -282,12 +282,10 @@ async fn decided(
     story.preface = Some(took);
     story.is_peers_own &= preface.bytes().is_empty();
     story.spoken = preface.found().map(|(protocol, found)| Box::new((protocol, found.clone())));
-    let (protocol, ech) =
-        story.spoken.as_deref().map_or((None, false), |(protocol, found)| (Some(*protocol), found.ech));
     if epoch.generation.hears(arrived.listener) && !awaits_answer(&story) {
         acknowledge_at_once(client);
     }
-    epoch.counters.preface(protocol, preface.bytes().len(), effort.segments, took, ech);
+    epoch.counters.preface(story.spoken.as_deref(), preface.bytes().len(), effort.segments, took);
     match decision? {
         Decision::Forward { rule, backend, captures } => {
             epoch.counters.rule_chosen(rule);

@@ -102,8 +102,8 @@ async fn dial_candidate(
     let condition = &candidate.condition;
     let note = |to: SocketAddr, among: &[SocketAddr], failure: Failure| {
         if failure.is_of_candidate {
-            let seen = among.iter().find_map(|to| seen_client(locals, caller, *to));
-            let seen = seen.filter(|_| backend.source != Source::Own).map(|client| client.ip());
+            let seen = among.iter().find_map(|to| seen_client(locals, backend.source, caller, *to));
+            let seen = seen.map(|client| client.ip());
             let is_refusal = failure.reason == CloseReason::BackendRefused;
             let failed = Failed { seen, client: caller.client.ip(), to, is_refusal };
             condition.failed_at(failed, Instant::now().into_std());
@@ -128,10 +128,14 @@ pub(crate) async fn allowed(
 ) -> Result<Vec<SocketAddr>, CloseReason> {
     let (addresses, origin) = match destination {
         Destination::Address(address, origin) => (vec![address], origin),
-        Destination::Name { name, port } => {
-            let found = Box::pin(epoch.names.addresses_for(Some(client), &name))
-                .await
-                .map_err(|_| CloseReason::NameNotResolved)?;
+        Destination::Name { name, port, is_searched } => {
+            let names = &epoch.names;
+            let found = if is_searched {
+                Box::pin(names.addresses_by_search(Some(client), &name)).await
+            } else {
+                Box::pin(names.addresses_for(Some(client), &name)).await
+            };
+            let found = found.map_err(|_| CloseReason::NameNotResolved)?;
             (found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect(), Origin::Name)
         }
     };
@@ -190,8 +194,9 @@ struct Tried {
 }
 
 async fn reach(locals: &LocalAddresses, backend: &Backend, addresses: &[SocketAddr], caller: Caller<'_>) -> Tried {
-    let connect =
-        |to: SocketAddr| connect_tcp(seen_client(locals, caller, to), backend.source, to, caller.speaks_at_once);
+    let connect = |to: SocketAddr| {
+        connect_tcp(seen_client(locals, backend.source, caller, to), backend.source, to, caller.speaks_at_once)
+    };
     let limit = backend.connect_timeout;
     if let [only] = addresses {
         let connected = timeout(limit, connect(*only)).await.map_err(|_| TOO_LATE);
@@ -220,14 +225,27 @@ async fn reach(locals: &LocalAddresses, backend: &Backend, addresses: &[SocketAd
     }
 }
 
-/// Whom a backend at this address can see: nobody but the proxy, where client and backend are on one host.
-pub(crate) fn seen_client(locals: &LocalAddresses, caller: Caller<'_>, to: SocketAddr) -> Option<SocketAddr> {
-    if locals.same_host(caller.client.ip(), to.ip()) {
+/// Whom a backend at this address can see: nobody but the proxy, where client and backend are on one host; where they are
+/// neighbours, only if it must not be the proxy.
+pub(crate) fn seen_client(
+    locals: &LocalAddresses,
+    source: Source,
+    caller: Caller<'_>,
+    to: SocketAddr,
+) -> Option<SocketAddr> {
+    let client = caller.client.ip();
+    let is_proxy = match source {
+        Source::Own => true,
+        Source::Client { or_own } => {
+            locals.same_host(client, to.ip()) || or_own && locals.are_neighbours(client, to.ip())
+        }
+    };
+    if is_proxy {
         return None;
     }
     // Its own endpoint towards the original destination is the client's socket itself.
     let is_its_own_way = caller.arrival == Arrival::Tproxy && to == caller.original_dst;
-    Some(if is_its_own_way { SocketAddr::new(caller.client.ip(), 0) } else { caller.client })
+    Some(if is_its_own_way { SocketAddr::new(client, 0) } else { caller.client })
 }
 
 pub(crate) fn failure(error: &DialError) -> Failure {
@@ -239,7 +257,8 @@ pub(crate) fn failure(error: &DialError) -> Failure {
         },
         DialError::Connect(error) if is_this_hosts(error) => (CloseReason::IoError(error.kind()), false),
         DialError::Connect(error) => match error.raw_os_error() {
-            Some(libc::ECONNREFUSED | libc::ECONNRESET) => (CloseReason::BackendRefused, true),
+            // The last: a reset after an end.
+            Some(libc::ECONNREFUSED | libc::ECONNRESET | libc::EPIPE) => (CloseReason::BackendRefused, true),
             Some(libc::ETIMEDOUT) => (CloseReason::BackendTimeout, true),
             _ => (CloseReason::BackendUnreachable, true),
         },

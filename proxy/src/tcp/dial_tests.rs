@@ -78,3 +78,21 @@ async fn an_address_that_had_no_time_to_answer_has_not_failed() {
         assert_eq!(noted, failed, "of {limit} ms");
     }
 }
+
+#[test]
+fn a_candidate_that_resets_before_anybody_knows_that_it_is_connected_has_refused() {
+    for has_ended in [false, true] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.connect(&listener.local_addr().expect("bound").into()).expect("connected");
+        let (accepted, _) = listener.accept().expect("accepted");
+        if has_ended {
+            accepted.shutdown(std::net::Shutdown::Write).expect("ended");
+        }
+        socket2::SockRef::from(&accepted).set_linger(Some(Duration::ZERO)).expect("linger");
+        drop(accepted);
+        let error = socket.take_error().expect("asked").expect("a reset");
+        let failure = failure(&DialError::Connect(error));
+        assert_eq!((failure.reason, failure.is_of_candidate), (CloseReason::BackendRefused, true), "{has_ended}");
+    }
+}

@@ -5,10 +5,10 @@ use std::fmt;
 use caps::Capability;
 use serde::Serialize;
 
-use super::host_facts::{HostFacts, NoWay, Strange, Tried};
+use super::host_facts::{HostFacts, Neighbourhood, NoWay, Strange, Tried};
 use super::needs::{Family, Place};
 use super::rules::RuleSet;
-use crate::config::model::{Config, SendProxyUdp, Source};
+use crate::config::model::{Backend, Config, SendProxyUdp, Source};
 
 /// How well the host serves what a finding is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -22,6 +22,8 @@ pub enum Status {
     Unable,
     /// It could not be asked.
     NotTried,
+    /// Nothing is wrong with the host, but some may be served otherwise than one thinks.
+    Note,
 }
 
 /// One thing that was found.
@@ -56,6 +58,7 @@ pub fn judge(config: &Config, facts: &HostFacts) -> Vec<Finding> {
     findings.extend(reverse_path(facts));
     findings.extend(ways_to_clients(facts));
     findings.extend(packet_sizes(config, facts));
+    findings.extend(facts.neighbourhoods.iter().map(neighbours));
     findings
 }
 
@@ -226,13 +229,23 @@ fn ways_to_clients(facts: &HostFacts) -> Vec<Finding> {
         .collect()
 }
 
+fn neighbours(Neighbourhood { backend, to, network }: &Neighbourhood) -> Finding {
+    let found = format!(
+        "{to} answers clients in {network} straight, so they get no connection through this host; with source = \
+         \"client_or_own\" it sees this host instead of them, and all others as now"
+    );
+    finding(format!("neighbours of {backend}"), Status::Note, found, "")
+}
+
 fn packet_sizes(config: &Config, facts: &HostFacts) -> Vec<Finding> {
     let mut findings = Vec::new();
     for way in &facts.ways {
         let backend = config.backends.iter().find(|backend| backend.name == way.backend);
-        let Some(format) = backend.and_then(|backend| backend.send_proxy_udp) else { continue };
+        let Some((backend, format)) = backend.and_then(|backend| Some((backend, backend.send_proxy_udp?))) else {
+            continue;
+        };
         // The IP header, the UDP header, the PROXY header, and a client's first datagram.
-        let needed = if way.to.is_ipv4() { 20 } else { 40 } + 8 + header_length(config, format) + QUIC_INITIAL;
+        let needed = if way.to.is_ipv4() { 20 } else { 40 } + 8 + header_length(config, backend, format) + QUIC_INITIAL;
         let name = format!("packets to {}", way.backend);
         findings.push(if way.mtu >= needed {
             finding(
@@ -257,8 +270,10 @@ fn packet_sizes(config: &Config, facts: &HostFacts) -> Vec<Finding> {
     findings
 }
 
-/// Version 2 has 16 bytes and the addresses: 12 of IPv4, 36 of IPv6. Simple Proxy Protocol has 38.
-fn header_length(config: &Config, format: SendProxyUdp) -> u32 {
+/// Version 2 has 16 bytes, the addresses, 12 of IPv4, 36 of IPv6, and where that is asked for an identifier: of this proxy's
+/// and its like 3 and 16 bytes. Simple Proxy Protocol has 38.
+fn header_length(config: &Config, backend: &Backend, format: SendProxyUdp) -> u32 {
+    let id = if backend.send_proxy_udp_id { 3 + 16 } else { 0 };
     // A peer that is believed may speak for clients of either family.
     let takes_ipv6 =
         config.listeners.iter().filter(|listener| !listener.udp.is_empty()).any(|listener| {
@@ -266,8 +281,8 @@ fn header_length(config: &Config, format: SendProxyUdp) -> u32 {
         });
     match format {
         SendProxyUdp::Spp => 38,
-        SendProxyUdp::Every | SendProxyUdp::First if takes_ipv6 => 16 + 36,
-        SendProxyUdp::Every | SendProxyUdp::First => 16 + 12,
+        SendProxyUdp::Every | SendProxyUdp::First if takes_ipv6 => 16 + 36 + id,
+        SendProxyUdp::Every | SendProxyUdp::First => 16 + 12 + id,
     }
 }
 
@@ -278,6 +293,7 @@ impl fmt::Display for Finding {
             Status::Missing => "missing",
             Status::Unable => "unable",
             Status::NotTried => "not tried",
+            Status::Note => "note",
         };
         write!(to, "{status:9}  {}: {}", self.name, self.found)?;
         for line in self.mend.lines() {

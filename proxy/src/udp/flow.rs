@@ -211,7 +211,8 @@ impl Flow {
         self.crowd().iter().for_each(|crowd| crowd.confirmed(Weak::clone(&self.me), self.last_up.get()));
     }
 
-    fn send<'a>(&self, joined: &mut dyn Iterator<Item = Joined<'a>>) {
+    /// Takes datagrams that its rate has let in.
+    pub(super) fn send<'a>(&self, joined: &mut dyn Iterator<Item = Joined<'a>>) {
         let counters = &self.epoch.counters;
         match &mut *self.outlet.borrow_mut() {
             Outlet::Open(upstream) => {

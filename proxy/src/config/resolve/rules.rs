@@ -260,7 +260,8 @@ fn names_a_server(protocol: Protocol) -> bool {
         | Protocol::Socks5
         | Protocol::Xmpp
         | Protocol::Dns
-        | Protocol::Minecraft => true,
+        | Protocol::Minecraft
+        | Protocol::Git => true,
         Protocol::Ssh
         | Protocol::Rdp
         | Protocol::Smb
@@ -275,6 +276,11 @@ fn names_a_server(protocol: Protocol) -> bool {
         | Protocol::Bittorrent
         | Protocol::Syslog
         | Protocol::Rsync
+        | Protocol::Bitcoin
+        | Protocol::Adb
+        | Protocol::SyncthingRelay
+        | Protocol::Teamspeak3
+        | Protocol::SourceQuery
         | Protocol::Silence => false,
     }
 }

@@ -45,6 +45,8 @@ impl Listener {
                         key: state.key,
                         header_in: state.header_in,
                         reply_prefix: state.reply_prefix.as_deref(),
+                        unique_id: state.unique_id.clone(),
+                        is_let_in: true,
                     };
                     let mut joined = datagrams.iter().map(|datagram| Joined::one(datagram));
                     self.carry(&here, newcomer, &mut joined, now);
