@@ -16,6 +16,7 @@ use crate::mend;
 use crate::operation::admin::Response;
 use crate::operation::ledger;
 use crate::operation::notify::ServiceState;
+use crate::operation::state::KernelRules;
 use crate::run_error::host;
 use crate::steering::{copies, Proxy};
 use crate::transparent::keeper::{Report, Want};
@@ -155,11 +156,16 @@ impl Proxy {
                 found: "this process has none that keeps rules, and gave CAP_NET_ADMIN up".to_owned(),
                 mend: RESTART,
             };
-            return if own.is_empty() { Ok(()) } else { Err(unkept) };
+            if !own.is_empty() {
+                return Err(unkept);
+            }
+            self.state().kernel_rules = None;
+            return Ok(());
         };
         match keeper.want(want) {
             Ok(Report::Installed | Report::Restored(_) | Report::Left(_)) => {
                 self.wanted = Some(want);
+                self.state().kernel_rules_are(true);
                 Ok(())
             }
             Ok(Report::Failed(found)) => {
@@ -177,29 +183,45 @@ impl Proxy {
             }
             Err(error) => {
                 if is_gone(&error) {
-                    self.keeper = None;
+                    self.lose_keeper();
                 }
                 Err(Unkept { found: format!("the process that keeps rules: {error}"), mend: RESTART })
             }
         }
     }
 
+    /// Nobody puts rules back any more.
+    fn lose_keeper(&mut self) {
+        self.keeper = None;
+        self.state().kernel_rules_are(false);
+    }
+
     /// Tells what became of the kernel's rules since the last look.
     pub(crate) fn hear_of_rules(&mut self) {
         while let Some(keeper) = &mut self.keeper {
             match keeper.report() {
-                Ok(Some(Report::Installed)) => say("edgeproxy: the kernel's rules are as the configuration has them"),
+                Ok(Some(Report::Installed)) => {
+                    say("edgeproxy: the kernel's rules are as the configuration has them");
+                    self.state().kernel_rules_are(true);
+                }
                 Ok(Some(Report::Restored(lines))) => {
                     say(&format!("edgeproxy: somebody removed rules, they are there again: {}", lines.join("; ")));
+                    if let Some(rules) = &mut self.state().kernel_rules {
+                        *rules = KernelRules { present: true, restored: rules.restored + 1 };
+                    }
                 }
                 Ok(Some(Report::Left(why))) => {
                     say(&format!("edgeproxy: rules that are needed no more could not be taken away: {why}"));
+                    self.state().kernel_rules_are(true);
                 }
-                Ok(Some(Report::Failed(why))) => say(&format!("edgeproxy: rules are missing: {why}")),
+                Ok(Some(Report::Failed(why))) => {
+                    say(&format!("edgeproxy: rules are missing: {why}"));
+                    self.state().kernel_rules_are(false);
+                }
                 Ok(None) => return,
                 Err(error) if is_gone(&error) => {
                     say(&format!("edgeproxy: {error}; restart to have the kernel's rules kept"));
-                    self.keeper = None;
+                    self.lose_keeper();
                 }
                 Err(error) => return say(&format!("edgeproxy: the process that keeps rules: {error}")),
             }

@@ -32,7 +32,7 @@ use crate::operation::ledger::Names;
 use crate::operation::metrics_http;
 use crate::operation::notify::Notifier;
 use crate::operation::socket_file::{self, AdminSocket, Predecessor};
-use crate::operation::state::State;
+use crate::operation::state::{KernelRules, State};
 use crate::operation::unique_id::fresh_seed;
 use crate::run_error::{host, named, taking, RunError};
 use crate::sandbox::{self, Allowed, Ports};
@@ -219,6 +219,8 @@ impl Opened {
         let figures = log.as_ref().map(AccessLog::figures);
         let started = (std::time::Instant::now(), SystemTime::now());
         let mut state = State::new(DenyList::new(&generation.config.deny), figures, seeds.len(), started);
+        // Without them it would not have come so far.
+        state.kernel_rules = keeper.as_ref().map(|_| KernelRules { present: true, restored: 0 });
         let counters = state.ledger.begin(Names::of(&generation.config), seeds.len());
         let mut workers = Vec::with_capacity(seeds.len());
         let memberships = Membership::of(seeds.len());

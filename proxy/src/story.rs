@@ -171,6 +171,7 @@ impl Drop for Story {
             protocol: found.map(|(protocol, _)| *protocol),
             server_name: found.and_then(|(_, found)| found.name.as_deref()),
             alpn: found.map_or(&[], |(_, found)| &found.alpn),
+            ech: found.is_some_and(|(_, found)| found.ech),
             rule: self.rule.and_then(|id| config.rules.get(id.0)).map(|rule| rule.name.as_str()),
             backend: self.backend.and_then(|id| config.backends.get(id.0)).map(|backend| backend.name.as_str()),
             target: self.target.map(|(target, _)| target),

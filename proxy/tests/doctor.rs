@@ -67,7 +67,8 @@ fn mend(findings: &[Finding]) {
 }
 
 fn missing(findings: &[Finding]) -> Vec<&str> {
-    findings.iter().filter(|finding| finding.status != Status::Ok).map(|finding| finding.name.as_str()).collect()
+    let is_amiss = |finding: &&Finding| ![Status::Ok, Status::Note].contains(&finding.status);
+    findings.iter().filter(is_amiss).map(|finding| finding.name.as_str()).collect()
 }
 
 #[test]
@@ -108,6 +109,23 @@ fn spoilt(spoil: &[&str], name: &str, text: &str) {
     mend(&found);
     let after = ask(&config);
     assert_eq!(missing(&after), [""; 0], "{after:#?}");
+}
+
+#[test]
+fn clients_that_a_backend_answers_straight_are_noted_where_it_must_see_them() {
+    in_namespaces("clients_that_a_backend_answers_straight_are_noted_where_it_must_see_them", || {
+        network();
+        let notes = |text: &str| {
+            let found = ask(&config(text)).into_iter().filter(|finding| finding.status == Status::Note);
+            found.map(|finding| finding.to_string()).collect::<Vec<_>>()
+        };
+        let [only] = &notes(HOME)[..] else { panic!("the container's alone: {:?}", notes(HOME)) };
+        assert!(
+            only.starts_with("note       neighbours of container: 10.0.0.2 answers clients in 10.0.0.0/24 straight"),
+            "{only}"
+        );
+        assert_eq!(notes(&HOME.replace("\"client\"", "\"client_or_own\"")), [""; 0]);
+    });
 }
 
 #[test]
@@ -295,7 +313,7 @@ fn low_ports_need_a_capability_only_where_the_kernel_says_so() {
 #[test]
 fn a_host_that_is_not_able_counts_more_than_what_is_missing() {
     let of = |status| Finding { name: "x".into(), status, found: "y".into(), mend: "one\ntwo".into() };
-    assert_eq!(exit_status(&[of(Status::Ok), of(Status::NotTried)]), 0);
+    assert_eq!(exit_status(&[of(Status::Ok), of(Status::NotTried), of(Status::Note)]), 0);
     assert_eq!(exit_status(&[of(Status::Unable), of(Status::Missing)]), 3);
     assert_eq!(of(Status::Missing).to_string(), "missing    x: y\n           one\n           two");
 }

@@ -15,7 +15,7 @@ use edgeproxy::operation::deny::DenyList;
 use edgeproxy::operation::ledger::Names;
 use edgeproxy::operation::metrics::render;
 use edgeproxy::operation::outcomes::{HeaderIn, HeaderOut, SourceUsed, UdpDrop};
-use edgeproxy::operation::state::State;
+use edgeproxy::operation::state::{KernelRules, State};
 use edgeproxy::operation::unique_id::UniqueId;
 
 fn page() -> String {
@@ -47,6 +47,7 @@ fn each_key_of_a_log_line_has_its_row() {
         protocol: Some(Protocol::Tls),
         server_name: Some("git.nas.example.net"),
         alpn: &alpn,
+        ech: true,
         rule: Some("by name"),
         backend: Some("nas"),
         target: Some("192.0.2.4:4".parse().unwrap()),
@@ -92,6 +93,7 @@ fn each_metric_has_its_row_with_its_type() {
     let now = Instant::now();
     let log = Some(std::sync::Arc::<LogFigures>::default());
     let mut state = State::new(DenyList::new(&[]), log, 1, (now, UNIX_EPOCH));
+    state.kernel_rules = Some(KernelRules { present: true, restored: 0 });
     let one = || vec!["one".to_owned()];
     drop(state.ledger.begin(Names { listeners: one(), rules: one(), backends: one() }, 1));
     let text = render(&mut state, now);

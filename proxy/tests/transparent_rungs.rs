@@ -187,6 +187,47 @@ fn addresses_that_come_and_go_are_known_as_they_do() {
     });
 }
 
+#[test]
+fn neighbours_that_come_and_go_are_known_as_they_do() {
+    in_namespaces("neighbours_that_come_and_go_are_known_as_they_do", || {
+        for (one, other) in [("outer", "nobody"), ("apart", "nowhere")] {
+            ip(&format!("link add {one} type veth peer name {other}"));
+            ip(&format!("link set {other} up"));
+            ip(&format!("link set {one} up"));
+        }
+        let (addresses, watch) = LocalAddresses::open().unwrap();
+        std::thread::spawn(|| watch.run());
+        for (own, length, one, other) in
+            [("192.0.2.1", 24, "192.0.2.7", "192.0.2.9"), ("2001:db8::1", 64, "2001:db8::7", "2001:db8::9")]
+        {
+            let all = if own.contains(':') { 128 } else { 32 };
+            let are = || addresses.are_neighbours(one.parse().unwrap(), other.parse().unwrap());
+            assert!(!are());
+            ip(&format!("address add {own}/{length} dev outer nodad"));
+            until(are);
+            ip(&format!("route add {other} dev apart"));
+            until(|| !are());
+            ip(&format!("route replace {other} dev outer"));
+            until(are);
+            ip("link set outer down");
+            until(|| !are());
+            ip("link set outer up");
+            ip(&format!("address replace {own}/{length} dev outer nodad")); // IPv6's went with the link
+            until(are);
+            ip(&format!("address add {other}/{all} dev apart"));
+            until(|| !are()); // it is this host itself
+            ip(&format!("address del {other}/{all} dev apart"));
+            until(are);
+            ip(&format!("address del {own}/{length} dev outer"));
+            until(|| !are());
+        }
+        // Also those that are there at the start.
+        ip("address add 192.0.2.1/24 dev outer");
+        let (addresses, _) = LocalAddresses::open().unwrap();
+        assert!(addresses.are_neighbours("192.0.2.7".parse().unwrap(), "192.0.2.9".parse().unwrap()));
+    });
+}
+
 fn until(is_so: impl Fn() -> bool) {
     let start = std::time::Instant::now();
     while !is_so() {

@@ -32,6 +32,18 @@ pub struct TargetCondition {
     pub target: String,
     /// How it is.
     pub condition: Condition,
+    /// Where clients name the host: endpoints that rest.
+    #[serde(default)]
+    pub resting: usize,
+}
+
+/// Of the kernel's rules, where this process has them kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelRules {
+    /// All that are wanted are there, as was found last.
+    pub present: bool,
+    /// How often some were put back that somebody had removed.
+    pub restored: u64,
 }
 
 /// The process in the control thread's eyes.
@@ -57,6 +69,8 @@ pub struct State {
     pub reload_failures: u64,
     /// It takes nothing new.
     pub draining: bool,
+    /// The kernel's rules; none where they are left to others, or none are wanted and nobody keeps them.
+    pub kernel_rules: Option<KernelRules>,
 }
 
 impl State {
@@ -74,6 +88,14 @@ impl State {
             reloads: 0,
             reload_failures: 0,
             draining: false,
+            kernel_rules: None,
+        }
+    }
+
+    /// Whether the kernel's rules are there, where they are kept.
+    pub fn kernel_rules_are(&mut self, present: bool) {
+        if let Some(rules) = &mut self.kernel_rules {
+            rules.present = present;
         }
     }
 
@@ -88,6 +110,7 @@ impl State {
             reloads: self.reloads,
             reload_failures: self.reload_failures,
             draining: self.draining,
+            kernel_rules: self.kernel_rules,
             denied: self.deny.denied(now).count(),
             log: self.log.as_deref().map(|log| LogStatus {
                 written: log.written(),
@@ -150,6 +173,8 @@ pub struct Status {
     pub reload_failures: u64,
     /// It takes nothing new.
     pub draining: bool,
+    /// The kernel's rules, where this process has them kept.
+    pub kernel_rules: Option<KernelRules>,
     /// Prefixes that are refused.
     pub denied: usize,
     /// What became of log lines.

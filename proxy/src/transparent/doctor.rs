@@ -5,7 +5,7 @@ use std::fmt;
 use caps::Capability;
 use serde::Serialize;
 
-use super::host_facts::{HostFacts, NoWay, Strange, Tried};
+use super::host_facts::{HostFacts, Neighbourhood, NoWay, Strange, Tried};
 use super::needs::{Family, Place};
 use super::rules::RuleSet;
 use crate::config::model::{Backend, Config, SendProxyUdp, Source};
@@ -22,6 +22,8 @@ pub enum Status {
     Unable,
     /// It could not be asked.
     NotTried,
+    /// Nothing is wrong with the host, but some may be served otherwise than one thinks.
+    Note,
 }
 
 /// One thing that was found.
@@ -56,6 +58,7 @@ pub fn judge(config: &Config, facts: &HostFacts) -> Vec<Finding> {
     findings.extend(reverse_path(facts));
     findings.extend(ways_to_clients(facts));
     findings.extend(packet_sizes(config, facts));
+    findings.extend(facts.neighbourhoods.iter().map(neighbours));
     findings
 }
 
@@ -226,6 +229,14 @@ fn ways_to_clients(facts: &HostFacts) -> Vec<Finding> {
         .collect()
 }
 
+fn neighbours(Neighbourhood { backend, to, network }: &Neighbourhood) -> Finding {
+    let found = format!(
+        "{to} answers clients in {network} straight, so they get no connection through this host; with source = \
+         \"client_or_own\" it sees this host instead of them, and all others as now"
+    );
+    finding(format!("neighbours of {backend}"), Status::Note, found, "")
+}
+
 fn packet_sizes(config: &Config, facts: &HostFacts) -> Vec<Finding> {
     let mut findings = Vec::new();
     for way in &facts.ways {
@@ -282,6 +293,7 @@ impl fmt::Display for Finding {
             Status::Missing => "missing",
             Status::Unable => "unable",
             Status::NotTried => "not tried",
+            Status::Note => "note",
         };
         write!(to, "{status:9}  {}: {}", self.name, self.found)?;
         for line in self.mend.lines() {

@@ -20,7 +20,7 @@ use super::needs::{Family, Needs, Place};
 use super::netlink::Requests;
 use super::rules::RuleSet;
 use super::sharing;
-use crate::config::model::{Arrival, Config, Host, NamePart, Resolver, TargetPort};
+use crate::config::model::{Arrival, Config, Host, NamePart, Resolver, Source, TargetPort};
 use crate::names::{Names, SystemFiles};
 
 /// What came of trying something.
@@ -56,6 +56,17 @@ pub struct NoWay {
     pub backend: String,
     /// Why.
     pub why: String,
+}
+
+/// A backend that must see clients, and a network of which it answers some without this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbourhood {
+    /// The backend's name in the configuration.
+    pub backend: String,
+    /// Its address.
+    pub to: IpAddr,
+    /// Its neighbours.
+    pub network: IpNet,
 }
 
 /// A link's parameters that can keep marked packets out (`ip-sysctl`); those of `all` are counted in.
@@ -113,6 +124,8 @@ pub struct HostFacts {
     pub ways: Vec<Way>,
     /// Targets of such backends that have none now.
     pub no_ways: Vec<NoWay>,
+    /// Of each backend of `source = "client"`; names that have no address now have none.
+    pub neighbourhoods: Vec<Neighbourhood>,
 }
 
 impl HostFacts {
@@ -151,6 +164,7 @@ impl HostFacts {
             default_routes,
             ways,
             no_ways,
+            neighbourhoods: neighbourhoods(config, &addresses)?,
         })
     }
 }
@@ -223,7 +237,7 @@ fn neighbour(links: &[RouteNetlinkMessage], addresses: &[RouteNetlinkMessage], i
     around.max_by_key(|(_, length)| *length)
 }
 
-fn is_link_local(ip: IpAddr) -> bool {
+pub(super) fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.segments().first().is_some_and(|first| first & 0xffc0 == 0xfe80), // RFC 4291, 2.5.6
@@ -303,6 +317,20 @@ fn ways(config: &Config, requests: &mut Requests) -> io::Result<(Vec<Way>, Vec<N
     Ok((ways, no_ways))
 }
 
+fn neighbourhoods(config: &Config, addresses: &LocalAddresses) -> io::Result<Vec<Neighbourhood>> {
+    let mut found = Vec::new();
+    for backend in config.backends.iter().filter(|backend| backend.source == (Source::Client { or_own: false })) {
+        for target in &backend.targets {
+            for to in addresses_of(&target.host, &config.resolver)?.unwrap_or_default() {
+                let backend = || backend.name.clone();
+                let of = |network| Neighbourhood { backend: backend(), to, network };
+                found.extend(addresses.networks_around(to).into_iter().map(of));
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// Where a target is, of a name as the proxy itself would find it; or why that is not known now. Nowhere, if clients choose.
 fn addresses_of(host: &Host, resolver: &Resolver) -> io::Result<Result<Vec<IpAddr>, String>> {
     let parts = match host {
@@ -316,7 +344,7 @@ fn addresses_of(host: &Host, resolver: &Resolver) -> io::Result<Result<Vec<IpAdd
     let Some(name) = parts.iter().map(literal).collect::<Option<String>>() else { return Ok(Ok(Vec::new())) };
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let names = Names::new(resolver, SystemFiles::default());
-    let found = LocalSet::new().block_on(&runtime, names.addresses(&name));
+    let found = LocalSet::new().block_on(&runtime, names.addresses_by_search(None, &name));
     Ok(found.map_err(|error| format!("{name} has no address now: {error}")))
 }
 

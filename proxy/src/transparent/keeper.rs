@@ -144,6 +144,8 @@ struct Keeper {
     kept: Option<Kept>,
     looked: Instant,
     nftables_changed: bool,
+    /// The proxy was told so last.
+    is_amiss: bool,
 }
 
 impl Keeper {
@@ -158,6 +160,7 @@ impl Keeper {
             kept: None,
             looked: Instant::now(),
             nftables_changed: false,
+            is_amiss: false,
         })
     }
 
@@ -318,6 +321,7 @@ impl Keeper {
         let Some(kept) = &self.kept else { return };
         let looked = Lock::take(kept.want.mark, kept.want.table).and_then(|_lock| self.put());
         match looked {
+            Ok(put) if put.is_empty() && self.is_amiss => self.say(None, Report::Installed),
             Ok(put) if put.is_empty() => {}
             Ok(put) => self.say(None, Report::Restored(put)),
             Err(error) => self.say(None, Report::Failed(error.to_string())),
@@ -348,6 +352,7 @@ impl Keeper {
 
     /// The proxy may be gone, or not listen: neither is a reason to end.
     fn say(&mut self, answers: Option<u64>, report: Report) {
+        self.is_amiss = matches!(report, Report::Failed(_));
         if let Ok(mut line) = serde_json::to_vec(&Said { answers, report }) {
             line.push(b'\n');
             let _ = self.channel.write_all(&line);

@@ -1,5 +1,5 @@
-//! Which addresses are this host's, kept current by the kernel's own news: where client and backend meet on one host, the
-//! client's address cannot be the source, for answers to it would never come by the proxy.
+//! Which addresses are this host's, and who is on one link, kept current by the kernel's own news: where client and backend
+//! meet on one host or link, the client's address cannot be the source, for answers to it would never come by the proxy.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -7,21 +7,25 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use ipnet::IpNet;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::route::RouteMessage;
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 
+use super::neighbours::Links;
 use super::netlink::{group, Heard, News, Requests};
 
 /// The addresses as they are; clones are the same list. Asking is a shared lock and a look-up.
 #[derive(Debug, Clone, Default)]
 pub struct LocalAddresses(Arc<RwLock<Table>>);
 
-/// How many interfaces have each address.
 #[derive(Debug, Default)]
 struct Table {
+    /// The interfaces that have each address.
     owners: HashMap<IpAddr, HashSet<u32>>,
+    links: Links,
 }
 
 /// Keeps the list current; whoever holds it runs it. It opens nothing further, so it may run in a sandbox.
@@ -39,7 +43,7 @@ impl LocalAddresses {
     /// When the kernel cannot be asked.
     pub fn open() -> io::Result<(Self, Watch)> {
         // News first: what changes while the list is read is then in one or the other.
-        let news = News::of_routing(group::ADDRESSES)?;
+        let news = News::of_routing(group::ADDRESSES | group::ROUTES | group::LINKS)?;
         let mut requests = Requests::open()?;
         let addresses = Self::default();
         addresses.read_anew(&mut requests)?;
@@ -60,10 +64,35 @@ impl LocalAddresses {
         client.to_canonical() == backend.to_canonical() || self.is_local(client)
     }
 
+    /// Whether the backend, on another host, answers this client straight rather than by this host: the two are neighbours.
+    #[must_use]
+    pub fn are_neighbours(&self, client: IpAddr, backend: IpAddr) -> bool {
+        let (client, backend) = (client.to_canonical(), backend.to_canonical());
+        !self.is_local(backend)
+            && self.0.read().unwrap_or_else(PoisonError::into_inner).links.are_neighbours(client, backend)
+    }
+
+    /// The networks of the neighbours of a backend on another host.
+    #[must_use]
+    pub fn networks_around(&self, backend: IpAddr) -> Vec<IpNet> {
+        let backend = backend.to_canonical();
+        if self.is_local(backend) {
+            return Vec::new();
+        }
+        self.0.read().unwrap_or_else(PoisonError::into_inner).links.around(backend)
+    }
+
     fn read_anew(&self, requests: &mut Requests) -> io::Result<()> {
-        let found = requests.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
+        let mut found = requests.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut routes = RouteMessage::default();
+            routes.header.address_family = family;
+            found.extend(requests.dump(RouteNetlinkMessage::GetRoute(routes))?);
+        }
         let mut table = Table::default();
-        found.iter().for_each(|message| table.take(message));
+        for message in &found {
+            table.take(message);
+        }
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = table;
         Ok(())
     }
@@ -89,8 +118,14 @@ impl Watch {
             Heard::Nothing => {}
             Heard::Lost => self.addresses.read_anew(&mut self.requests)?,
             Heard::Changes(changes) => {
-                let mut table = self.addresses.0.write().unwrap_or_else(PoisonError::into_inner);
-                changes.iter().for_each(|message| table.take(message));
+                let is_clear = {
+                    let mut table = self.addresses.0.write().unwrap_or_else(PoisonError::into_inner);
+                    // All of them, also behind one that is not clear.
+                    changes.iter().filter(|message| !table.take(message)).count() == 0
+                };
+                if !is_clear {
+                    self.addresses.read_anew(&mut self.requests)?;
+                }
             }
         }
         Ok(())
@@ -98,13 +133,22 @@ impl Watch {
 }
 
 impl Table {
-    fn take(&mut self, message: &RouteNetlinkMessage) {
-        if let RouteNetlinkMessage::NewAddress(message) = message {
+    /// Whether it is clear what is there now.
+    fn take(&mut self, message: &RouteNetlinkMessage) -> bool {
+        if let RouteNetlinkMessage::NewRoute(route) = message {
+            return self.links.add(route);
+        } else if let RouteNetlinkMessage::DelRoute(route) = message {
+            self.links.remove(route);
+        } else if let RouteNetlinkMessage::NewLink(link) = message {
+            self.links.see(link, false);
+        } else if let RouteNetlinkMessage::DelLink(link) = message {
+            self.links.see(link, true);
+        } else if let RouteNetlinkMessage::NewAddress(message) = message {
             if let Some(ip) = address(message) {
                 self.owners.entry(ip).or_default().insert(message.header.index);
             }
         } else if let RouteNetlinkMessage::DelAddress(message) = message {
-            let Some(ip) = address(message) else { return };
+            let Some(ip) = address(message) else { return true };
             if let Some(owners) = self.owners.get_mut(&ip) {
                 owners.remove(&message.header.index);
                 if owners.is_empty() {
@@ -112,6 +156,7 @@ impl Table {
                 }
             }
         }
+        true
     }
 }
 
@@ -146,7 +191,7 @@ mod tests {
 
     fn with(messages: &[RouteNetlinkMessage]) -> LocalAddresses {
         let addresses = LocalAddresses::default();
-        messages.iter().for_each(|message| addresses.0.write().unwrap().take(message));
+        assert!(messages.iter().all(|message| addresses.0.write().unwrap().take(message)));
         addresses
     }
 

@@ -8,6 +8,7 @@ pub mod keeper_channel;
 mod kernel_rules;
 pub mod local_addresses;
 pub mod needs;
+mod neighbours;
 mod netlink;
 pub(crate) mod port_sharing;
 pub mod rules;

@@ -21,6 +21,7 @@ const ANSWER_SECONDS: i64 = 60;
 
 /// Groups of news, as bits of a bind (`linux/rtnetlink.h`, RTMGRP_*; those of rules are RTNLGRP 8 and 19).
 pub(crate) mod group {
+    pub(crate) const LINKS: u32 = 0x1;
     pub(crate) const ADDRESSES: u32 = 0x10 | 0x100;
     pub(crate) const ROUTES: u32 = 0x40 | 0x400;
     pub(crate) const RULES: u32 = 1 << 7 | 1 << 18;

@@ -32,7 +32,7 @@ pub enum Rung {
 /// Why a backend sees the proxy's own address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Why {
-    /// The configuration says so, or the caller named no client (it is on this host, or on the backend's).
+    /// The configuration says so, or the caller named no client (it is on this host, on the backend's, or its neighbour).
     Asked,
     /// The client's address could not be used.
     Fault(ClientFault),

@@ -128,10 +128,10 @@ impl Flow {
         if let Outlet::Held(held) = &*self.outlet.borrow() {
             let datagrams = held.preface.datagrams();
             story.spoken = held.preface.found().map(|(protocol, found)| Box::new((protocol, found.clone())));
-            let (protocol, ech) =
-                story.spoken.as_deref().map_or((None, false), |(spoken, found)| (Some(*spoken), found.ech));
-            counters.preface(protocol, datagrams.iter().map(Vec::len).sum(), datagrams.len(), took, ech);
-            self.is_quic.set(protocol == Some(Protocol::Quic) || datagrams.iter().any(|datagram| is_initial(datagram)));
+            let spoken = story.spoken.as_deref();
+            counters.preface(spoken, datagrams.iter().map(Vec::len).sum(), datagrams.len(), took);
+            let is_known = spoken.is_some_and(|(protocol, _)| *protocol == Protocol::Quic);
+            self.is_quic.set(is_known || datagrams.iter().any(|datagram| is_initial(datagram)));
         }
         match decision {
             Decision::Forward { rule, backend, captures } => {
@@ -182,6 +182,7 @@ impl Flow {
         let captures = &Captures::default();
         let seen = seen_client(
             &self.worker.locals,
+            chosen.source,
             Caller { client, original_dst, arrival, captures, speaks_at_once: true },
             to,
         );
@@ -335,7 +336,8 @@ impl Flow {
             self.set_alarm();
         }
         if let Outlet::Open(Upstream { condition: Some(condition), .. }) = &*self.outlet.borrow() {
-            condition.connected(Instant::now().into_std());
+            let Some((to, _)) = self.story.borrow().target else { return };
+            condition.connected_at(to, Instant::now().into_std());
         }
     }
 
@@ -346,12 +348,12 @@ impl Flow {
         let outlet = self.outlet.borrow();
         let upstream = if let Outlet::Open(upstream) = &*outlet { Some(upstream) } else { None };
         let upstream = upstream.filter(|_| absence.is_of_candidate());
-        if let Some(Upstream { condition: Some(condition), source, .. }) = upstream {
+        if let (Some(Upstream { condition: Some(condition), source, .. }), Some((to, _))) = (upstream, story.target) {
             let client = story.client.ip();
             let failed = Failed {
                 seen: (*source != SourceUsed::Own).then_some(client),
                 client,
-                port: story.target.map_or(0, |(target, _)| target.port()),
+                to,
                 is_refusal: absence == Absence::Refused,
             };
             condition.failed_at(failed, Instant::now().into_std());

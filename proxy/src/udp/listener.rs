@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::task::spawn_local;
 use tokio::time::{sleep, Instant};
 
-use crate::admission::{Bound, Bounds, Permit};
+use crate::admission::{Bound, Permit};
 use crate::config::model::{HeaderPolicy, ListenerId, Transport};
 use crate::generation::{header_policy, Epoch};
 use crate::kernel::{Message, BATCH};
@@ -253,7 +253,7 @@ impl Listener {
         if !is_let_in && !up.take_now(first.len()) {
             return Err(UdpDrop::Rate);
         }
-        let permit = self.admit(epoch, key.client()).ok_or(UdpDrop::FlowLimit)?;
+        let permit = self.admit(here, key.client()).ok_or(UdpDrop::FlowLimit)?;
         let most = epoch.config().limits.preface_bytes.get();
         let station = &self.worker.udp;
         // Who keeps the oldest half hello makes room for a new one; what one lets go need not be enough.
@@ -290,20 +290,30 @@ impl Listener {
     }
 
     /// A place for a flow, if need be that of one that may give way.
-    fn admit(&self, epoch: &Epoch, client: SocketAddr) -> Option<Permit> {
-        let limits = &epoch.config().limits;
-        let (total, source) = (limits.udp_flows, limits.udp_flows_per_source);
-        let bounds = Bounds { total, listener: total, source };
-        let station = &self.worker.udp;
-        let admit = || self.worker.flows.admit(client.ip(), &station.occupancy, bounds);
-        match admit() {
-            Ok(permit) => Some(permit),
-            Err(Bound::Source) => {
-                epoch.generation.suspicion.is_full(client.ip());
-                None
+    fn admit(&self, here: &Here, client: SocketAddr) -> Option<Permit> {
+        let generation = &here.epoch.generation;
+        let (occupancy, bounds) = generation.flow_bounds(here.id)?;
+        let (station, flows) = (&self.worker.udp, &self.worker.flows);
+        // The total may be wanting, and then the listener's own.
+        for _ in 0..3 {
+            let has_room = match flows.admit(client.ip(), occupancy, bounds) {
+                Ok(permit) => return Some(permit),
+                Err(Bound::Source) => {
+                    generation.suspicion.is_full(client.ip());
+                    return None;
+                }
+                // Nobody is to go for one who does not come in.
+                Err(Bound::Total | Bound::Listener) if flows.is_full(client.ip(), bounds) => return None,
+                Err(Bound::Total) => station.make_room(bounds.total.get(), Instant::now()),
+                Err(Bound::Listener) => {
+                    station.crowd(generation, here.id).is_some_and(|crowd| crowd.make_room(Instant::now()))
+                }
+            };
+            if !has_room {
+                return None;
             }
-            Err(Bound::Total | Bound::Listener) => station.make_room(total.get(), Instant::now()).then(admit)?.ok(),
         }
+        None
     }
 }
 

@@ -77,6 +77,7 @@ fn send_proxy(path: &str, file: &BackendFile, findings: &mut Findings<'_>) -> Op
             hello: has(HeaderField::Hello),
             unique_id: has(HeaderField::UniqueId),
             crc32c: has(HeaderField::Crc32c),
+            received: has(HeaderField::Received),
         }),
         other => {
             // With datagrams goes the identifier alone.
@@ -148,10 +149,6 @@ fn examine_uses(path: &str, file: &BackendFile, targets: &[Target], findings: &m
         let found =
             "clients choose the name or the port of each target, and each choice is another place: none can be checked";
         findings.fault(format!("{path}.health"), found, "add a target without captures and $port, or take health out");
-    }
-    if file.eject.is_some() && targets.iter().all(Target::is_host_chosen_by_clients) {
-        let found = "clients choose the name of each target, and each choice is another host: none can be ejected";
-        findings.fault(format!("{path}.eject"), found, "add a target without captures, or take eject out");
     }
 }
 

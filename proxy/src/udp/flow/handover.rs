@@ -270,7 +270,8 @@ impl Open {
         if let Some(backend) = backend {
             story.epoch.counters.backend_connected(backend, connect.unwrap_or_default());
         }
-        let found = Found { name: self.server_name.clone(), alpn: self.alpn.clone(), ech: self.ech };
+        let (name, alpn, ech) = (self.server_name.clone(), self.alpn.clone(), self.ech);
+        let found = Found { name, alpn, ech, ..Found::default() }; // of post-quantum keys only a counter tells, once
         story.unique_id = self.unique_id.clone();
         story.spoken = self.protocol.map(|protocol| Box::new((protocol, found)));
         (story.rule, story.backend) = (rule, backend);

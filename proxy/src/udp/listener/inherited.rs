@@ -71,7 +71,7 @@ impl Listener {
             (story.client, story.original_dst) = (client, original_dst);
         }
         open.tell(&mut story);
-        let Some(permit) = self.admit(epoch, key.client()) else {
+        let Some(permit) = self.admit(here, key.client()) else {
             story.close = CloseReason::OverLimit(Limit::Flows);
             return None;
         };
