@@ -74,6 +74,7 @@ def held(lab: Lab, name: str) -> str:
 def test_the_kernel_keeps_away_who_is_refused_until_he_is_let_in_again(lab: Lab, proxy: Proxy) -> None:
     refused = ["198.51.100.66", "2001:db8:1::66", "198.51.100.200"]
     proxy.ask("deny", *refused, "2001:db8:1::66/127", "--for", "1h")
+    proxy.ask("deny", "203.0.113.7", "--for", "3650d")
     fill(lab, proxy)
     lab["edge"].run(["nft", "-f", "-"], input=RULES, check=True)
     for address in ADDRESSES:
@@ -86,7 +87,8 @@ def test_the_kernel_keeps_away_who_is_refused_until_he_is_let_in_again(lab: Lab,
     assert not peers & {"198.51.100.66", "[2001:db8:1::66]"}, "the proxy never saw him"
     assert "198.51.100.66 timeout 1h" in held(lab, "edgeproxy_denied4")
     assert "198.51.100.128/25" in held(lab, "edgeproxy_denied4"), "what is for ever has no time"
-    proxy.ask("undeny", *refused, "2001:db8:1::66/127")
+    assert "203.0.113.7 timeout 3650d" in held(lab, "edgeproxy_denied4"), "the longest that there is"
+    proxy.ask("undeny", *refused, "2001:db8:1::66/127", "203.0.113.7")
     fill(lab, proxy)
     for address in ADDRESSES:
         with lab["stranger"].connect((address, 8443), DEADLINE) as client:
