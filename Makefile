@@ -54,10 +54,10 @@ scenarios: setup ## the claims about home networks, each asked of a realised lab
 bench: setup ## measurements against peers, as a table with ratios
 	$(BIN)/python -m benchmarks
 
-bench-proxy: setup $(LOAD) $(PEERS)/venv/.ready $(PEERS)/.mmproxy ## (root) edgeproxy beside nginx, HAProxy, Envoy, sslh and mmproxy
+bench-proxy: setup $(LOAD) $(PEERS)/venv/.ready $(PEERS)/.mmproxy $(PEERS)/trixie/.ready ## (root) edgeproxy beside nginx, HAProxy, Envoy, sslh and mmproxy
 	$(BIN)/python -m benchmarks.proxy $(ARGS)
 
-# The load, and the peers that are not in Debian. A peer that cannot be had is left out of the table, which says so.
+# The load, and the peers that are not in Debian 12. A peer that cannot be had is left out of the table, which says so.
 $(LOAD): $(shell find benchmarks/proxy/load -name '*.rs' -o -name 'Cargo.*')
 	cargo build --release --locked --quiet --manifest-path benchmarks/proxy/load/Cargo.toml --target-dir target/proxyload
 	@touch $@
@@ -71,6 +71,9 @@ $(PEERS)/.mmproxy:
 	@mkdir -p $(PEERS)
 	-cargo install --quiet --locked --root $(PEERS) --target-dir $(PEERS)/build --version 0.2.2 mmproxy
 	@touch $@
+
+$(PEERS)/trixie/.ready: benchmarks/proxy/trixie.sh
+	-@benchmarks/proxy/trixie.sh $(PEERS)/trixie && touch $@
 
 lock: setup ## write the requirements*.lock files anew (needs uv)
 	uv pip compile pyproject.toml --extra test $(LOCK) -o requirements.lock

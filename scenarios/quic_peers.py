@@ -12,11 +12,13 @@ from typing import Any
 
 from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.asyncio.server import QuicServer
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.h3.connection import H3_ALPN, H3Connection
 from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import ProtocolNegotiated, QuicEvent
+from aioquic.quic.packet import pull_quic_header
 
 from lab import Lab
 
@@ -37,32 +39,49 @@ def ask_by_quic(
         For each question the client's own endpoint and the answer, which is whom the server takes its client for; and
         the sources of all datagrams that reached the server.
     """
-    return asyncio.run(_ask_all(lab, host, server_at, questions))
+    answers, server = asyncio.run(_ask_all(lab, host, server_at, questions))
+    return answers, server.seen
+
+
+def ask_and_move(lab: Lab, host: str, server_at: str, question: Question) -> tuple[tuple[str, str], Seen]:
+    """The same of one client whom the server first has come back with a token (Retry, RFC 9000 section 8.1.2).
+
+    It asks several times in its one connection, each time from another port, as behind a NAT that forgets.
+
+    Returns:
+        Its endpoint at first and the last answer, and the sources of all datagrams that reached the server.
+    """
+    (answer,), server = asyncio.run(_ask_all(lab, host, server_at, [question], retry=True, moves=4))
+    assert server.tokens, "the server has seen its token"
+    return answer, server.seen
 
 
 async def _ask_all(
-    lab: Lab, host: str, server_at: str, questions: Sequence[Question]
-) -> tuple[list[tuple[str, str]], Seen]:
-    seen: Seen = set()
+    lab: Lab, host: str, server_at: str, questions: Sequence[Question], *, retry: bool = False, moves: int = 0
+) -> tuple[list[tuple[str, str]], _Server]:
     loop = asyncio.get_running_loop()
     door = lab[host].udp(443, server_at, timeout=0)
-    _, server = await loop.create_datagram_endpoint(lambda: _Server(_of_server(lab, host), seen), sock=door)
+    _, server = await loop.create_datagram_endpoint(lambda: _Server(_of_server(lab, host), retry=retry), sock=door)
     try:
-        answers = await asyncio.gather(*(_ask(lab, *question) for question in questions))
+        answers = await asyncio.gather(*(_ask(lab, *question, moves) for question in questions))
     finally:
         server.close()
-    return answers, seen
+    return answers, server
 
 
 class _Server(QuicServer):
     """Answers each request with the address and port of who sent its connection's first datagram."""
 
-    def __init__(self, configuration: QuicConfiguration, seen: Seen) -> None:
-        super().__init__(configuration=configuration, create_protocol=_Answering)
-        self._seen = seen
+    def __init__(self, configuration: QuicConfiguration, *, retry: bool) -> None:
+        super().__init__(configuration=configuration, create_protocol=_Answering, retry=retry)
+        self.seen: Seen = set()
+        self.tokens: set[bytes] = set()
 
     def datagram_received(self, data: bytes | str, addr: Any) -> None:
-        self._seen.add((addr[0], addr[1]))
+        self.seen.add((addr[0], addr[1]))
+        assert isinstance(data, bytes)
+        header = pull_quic_header(Buffer(data=data), self._configuration.connection_id_length)
+        self.tokens |= {header.token} if header.token else set()
         super().datagram_received(data, addr)
 
 
@@ -103,11 +122,12 @@ class _Asking(_Http):
     def __init__(self, quic: QuicConnection) -> None:
         super().__init__(quic)
         self._body = b""
-        self._whole: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._whole: asyncio.Future[bytes]
 
     async def get(self, name: str) -> str:
         """What the server of this name answers."""
         assert self.http is not None
+        self._body, self._whole = b"", asyncio.get_running_loop().create_future()
         pseudo = {":method": "GET", ":scheme": "https", ":authority": name, ":path": "/"}
         stream = self._quic.get_next_available_stream_id()
         self.http.send_headers(
@@ -125,7 +145,7 @@ class _Asking(_Http):
                 self._whole.set_result(self._body)
 
 
-async def _ask(lab: Lab, node: str, edge: str, name: str) -> tuple[str, str]:
+async def _ask(lab: Lab, node: str, edge: str, name: str, moves: int) -> tuple[str, str]:
     own = lab[node].address(version=6 if ":" in edge else 4)
     sock = lab[node].udp(0, own, timeout=0)
     local = "{} {}".format(*sock.getsockname()[:2])
@@ -137,6 +157,11 @@ async def _ask(lab: Lab, node: str, edge: str, name: str) -> tuple[str, str]:
             client.connect((edge, 443) if sock.family == socket.AF_INET else (edge, 443, 0, 0))
             await client.wait_connected()
             answer = await client.get(name)
+            for _ in range(moves):
+                transport.close()
+                sock = lab[node].udp(0, own, timeout=0)
+                transport, _ = await loop.create_datagram_endpoint(lambda: client, sock=sock)
+                answer = await client.get(name)
             client.close()
             await client.wait_closed()
     finally:

@@ -19,7 +19,7 @@ import pytest
 from lab import Lab, wait_until
 from scenarios.access_lines import EDGES, PATIENCE, at_an_edge, endpoint, joined, lines, the_line
 from scenarios.database import DATABASE, postgres
-from scenarios.quic_peers import ask_by_quic
+from scenarios.quic_peers import ask_and_move, ask_by_quic
 
 pytestmark = [pytest.mark.topology("homelab", scope="module"), pytest.mark.essential]
 
@@ -146,12 +146,18 @@ def test_a_quic_server_sees_the_clients_address_and_port(lab: Lab, version: int)
     assert {f"{address} {port}" for address, port in seen} == {local}  # each datagram, not only the first
 
 
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_quic_client_that_is_sent_back_with_a_token_and_moves_keeps_its_connection(lab: Lab, version: int) -> None:
+    edge = lab["vps-a"].address("internet", version)
+    question = "stranger", edge, f"moves{version}.nas.example.net"
+    (local, answer), seen = ask_and_move(lab, "nas", LOOPBACK[version], question)
+    assert local == answer
+    assert {f"{address} {port}" for address, port in seen} == {local}, "the server knows nothing of its moves"
+
+
 @pytest.mark.topology("homelab")
 def test_both_proxies_write_one_line_of_a_quic_connection(lab: Lab) -> None:
-    """A flow ends long after its last datagram; here because the proxies end.
-
-    Headers of datagrams have no room for an id: client and destination join the lines.
-    """
+    """A flow ends long after its last datagram; here because the proxies end."""
     edge = lab["vps-a"].address("internet")
     ((local, _),), _ = ask_by_quic(lab, "nas", "127.0.0.1", [("stranger", edge, "flow.nas.example.net")])
     lab.signal_service("vps-a", "edge", signal.SIGTERM)
@@ -159,7 +165,8 @@ def test_both_proxies_write_one_line_of_a_quic_connection(lab: Lab) -> None:
     at_edge = the_line(lab, "vps-a", server_name="flow.nas.example.net", client=local.replace(" ", ":"))
     both = {key: at_edge[key] for key in ("client", "original_dst", "transport", "protocol", "bytes_in", "bytes_out")}
     assert (both["transport"], both["protocol"], both["original_dst"]) == ("udp", "quic", f"{edge}:443")
-    at_home = the_line(lab, "nas", **both)
+    at_home = the_line(lab, "nas", unique_id=at_edge["unique_id"])
+    assert {key: at_home[key] for key in both} == both
     assert (at_home["target"], at_home["source"]) == ("127.0.0.1:443", "client_endpoint")
 
 

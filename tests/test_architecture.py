@@ -19,7 +19,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"topology"}),
     frozenset({"plan", "draw", "host", "capture"}),
     frozenset({"realise"}),
-    frozenset({"probe", "mesh", "certify"}),
+    frozenset({"probe", "mesh", "certify", "conform"}),
     frozenset({"report"}),
     frozenset({"cli", "pytest_plugin"}),
     frozenset({"demo", "__main__"}),
@@ -30,6 +30,7 @@ LINE_LIMIT = 400
 LONG_FILES: dict[str, str] = {}
 # Files that may call time.sleep, each with its reason: waiting is for a state, with a deadline.
 SLEEPERS: dict[str, str] = {
+    "lab/conform/asking.py": "pieces of a stream lie apart in time, or TCP joins them",
     "lab/realise/asking.py": "the one place that waits for a state, with a deadline; others call it",
     "tests/kill/kill_points.py": "a kill falls at a random moment, and that moment is a sleep",
     "tests/kill/network_namespaces.py": "the kernel does not tell when it is through with a namespace",

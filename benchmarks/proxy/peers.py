@@ -9,9 +9,10 @@ from pathlib import Path
 from benchmarks.proxy.bench_lab import descriptors
 from benchmarks.proxy.doors import BACKEND, INTRODUCED, PLAIN, PREREAD, SERVER_NAME, UDP, Door
 from benchmarks.proxy.peer import ALL_DOORS, Peer, Program
-from benchmarks.proxy.peers_more import envoy, mmproxy, sslh
+from benchmarks.proxy.peers_more import envoy, go_mmproxy, mmproxy, sslh_ev, sslh_select
 
 _WORKERS = 2
+ONE_WORKER = "edgeproxy, one worker"
 
 
 def _connections() -> int:
@@ -24,13 +25,16 @@ def peers() -> list[Peer]:
     program = os.environ.get("EDGEPROXY") or str(Path(sys.executable).parent / "edgeproxy")
     return [
         edgeproxy("edgeproxy", program, is_ours=True),
-        edgeproxy("edgeproxy, one worker", program, workers=1, is_ours=True),
+        edgeproxy(ONE_WORKER, program, workers=1, is_ours=True),
         _nginx("nginx", is_tuned=False),
         _nginx("nginx, tuned", is_tuned=True),
         _haproxy("haproxy", is_tuned=False),
         _haproxy("haproxy, tuned", is_tuned=True),
         envoy(),
-        sslh(),
+        sslh_ev(),
+        sslh_select(),
+        go_mmproxy(is_tuned=False),
+        go_mmproxy(is_tuned=True),
         mmproxy(),
     ]
 

@@ -1,4 +1,4 @@
-"""Peers that are not in Debian, or that can do less: sslh, Envoy, mmproxy."""
+"""Peers that are not in Debian 12, or that can do less: sslh, Envoy, the family of mmproxy."""
 
 from __future__ import annotations
 
@@ -11,50 +11,73 @@ from benchmarks.proxy.doors import BACKEND, INTRODUCED, PLAIN, PREREAD, SERVER_N
 from benchmarks.proxy.peer import Peer, Program
 
 FOLDER = ROOT / "target" / "bench-peers"  # where `make bench-proxy` puts them
+_TRIXIE = FOLDER / "trixie" / "root" / "usr"  # unpacked by trixie.sh
 _SELECT_SETS = 400  # connections of which select(2) can watch both sockets, and some
 
 
-def sslh() -> Peer:
+def sslh_select() -> Peer:
+    """That of Debian 12."""
+    return _sslh("sslh-select", "sslh-select", ["sslh-select"], most_connections=_SELECT_SETS)
+
+
+def sslh_ev() -> Peer:
+    """That of Debian 13, which brings its own C library: it is started by that one's loader, and known by its name."""
+    program, libraries = _TRIXIE / "sbin" / "sslh-ev", _TRIXIE / "lib" / "x86_64-linux-gnu"
+    loader = libraries / "ld-linux-x86-64.so.2"
+    argv = [str(loader), "--library-path", str(libraries), str(program)]
+    return _sslh("sslh-ev", str(program), argv, processes=("ld-linux-x86-64",))
+
+
+def _sslh(
+    name: str,
+    program: str,
+    argv: list[str],
+    *,
+    most_connections: int = Peer.most_connections,
+    processes: tuple[str, ...] = (),
+) -> Peer:
     """One process for each door: sslh chooses by protocol, not by port."""
+    doors = (*PLAIN, PREREAD)
 
     def programs(folder: Path) -> list[Program]:
-        doors = (*PLAIN, PREREAD)
-        return [
-            Program(["sslh-select", "-f", f"-F{folder}/{door.name}.cfg"], f"{door.name}.cfg", _sslh(door))
-            for door in doors
-        ]
+        return [Program([*argv, "-f", f"-F{folder}/{door.name}.cfg"], f"{door.name}.cfg", _cfg(door)) for door in doors]
 
-    doors = (*PLAIN, PREREAD)
-    return Peer("sslh", "sslh-select", programs, doors=doors, most_connections=_SELECT_SETS)
+    return Peer(name, program, programs, doors=doors, most_connections=most_connections, processes=processes)
 
 
-def _sslh(door: Door) -> str:
+def _cfg(door: Door) -> str:
     what = f'name: "tls"; sni_hostnames: ["{SERVER_NAME}"];' if door is PREREAD else 'name: "anyprot";'
     return (
-        "verbose: 0;\nforeground: true;\nnumeric: true;\ntimeout: 2;\n"
+        "foreground: true;\nnumeric: true;\ntimeout: 2;\n"
         f'listen: ( {{ host: "0.0.0.0"; port: "{door.port}"; }} );\n'
         f'protocols: ( {{ {what} host: "{BACKEND}"; port: "{door.backend_port}"; }} );\n'
     )
 
 
 def mmproxy() -> Peer:
-    """The family of mmproxy: a PROXY header in, the client's address out, for a backend on this host."""
-    program = str(FOLDER / "bin" / "mmproxy")
+    """That in Rust."""
+    return _mmproxy("mmproxy", FOLDER / "bin" / "mmproxy", ["--listeners", "2"])
+
+
+def go_mmproxy(*, is_tuned: bool) -> Peer:
+    """That in Go, of Debian 13: with its one listener, and with one for each processor."""
+    more = ["-v", "0", *(["-listeners", "2"] if is_tuned else [])]
+    return _mmproxy(
+        "go-mmproxy, tuned" if is_tuned else "go-mmproxy", _TRIXIE / "bin" / "go-mmproxy", more, is_tuned=is_tuned
+    )
+
+
+def _mmproxy(name: str, program: Path, more: list[str], *, is_tuned: bool = False) -> Peer:
+    """A PROXY header in, the client's address out, for a backend on this host."""
 
     def programs(folder: Path) -> list[Program]:
-        allowed = "192.0.2.0/24\n"
-        argv = [program, "--allowed-subnets", str(folder / "allowed"), "-l", f"0.0.0.0:{INTRODUCED.port}"]
-        argv += [
-            "-4",
-            f"127.0.0.1:{INTRODUCED.backend_port}",
-            "-6",
-            f"[::1]:{INTRODUCED.backend_port}",
-            "--listeners",
-            "2",
-        ]
-        return [Program(argv, "allowed", allowed)]
+        dash = "-" if program.name.startswith("go") else "--"
+        argv = [str(program), f"{dash}allowed-subnets", str(folder / "allowed"), "-l", f"0.0.0.0:{INTRODUCED.port}"]
+        for version, loopback in (("-4", "127.0.0.1"), ("-6", "[::1]")):
+            argv += [version, f"{loopback}:{INTRODUCED.backend_port}"]
+        return [Program([*argv, *more], "allowed", "192.0.2.0/24\n")]
 
-    return Peer("mmproxy", program, programs, doors=(INTRODUCED,))
+    return Peer(name, str(program), programs, doors=(INTRODUCED,), is_tuned=is_tuned)
 
 
 def envoy() -> Peer:

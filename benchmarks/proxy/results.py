@@ -39,11 +39,11 @@ class Results:
             return None
         return (max if more_is_better else min)(known, key=known.__getitem__)
 
-    def ratio(self, measure: str, key: str, other: str) -> float | None:
-        """Ours to another's: the median of the pairs of each round."""
+    def ratio(self, measure: str, key: str, mine: str, other: str) -> float | None:
+        """One's to another's: the median of the pairs of each round."""
         by_peer = self.samples.get(measure, {})
-        pairs = zip(by_peer.get(self.ours, []), by_peer.get(other, []), strict=False)
-        ratios = [mine[key] / theirs[key] for mine, theirs in pairs if theirs.get(key)]
+        pairs = zip(by_peer.get(mine, []), by_peer.get(other, []), strict=False)
+        ratios = [own[key] / theirs[key] for own, theirs in pairs if theirs.get(key)]
         return statistics.median(ratios) if ratios else None
 
     def medians(self) -> dict[str, dict[str, Sample]]:

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "mesh": ("mesh", "show which way the packets of a mesh take, as both ends see it"),
     "capture": ("capture", "write what interfaces carry to a pcapng file, for Wireshark"),
     "nat": ("nat", "measure what routers with NAT do, beside what is declared of them"),
+    "conform": ("conform", "ask any product what PROXY headers it takes, beside the specification"),
     "graph": ("graph", "draw a topology as SVG or Mermaid"),
     "doctor": ("doctor", "try what this host can do for a lab, and say how to mend the rest"),
     "schema": ("schema", "print the JSON Schema of topology files, for editors"),

@@ -4,32 +4,47 @@ use std::collections::hash_map::{DefaultHasher, Entry};
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+
+use crate::circle::Circle;
+use crate::config::model::SourcePrefixes;
 
 /// Sources are counted in so many tables, so that workers seldom meet at one lock.
 const SHARDS: usize = 32;
 
-/// Who is counted as one source: an IPv4 address, or an IPv6 /64 (what one household is given at least, RFC 6177).
+/// Who is counted as one source: an IPv4 address, or an IPv6 /64 (what one household is given at least, RFC 6177), unless the
+/// file has shorter prefixes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct SourceKey(u64);
+pub(crate) struct SourceKey(NonZeroU64);
 
 impl SourceKey {
     pub(crate) fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            // Multicast addresses of IPv6, with which it would be one, are nobody's own (RFC 4291 section 2.7).
-            IpAddr::V4(v4) => Self(0xffff_ffff << 32 | u64::from(u32::from(v4))),
-            IpAddr::V6(v6) => {
-                let [a, b, c, d, ..] = v6.segments();
-                Self([a, b, c, d].into_iter().fold(0, |prefix, part| prefix << 16 | u64::from(part)))
-            }
-        }
+        Self::within(address, SourcePrefixes::default())
     }
 
-    /// As a number that is neither 0 (::/64 holds no client) nor the largest (255.255.255.255 is none).
+    pub(crate) fn within(address: IpAddr, prefixes: SourcePrefixes) -> Self {
+        let key = match address.to_canonical() {
+            // Multicast addresses of IPv6, with which it would be one, are nobody's own (RFC 4291 section 2.7).
+            IpAddr::V4(v4) => {
+                let beyond = 32_u32.saturating_sub(prefixes.v4.into());
+                0xffff_ffff << 32 | u64::from(u32::from(v4)) >> beyond << beyond
+            }
+            IpAddr::V6(v6) => {
+                let [a, b, c, d, ..] = v6.segments();
+                let first = [a, b, c, d].into_iter().fold(0, |prefix, part| prefix << 16 | u64::from(part));
+                let beyond = 64_u32.saturating_sub(prefixes.v6.into()).min(63);
+                first >> beyond << beyond
+            }
+        };
+        // ::/64 holds no client, nor does the one after it.
+        Self(NonZeroU64::new(key).unwrap_or(NonZeroU64::MIN))
+    }
+
+    /// As a number that is neither 0 nor the largest (255.255.255.255 is none).
     pub(crate) fn number(self) -> u64 {
-        self.0.clamp(1, u64::MAX - 1)
+        self.0.get().min(u64::MAX - 1)
     }
 }
 
@@ -47,20 +62,29 @@ pub(crate) struct Bounds {
     pub(crate) total: NonZeroUsize,
     pub(crate) listener: NonZeroUsize,
     pub(crate) source: NonZeroUsize,
+    pub(crate) prefixes: SourcePrefixes,
 }
 
 /// What is in now. Shared by all workers, and kept across configurations.
 #[derive(Debug, Default)]
 pub(crate) struct Admission {
     total: AtomicUsize,
-    shards: [Mutex<HashMap<SourceKey, usize>>; SHARDS],
+    sources: Sources,
+    /// Those of them of which it is not yet known where they lead.
+    undecided: Sources,
+    /// Those of which other proxies were told.
+    pub(crate) circle: Circle,
 }
+
+/// How many there are of each source.
+#[derive(Debug, Default)]
+struct Sources([Mutex<HashMap<SourceKey, usize>>; SHARDS]);
 
 /// How many are in at one listener.
 pub(crate) type Occupancy = Arc<AtomicUsize>;
 
 /// Which listener, across configurations: where its occupancy is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ListenerKey(usize);
 
 impl ListenerKey {
@@ -76,6 +100,7 @@ pub(crate) struct Permit {
     listener: Occupancy,
     /// Where it counts; not yet known while a PROXY header is awaited.
     source: Option<SourceKey>,
+    is_undecided: bool,
 }
 
 impl Admission {
@@ -98,7 +123,8 @@ impl Admission {
             self.total.fetch_sub(1, Ordering::Relaxed);
             return Err(Bound::Listener);
         }
-        Ok(Permit { admission: Arc::clone(self), listener: Arc::clone(listener), source: None })
+        let (admission, listener) = (Arc::clone(self), Arc::clone(listener));
+        Ok(Permit { admission, listener, source: None, is_undecided: false })
     }
 
     /// How many are in.
@@ -108,11 +134,13 @@ impl Admission {
 
     /// Whether a source has as many as it may.
     pub(crate) fn is_full(&self, source: IpAddr, bounds: Bounds) -> bool {
-        let source = SourceKey::of(source);
-        let Some(Ok(shard)) = self.shard(source).map(Mutex::lock) else { return true };
+        let source = SourceKey::within(source, bounds.prefixes);
+        let Some(Ok(shard)) = self.sources.shard(source).map(Mutex::lock) else { return true };
         shard.get(&source).is_some_and(|count| *count >= bounds.source.get())
     }
+}
 
+impl Sources {
     /// Counts one more of a source; how many it then has.
     fn count(&self, source: SourceKey) -> usize {
         let Some(Ok(mut shard)) = self.shard(source).map(Mutex::lock) else { return usize::MAX };
@@ -121,11 +149,23 @@ impl Admission {
         *count
     }
 
+    /// Counts one less.
+    fn release(&self, source: SourceKey) {
+        let Some(Ok(mut shard)) = self.shard(source).map(Mutex::lock) else { return };
+        if let Entry::Occupied(mut entry) = shard.entry(source) {
+            if *entry.get() <= 1 {
+                entry.remove();
+            } else {
+                *entry.get_mut() -= 1;
+            }
+        }
+    }
+
     fn shard(&self, source: SourceKey) -> Option<&Mutex<HashMap<SourceKey, usize>>> {
         let mut hasher = DefaultHasher::new();
         source.hash(&mut hasher);
         #[allow(clippy::cast_possible_truncation)] // less than SHARDS
-        self.shards.get((hasher.finish() % SHARDS as u64) as usize)
+        self.0.get((hasher.finish() % SHARDS as u64) as usize)
     }
 }
 
@@ -137,13 +177,29 @@ fn take(count: &AtomicUsize, bound: NonZeroUsize) -> Option<usize> {
 impl Permit {
     /// Counts it as one of `source`, unless that would be one too many; once for each permit.
     pub(crate) fn name(&mut self, source: IpAddr, bounds: Bounds) -> Result<(), Bound> {
-        let source = SourceKey::of(source);
+        let source = SourceKey::within(source, bounds.prefixes);
         // From here on dropping the permit gives the source's place back too, be it refused or not.
         self.source = Some(source);
-        if self.admission.count(source) > bounds.source.get() {
+        if self.admission.sources.count(source) > bounds.source.get() {
             return Err(Bound::Source);
         }
         Ok(())
+    }
+
+    /// Counts it as one that waits to be led on, until [`Self::is_decided`]; whether its source has no more than `most` of them.
+    /// Of one without a name nobody can say.
+    pub(crate) fn waits(&mut self, most: NonZeroUsize) -> bool {
+        let Some(source) = self.source.filter(|_| !self.is_undecided) else { return true };
+        self.is_undecided = true;
+        self.admission.undecided.count(source) <= most.get()
+    }
+
+    /// It waits no longer.
+    pub(crate) fn is_decided(&mut self) {
+        if let Some(source) = self.source.filter(|_| self.is_undecided) {
+            self.is_undecided = false;
+            self.admission.undecided.release(source);
+        }
     }
 
     /// Where it counts.
@@ -161,15 +217,8 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.admission.total.fetch_sub(1, Ordering::Relaxed);
         self.listener.fetch_sub(1, Ordering::Relaxed);
-        let Some(source) = self.source else { return };
-        let Some(Ok(mut shard)) = self.admission.shard(source).map(Mutex::lock) else { return };
-        if let Entry::Occupied(mut entry) = shard.entry(source) {
-            if *entry.get() <= 1 {
-                entry.remove();
-            } else {
-                *entry.get_mut() -= 1;
-            }
-        }
+        self.is_decided();
+        self.source.iter().for_each(|source| self.admission.sources.release(*source));
     }
 }
 
@@ -179,7 +228,16 @@ mod tests {
 
     fn bounds(total: usize, listener: usize, source: usize) -> Bounds {
         let bound = |n| NonZeroUsize::new(n).expect("not zero");
-        Bounds { total: bound(total), listener: bound(listener), source: bound(source) }
+        Bounds {
+            total: bound(total),
+            listener: bound(listener),
+            source: bound(source),
+            prefixes: SourcePrefixes::default(),
+        }
+    }
+
+    fn is_empty(sources: &Sources) -> bool {
+        sources.0.iter().all(|shard| shard.lock().expect("no panic").is_empty())
     }
 
     fn address(text: &str) -> IpAddr {
@@ -198,7 +256,7 @@ mod tests {
             drop(first);
             assert!(admission.admit(address("192.0.2.1"), &listener, bounds).is_ok(), "{bound:?}: room again");
             assert_eq!((admission.total(), listener.load(Ordering::Relaxed)), (0, 0));
-            assert!(admission.shards.iter().all(|shard| shard.lock().expect("no panic").is_empty()));
+            assert!(is_empty(&admission.sources));
         }
     }
 
@@ -223,7 +281,48 @@ mod tests {
         assert_eq!(outcomes, [Ok(()), Ok(()), Err(Bound::Source)]);
         drop(permits);
         assert_eq!(admission.total(), 0);
-        assert!(admission.shards.iter().all(|shard| shard.lock().expect("no panic").is_empty()));
+        assert!(is_empty(&admission.sources));
+    }
+
+    #[test]
+    fn those_of_a_source_who_wait_to_be_led_on_have_a_bound_of_their_own() {
+        let (admission, listener, bounds) = (Arc::new(Admission::default()), Occupancy::default(), bounds(9, 9, 9));
+        let most = NonZeroUsize::new(2).expect("not zero");
+        let mut permits: Vec<_> =
+            (0..3).map(|_| admission.admit(address("192.0.2.1"), &listener, bounds).expect("room")).collect();
+        let waits: Vec<_> = permits.iter_mut().map(|permit| permit.waits(most)).collect();
+        assert_eq!(waits, [true, true, false]);
+        assert!(permits[0].waits(most), "it does already");
+        permits.pop();
+        permits[1].is_decided();
+        let mut other = admission.admit(address("192.0.2.2"), &listener, bounds).expect("room");
+        let mut next = admission.admit(address("192.0.2.1"), &listener, bounds).expect("room");
+        assert!(next.waits(most) && other.waits(most));
+        let mut unnamed = admission.admit_unnamed(&listener, bounds).expect("room");
+        assert!((0..9).all(|_| unnamed.waits(most)));
+        drop((permits, other, next, unnamed));
+        assert!(is_empty(&admission.undecided) && is_empty(&admission.sources));
+    }
+
+    #[test]
+    fn the_prefixes_of_the_file_make_a_source_and_it_is_given_back_as_it_was_taken() {
+        let same = |(v4, v6), one, other| {
+            let of = |text| SourceKey::within(address(text), SourcePrefixes { v4, v6 });
+            of(one) == of(other)
+        };
+        assert!(same((24, 64), "192.0.2.1", "192.0.2.255") && !same((24, 64), "192.0.2.1", "192.0.3.1"));
+        assert!(same((1, 64), "128.0.0.1", "255.0.0.1") && !same((1, 64), "1.0.0.1", "128.0.0.1"));
+        assert!(same((32, 56), "2001:db8:0:1::1", "2001:db8:0:ff::1"));
+        assert!(!same((32, 56), "2001:db8:0:1::1", "2001:db8:0:100::1"));
+        assert!(same((32, 1), "2001:db8::1", "fd00::1") ^ same((32, 1), "2001:db8::1", "3fff::1"));
+        assert!(!same((1, 1), "255.0.0.1", "fd00::1"));
+        let (admission, listener) = (Arc::new(Admission::default()), Occupancy::default());
+        let wide = Bounds { prefixes: SourcePrefixes { v4: 24, v6: 48 }, ..bounds(9, 9, 1) };
+        let permit = admission.admit(address("192.0.2.1"), &listener, wide).expect("room");
+        assert_eq!(admission.admit(address("192.0.2.2"), &listener, wide).map(drop), Err(Bound::Source));
+        assert!(admission.is_full(address("192.0.2.3"), wide) && !admission.is_full(address("192.0.3.3"), wide));
+        drop(permit);
+        assert!(is_empty(&admission.sources));
     }
 
     #[test]

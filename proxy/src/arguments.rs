@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn every_option_of_explain_is_read() {
-        let line = "explain --sni a.b --port 7 --from 203.0.113.7 --transport udp --protocol quic --alpn h3,h2 \
+        let line = "explain --sni a.b --port 7 --from 203.0.113.7 --transport udp --protocol quic --alpn h3,h2 --ech \
                     --listener public --json -c c.toml";
         let expected = explain::Explain {
             config: "c.toml".into(),
@@ -204,6 +204,7 @@ mod tests {
             transport: Some(Transport::Udp),
             protocol: Some(Protocol::Quic),
             alpn: vec!["h3".to_owned(), "h2".to_owned()],
+            ech: true,
             listener: Some("public".to_owned()),
             json: true,
         };

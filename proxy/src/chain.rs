@@ -1,7 +1,7 @@
 //! Which candidate is tried next: those of a backend, then those of its fallbacks, and last whoever is thought to be down.
 
 use std::mem;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::vec;
 
@@ -22,6 +22,8 @@ pub(crate) struct Chain {
     /// Those that checks or ejection speak against. They are tried when all others have failed: then the checks may be what
     /// is wrong, and nobody is worse off.
     kept_back: Vec<(BackendId, usize)>,
+    /// They are what is tried now.
+    is_last_resort: bool,
     /// Backends that have not served so far.
     begun: Vec<BackendId>,
     /// That of the candidate which is tried now.
@@ -34,7 +36,8 @@ impl Chain {
     /// Begins at a backend.
     pub(crate) fn new(backend: BackendId, client: IpAddr) -> Self {
         let (order, kept_back, begun) = (Vec::new().into_iter(), Vec::new(), Vec::new());
-        Self { client, backend: Some(backend), order, kept_back, begun, current: None, counters: None }
+        let (is_last_resort, backend) = (false, Some(backend));
+        Self { client, backend, order, kept_back, is_last_resort, begun, current: None, counters: None }
     }
 
     /// The next candidate: its backend, and which target of it.
@@ -44,7 +47,10 @@ impl Chain {
             match self.backend.take() {
                 Some(id) => self.begin(epoch, id)?,
                 None if self.kept_back.is_empty() => return None,
-                None => self.order = mem::take(&mut self.kept_back).into_iter(),
+                None => {
+                    self.is_last_resort = true;
+                    self.order = mem::take(&mut self.kept_back).into_iter();
+                }
             }
         }
         let next = self.order.next();
@@ -68,6 +74,24 @@ impl Chain {
         }
         self.order = order.into_iter().map(|index| (id, index)).collect::<Vec<_>>().into_iter();
         Some(())
+    }
+
+    /// The addresses of a candidate in the order of trying, those that rest behind the others. None: all of them rest, and the
+    /// candidate is kept back.
+    pub(crate) fn unless_resting(
+        &mut self,
+        candidate: (BackendId, usize),
+        of: Option<&Candidate>,
+        mut addresses: Vec<SocketAddr>,
+    ) -> Vec<SocketAddr> {
+        let now = Instant::now().into_std();
+        let rests = |to: &SocketAddr| of.is_some_and(|of| of.condition.rests(*to, now));
+        if addresses.iter().all(rests) && !self.is_last_resort && !self.is_over() {
+            self.kept_back.push(candidate);
+            return Vec::new();
+        }
+        addresses.sort_by_key(rests);
+        addresses
     }
 
     /// Whether nothing is left to try.

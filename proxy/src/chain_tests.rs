@@ -144,3 +144,61 @@ fn with_the_proxys_own_address_families_do_not_matter() {
     let expected = ["[2001:db8::2]:1", "[2001:db8::1]:1", "192.0.2.1:1", "192.0.2.2:1"];
     assert_eq!(order_with_its_own_family_down("own"), expected);
 }
+
+const CHOSEN: &str = r#"
+[listener.in]
+tcp = ["127.0.0.1:1"]
+[[rule]]
+server_name = '^(?P<host>[^.]+)\.example$'
+to = "one"
+[backend.one]
+targets = ["$host.lan:1", "$host.mesh:1"]
+allow_suffixes = [".lan", ".mesh"]
+fallback = "two"
+eject = {failures = 1, duration = "1h"}
+[backend.two]
+targets = ["192.0.2.3:1"]
+"#;
+
+/// One that was silent.
+fn fail_at(candidate: &Candidate, to: SocketAddr) {
+    let client = [198, 51, 100, 1].into();
+    let failed = crate::upstream::extent::Failed { seen: None, client, to, is_refusal: false };
+    candidate.condition.failed_at(failed, Instant::now().into_std());
+}
+
+#[test]
+fn hosts_that_clients_name_are_kept_back_while_all_of_their_endpoints_rest_and_come_at_the_end() {
+    let epoch = epoch(CHOSEN);
+    let one = epoch.generation.candidates(backend(&epoch, "one"));
+    let (dead, alive): (SocketAddr, SocketAddr) = (([192, 0, 2, 1], 1).into(), ([192, 0, 2, 2], 1).into());
+    one.iter().for_each(|candidate| fail_at(candidate, dead));
+    let tried = |leads_to: [SocketAddr; 2]| {
+        let mut chain = chain(&epoch, "one", "198.51.100.1");
+        let mut tried = Vec::new();
+        while let Some((id, index)) = chain.next(&epoch) {
+            let candidate = epoch.generation.candidates(id).get(index);
+            tried.push((id.0, index, chain.unless_resting((id, index), candidate, leads_to.to_vec())));
+        }
+        tried
+    };
+    let both = vec![alive, dead];
+    assert_eq!(tried([dead, alive]), [(0, 0, both.clone()), (0, 1, both), (1, 0, vec![dead, alive])]);
+    let both = vec![dead, dead];
+    let first = [(0, 0, vec![]), (0, 1, vec![]), (1, 0, both.clone())];
+    assert_eq!(tried([dead, dead]), [first.as_slice(), &[(0, 0, both.clone()), (0, 1, both)]].concat());
+}
+
+#[test]
+fn a_host_that_rests_is_tried_where_there_is_no_other() {
+    let alone = CHOSEN.replace(", \"$host.mesh:1\"", "").replace("fallback = \"two\"", "");
+    let epoch = epoch(&alone.replace("[backend.two]\ntargets = [\"192.0.2.3:1\"]", ""));
+    let dead = ([192, 0, 2, 1], 1).into();
+    let id = backend(&epoch, "one");
+    let candidate = &epoch.generation.candidates(id)[0];
+    fail_at(candidate, dead);
+    let mut chain = chain(&epoch, "one", "198.51.100.1");
+    assert_eq!(chain.next(&epoch), Some((id, 0)));
+    assert_eq!(chain.unless_resting((id, 0), Some(candidate), vec![dead]), [dead]);
+    assert_eq!(chain.next(&epoch), None);
+}

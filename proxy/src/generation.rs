@@ -36,6 +36,8 @@ pub(crate) struct Generation {
     turns: Vec<AtomicU64>,
     /// How many are at each listener.
     occupancies: Vec<Occupancy>,
+    /// The same, of UDP flows.
+    flows: Vec<Occupancy>,
     /// Bytes a second of all flows of a listener, whether they are bounded or not: from clients, to clients.
     rates: Vec<[Arc<Bound>; 2]>,
     /// Whether clients of a listener are heard before they are led on.
@@ -71,11 +73,14 @@ impl Generation {
         };
         let of_backend = |backend: &Backend| backend.targets.iter().map(|target| candidate(backend, target)).collect();
         let candidates = config.backends.iter().map(of_backend).collect();
-        let occupancy = |listener: &Listener| {
-            let before = previous.and_then(|before| before.listener_named(&listener.name));
-            before.and_then(|id| previous?.occupancies.get(id.0)).map(Arc::clone).unwrap_or_default()
+        let occupancy = |of: fn(&Self) -> &[Occupancy]| {
+            move |listener: &Listener| {
+                let before = previous.and_then(|before| before.listener_named(&listener.name));
+                before.and_then(|id| of(previous?).get(id.0)).map(Arc::clone).unwrap_or_default()
+            }
         };
-        let occupancies = config.listeners.iter().map(occupancy).collect();
+        let occupancies = config.listeners.iter().map(occupancy(|before| &before.occupancies)).collect();
+        let flows = config.listeners.iter().map(occupancy(|before| &before.flows)).collect();
         let rates_of = |listener: &Listener| {
             let before = previous.and_then(|before| before.rates(before.listener_named(&listener.name)?));
             let new = || {
@@ -91,7 +96,7 @@ impl Generation {
         let hears = (0..config.listeners.len()).map(hears).collect();
         let locals = locals.clone();
         let own = Own::new(&config, move |address| locals.is_local(address));
-        Self { config, candidates, turns, occupancies, rates, hears, own, suspicion: Suspicion::default() }
+        Self { config, candidates, turns, occupancies, flows, rates, hears, own, suspicion: Suspicion::default() }
     }
 
     fn conditions(&self) -> impl Iterator<Item = (Lineage<'_>, &Arc<Condition>)> {
@@ -120,9 +125,17 @@ impl Generation {
     pub(crate) fn bounds(&self, id: ListenerId) -> Option<(&Occupancy, Bounds)> {
         let listener = self.config.listeners.get(id.0)?;
         let limits = &self.config.limits;
-        let bounds =
-            Bounds { total: limits.connections, listener: listener.connections, source: limits.connections_per_source };
+        let (total, source, prefixes) = (limits.connections, limits.connections_per_source, limits.source);
+        let bounds = Bounds { total, listener: listener.connections, source, prefixes };
         Some((self.occupancies.get(id.0)?, bounds))
+    }
+
+    /// The same, of UDP flows.
+    pub(crate) fn flow_bounds(&self, id: ListenerId) -> Option<(&Occupancy, Bounds)> {
+        let listener = self.config.listeners.get(id.0)?;
+        let limits = &self.config.limits;
+        let (total, source, prefixes) = (limits.udp_flows, limits.udp_flows_per_source, limits.source);
+        Some((self.flows.get(id.0)?, Bounds { total, listener: listener.udp_flows, source, prefixes }))
     }
 
     /// The bounds that all flows of a listener share: from clients, to clients.
@@ -153,6 +166,7 @@ impl Generation {
             let of_target = |(target, candidate): (&Target, &Candidate)| TargetCondition {
                 backend: backend.name.clone(),
                 target: target.to_string(),
+                resting: candidate.condition.resting(now.into_std()),
                 condition: match candidate.condition.standing(now.into_std()) {
                     Standing::Usable => state::Condition::Up,
                     Standing::Ejected => state::Condition::Ejected,

@@ -234,8 +234,8 @@ fn accepting() -> (u16, std::sync::mpsc::Receiver<TcpStream>) {
 }
 
 #[test]
-fn a_reset_after_an_end_wakes_a_connection_that_rests_and_is_passed_on() {
-    for is_client in [true, false] {
+fn a_reset_wakes_a_connection_that_rests_and_is_passed_on_before_and_after_an_end() {
+    for (is_client, has_ended) in [(true, false), (false, false), (true, true), (false, true)] {
         let (port, accepted) = accepting();
         let more = "half_closed = \"1h\"\n";
         let running =
@@ -245,14 +245,18 @@ fn a_reset_after_an_end_wakes_a_connection_that_rests_and_is_passed_on() {
         backend.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let client_at = client.try_clone().expect("a clone");
         let (breaking, mut other) = if is_client { (client, backend) } else { (backend, client) };
-        breaking.shutdown(Shutdown::Write).expect("ended");
-        assert_eq!(other.read(&mut [0]).expect("an end, in order"), 0);
+        if has_ended {
+            breaking.shutdown(Shutdown::Write).expect("ended");
+            assert_eq!(other.read(&mut [0]).expect("an end, in order"), 0);
+        }
         wait_for_rest(&client_at, 1);
         drop(client_at);
         socket2::SockRef::from(&breaking).set_linger(Some(Duration::ZERO)).expect("linger");
         drop(breaking);
         let expected = if is_client { "client_reset" } else { "backend_reset" };
-        wait_for(|| running.log().iter().any(|line| line["close"] == expected));
+        wait_for(|| !running.log().is_empty());
+        assert_eq!(running.log().iter().map(|line| line["close"].clone()).collect::<Vec<_>>(), [expected]);
+        assert_eq!(running.status().backends[0].active, 0);
         let error = other.write_all(&[0]).and_then(|()| other.read(&mut [0])).expect_err("it is gone");
         assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
     }

@@ -61,6 +61,23 @@ fn right_configurations_and_examples_pass_without_a_note() {
 }
 
 #[test]
+fn an_identifier_goes_with_datagrams_where_version_2_does() {
+    let has_id = |written: &str| {
+        let text = format!("{SMALLEST}[backend.x]\ntargets = [\"192.0.2.1:1\"]\n{written}\n");
+        parse(&text, "f").map(|config| config.backends[0].send_proxy_udp_id).ok()
+    };
+    let with = "send_proxy_with = [\"unique_id\"]";
+    for form in ["every", "first"] {
+        let udp = format!("send_proxy_udp = \"{form}\"");
+        assert_eq!([has_id(&udp), has_id(&format!("{udp}\n{with}"))], [Some(false), Some(true)]);
+        let both = format!("{udp}\nsend_proxy = \"v2\"\n");
+        assert_eq!(has_id(&format!("{both}{with}")), Some(true));
+        assert_eq!(has_id(&format!("{both}send_proxy_with = [\"crc32c\"]")), Some(false));
+    }
+    assert_eq!([has_id(&format!("send_proxy_udp = \"spp\"\n{with}")), has_id(with)], [None, None]);
+}
+
+#[test]
 fn what_is_hardly_meant_is_noted_with_its_line() {
     let text =
         "[listener.a]\ntcp = [\"0.0.0.0:1\"]\n[listener.b]\ntcp = [\"0.0.0.0:2\"]\n[[rule]]\nlisteners = [\"a\"]\n\
@@ -169,6 +186,7 @@ fn every_default_is_this() {
 
     assert_eq!((limits.connections.get(), limits.connections_per_source.get()), (10_000, 1_000));
     assert_eq!((limits.udp_flows.get(), limits.udp_flows_per_source.get()), (10_000, 1_000));
+    assert_eq!((limits.undecided_per_source.get(), limits.source.v4, limits.source.v6), (1_000, 32, 64));
     assert_eq!(limits.preface_bytes.get(), 16_384);
 
     for (name, time, expected) in [
@@ -218,7 +236,7 @@ fn every_key_is_heeded() {
     assert_eq!((brought.name.as_str(), brought.arrival, brought.connections.get()), ("brought", Arrival::Tproxy, 11));
 
     let [by_name, datagrams, refused, last] = config.rules.as_slice() else { panic!("{:?}", config.rules) };
-    assert_eq!((by_name.name.as_str(), by_name.line, by_name.transport), ("by name", 17, Some(Transport::Tcp)));
+    assert_eq!((by_name.name.as_str(), by_name.line, by_name.transport), ("by name", 18, Some(Transport::Tcp)));
     assert_eq!((by_name.listeners.len(), by_name.listeners[0].0), (1, 0));
     assert_eq!(
         (by_name.ports.as_slice(), by_name.protocols.as_slice()),
@@ -227,6 +245,7 @@ fn every_key_is_heeded() {
     let name = by_name.server_name.as_ref().unwrap().captures("git.nas.example.net").unwrap();
     assert_eq!(&name["host"], "nas");
     assert_eq!((by_name.alpn.as_slice(), by_name.from.len()), ([b"h2".to_vec(), b"http/1.1".to_vec()].as_slice(), 1));
+    assert_eq!((by_name.ech, datagrams.ech), (Some(false), None));
     let leads_to = |rule: &Rule| match rule.action {
         Action::Forward(id) => config.backends[id.0].name.clone(),
         Action::Refuse => "refuse".to_owned(),
@@ -240,14 +259,14 @@ fn every_key_is_heeded() {
     assert_eq!((fixed.source, fixed.send_proxy), (Source::Client { or_own: false }, Some(SendProxy::V1)));
     assert_eq!(fixed.targets.len(), 3);
     assert_eq!((named.balance, named.source), (Balance::LeastConnections, Source::Client { or_own: true }));
-    assert_eq!(named.send_proxy, Some(SendProxy::V2 { hello: true, unique_id: true, crc32c: true }));
+    assert_eq!(named.send_proxy, Some(SendProxy::V2 { hello: true, unique_id: true, crc32c: true, received: true }));
     assert_eq!((named.connect_timeout, named.fallback.map(|id| id.0)), (seconds(8), Some(0)));
     assert_eq!(named.allow_suffixes, [".tailnet"]);
     let (health, eject) = (named.health.unwrap(), named.eject.unwrap());
     assert_eq!((health.interval, health.timeout), (seconds(20), seconds(4)));
     assert_eq!((health.rise.get(), health.fall.get()), (5, 6));
     assert_eq!((eject.failures.get(), eject.duration), (7, seconds(40)));
-    assert_eq!(spp.send_proxy_udp, Some(SendProxyUdp::Spp));
+    assert_eq!((spp.send_proxy_udp, spp.send_proxy_udp_id), (Some(SendProxyUdp::Spp), false));
 
     let resolver = &config.resolver;
     assert_eq!(resolver.servers, ["192.0.2.53:53".parse().unwrap(), "[2001:db8::53]:53".parse().unwrap()]);
@@ -257,6 +276,8 @@ fn every_key_is_heeded() {
     let limits = config.limits;
     assert_eq!((limits.connections.get(), limits.connections_per_source.get()), (11, 12));
     assert_eq!((limits.udp_flows.get(), limits.udp_flows_per_source.get()), (13, 14));
+    assert_eq!((limits.undecided_per_source.get(), limits.source.v4, limits.source.v6), (9, 24, 56));
+    assert_eq!([public, brought].map(|listener| listener.udp_flows.get()), [600, 13]);
     assert_eq!(limits.preface_bytes, NonZeroUsize::new(15 * 1024).unwrap());
 
     let timeouts = config.timeouts;
@@ -288,14 +309,14 @@ fn every_key_is_heeded() {
 
 #[test]
 fn header_fields_are_asked_one_by_one() {
-    for (field, expected) in
-        [("hello", (true, false, false)), ("unique_id", (false, true, false)), ("crc32c", (false, false, true))]
-    {
+    let fields = ["hello", "unique_id", "crc32c", "received"];
+    for field in fields {
         let backend =
             format!("[backend.x]\ntargets = [\"192.0.2.1:1\"]\nsend_proxy = \"v2\"\nsend_proxy_with = [\"{field}\"]\n");
         let config = parse(&format!("{SMALLEST}{backend}"), "f").unwrap();
-        let (hello, unique_id, crc32c) = expected;
-        assert_eq!(config.backends[0].send_proxy, Some(SendProxy::V2 { hello, unique_id, crc32c }), "{field}");
+        let [hello, unique_id, crc32c, received] = fields.map(|one| one == field);
+        let expected = SendProxy::V2 { hello, unique_id, crc32c, received };
+        assert_eq!(config.backends[0].send_proxy, Some(expected), "{field}");
     }
 }
 

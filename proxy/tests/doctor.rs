@@ -160,6 +160,10 @@ fn a_link_too_small_for_quic_with_a_header() {
             "proxy_header = [{from = \"192.0.2.1/32\", policy = \"require\"}]\n[[rule]]\nfrom = [\"198.51.100.0/25\"]",
         );
         assert_ne!(behind, HOME);
+        let joined = HOME.replace(r#""every""#, "\"every\"\nsend_proxy_with = [\"unique_id\"]");
+        assert_eq!(missing(&ask(&config(&joined))), ["packets to container"], "an identifier takes 19 bytes more");
+        run(Command::new("ip").args(["link", "set", "dev", "outer", "mtu", "1355"]));
+        assert_eq!(missing(&ask(&config(&joined))), [""; 0]);
         assert_eq!(missing(&ask(&config(&behind))), ["packets to container"]);
     });
 }

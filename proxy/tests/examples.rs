@@ -163,7 +163,7 @@ fn the_commands_of_the_fail2ban_action_are_commands_for_ever_too() {
         assert_eq!(asked_by_fail2ban(command("actionban"), bantime), deny, "{bantime}");
     }
     assert_eq!(asked_by_fail2ban(command("actionunban"), "600"), Wanted::Undeny(prefixes));
-    assert_eq!(asked_by_fail2ban(command("actioncheck"), "600"), Wanted::Denied);
+    assert_eq!(asked_by_fail2ban(command("actioncheck"), "600"), Wanted::Denied { nft: None });
 }
 
 #[test]
@@ -196,6 +196,7 @@ fn dateless(transport: Transport, client: &str, server_name: &str, close: CloseR
         protocol: None,
         server_name: Some(server_name),
         alpn: &[],
+        ech: false,
         rule: None,
         backend: None,
         target: None,

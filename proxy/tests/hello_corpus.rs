@@ -35,7 +35,7 @@ impl Sample {
     fn check_found(&self, answer: &Sniffed) {
         let Sniffed::Yes(found) = answer else { panic!("{}: {answer:?}", self.file_name()) };
         let alpn = self.alpn.clone().unwrap_or_else(|| found.alpn.clone());
-        let expected = Found { name: self.name.clone(), alpn, ech: self.ech };
+        let expected = Found { name: self.name.clone(), alpn, ech: self.ech, post_quantum: self.post_quantum };
         assert_eq!(*found, expected, "{}", self.file_name());
         assert!(self.alpn.is_some() || found.alpn.len() >= 20, "{}", self.file_name());
     }
@@ -94,6 +94,7 @@ fn tls_samples() -> Vec<Sample> {
         "go_crypto_tls",
         "python_ssl",
         "chromium",
+        "firefox.bin",
         "firefox_like",
         "java_jsse",
         "node_",
@@ -103,7 +104,7 @@ fn tls_samples() -> Vec<Sample> {
 }
 
 fn quic_samples() -> Vec<Sample> {
-    samples("quic_initial", &["aioquic_v1", "aioquic_v2", "chromium", "quic_go", "rfc9001", "rfc9369"])
+    samples("quic_initial", &["aioquic_v1", "aioquic_v2", "chromium", "firefox", "quic_go", "rfc9001", "rfc9369"])
 }
 
 fn dtls_samples() -> Vec<Sample> {

@@ -47,6 +47,7 @@ fn each_key_of_a_log_line_has_its_row() {
         protocol: Some(Protocol::Tls),
         server_name: Some("git.nas.example.net"),
         alpn: &alpn,
+        ech: true,
         rule: Some("by name"),
         backend: Some("nas"),
         target: Some("192.0.2.4:4".parse().unwrap()),

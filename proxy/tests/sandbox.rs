@@ -199,6 +199,7 @@ fn log(directory: &Path) -> io::Result<()> {
             protocol: None,
             server_name: None,
             alpn: &[],
+            ech: false,
             rule: None,
             backend: None,
             target: None,

@@ -26,6 +26,7 @@ FORMS = {
     "id": 'send_proxy = "v2"\nsend_proxy_with = ["unique_id"]',
     "sum": 'send_proxy = "v2"\nsend_proxy_with = ["crc32c"]',
     "all": 'send_proxy = "v2"\nsend_proxy_with = ["hello", "unique_id", "crc32c"]',
+    "received": 'send_proxy = "v2"\nsend_proxy_with = ["hello", "crc32c", "received"]',
     "none": "",
 }
 PORTS = {form: 9000 + number for number, form in enumerate(FORMS)}
@@ -86,10 +87,10 @@ def test_a_field_is_there_if_it_is_asked_for_and_only_then(proxy: Proxy, form: s
     got, who = sent(proxy, form, payload)
     found, line = pp.decode(got), proxy.line(who)
     assert found.rest == payload
-    assert found.tlvs.get(pp.AUTHORITY) == (NAME.encode() if form in {"hello", "all"} else None)
-    assert found.tlvs.get(pp.ALPN) == (b"h2" if form in {"hello", "all"} else None)
+    assert found.tlvs.get(pp.AUTHORITY) == (NAME.encode() if form in {"hello", "all", "received"} else None)
+    assert found.tlvs.get(pp.ALPN) == (b"h2" if form in {"hello", "all", "received"} else None)
     assert found.tlvs.get(pp.UNIQUE_ID) == (bytes.fromhex(line["unique_id"]) if form in {"id", "all"} else None)
-    assert found.is_sum_right is (True if form in {"sum", "all"} else None)
+    assert found.is_sum_right is (True if form in {"sum", "all", "received"} else None)
 
 
 @pytest.mark.parametrize("payload", [hello(), b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"])
@@ -124,6 +125,43 @@ def test_the_id_of_a_header_is_passed_on(proxy: Proxy) -> None:
         got, who = sent(proxy, "id", pp.v2(tlvs=pp.tlv(pp.UNIQUE_ID, given)), "127.0.0.2")
         assert pp.decode(got).tlvs == {pp.UNIQUE_ID: given}
         assert proxy.line(who)["unique_id"] == given.hex()
+
+
+SSL = pp.tlv(
+    0x20, b"\x01\0\0\0\0" + pp.tlv(0x21, b"TLSv1.3") + pp.tlv(0x22, b"client") + pp.tlv(0x28, b"\0der\xff" * 700)
+)
+OF_CLIENT = [
+    SSL,
+    pp.tlv(0xE1, b"\0\xff"),
+    pp.tlv(pp.AUTHORITY, b"a.example.net"),
+    pp.tlv(pp.ALPN, b"h2"),
+    pp.tlv(0x30, b"ns"),
+]
+OF_HEADER = [pp.tlv(pp.NOOP, b"\0\0"), pp.tlv(pp.UNIQUE_ID, b"id"), pp.tlv(0x77, b"unknown"), pp.tlv(0xF0, b"tried")]
+
+
+def test_what_a_trusted_peer_says_of_the_client_is_passed_on_byte_for_byte(proxy: Proxy) -> None:
+    told = b"".join([*OF_HEADER, *OF_CLIENT])
+    for said in (pp.with_sum(tlvs=told), pp.with_sum(pp.ENDS6, told)):
+        got, _ = sent(proxy, "received", said + b"payload", "127.0.0.2")
+        found = pp.decode(got)
+        assert (found.rest, found.is_sum_right) == (b"payload", True)
+        assert b"".join(pp.tlv(kind, value) for kind, value in found.tlvs.items() if kind != pp.CRC32C) == b"".join(
+            OF_CLIENT
+        )
+        got, _ = sent(proxy, "sum", said, "127.0.0.2")
+        assert set(pp.decode(got).tlvs) == {pp.CRC32C}, "only where it is asked for"
+    got, _ = sent(proxy, "received", pp.v2(tlvs=pp.tlv(pp.AUTHORITY, b"b")) + hello(NAME, ("h2",)), "127.0.0.2")
+    tlvs = pp.decode(got).tlvs
+    assert (tlvs[pp.AUTHORITY], tlvs[pp.ALPN]) == (b"b", b"h2"), "the hello tells what the peer did not"
+
+
+def test_what_a_stranger_says_of_itself_is_not_passed_on_as_if_it_were_known(proxy: Proxy) -> None:
+    said = pp.v2(tlvs=b"".join(OF_CLIENT))
+    got, who = sent(proxy, "received", said)
+    found = pp.decode(got)
+    assert (set(found.tlvs), found.rest) == ({pp.CRC32C}, said)
+    assert "{}:{}".format(*found.source) == who
 
 
 HAPROXY = """

@@ -147,6 +147,37 @@ def test_behind_a_header_its_client_is_the_source_and_a_prefix_of_64_bits_is_one
     is_served(proxy, "127.0.0.2", 8444, header("2001:db8::3"))
 
 
+def test_a_source_is_a_prefix_of_the_length_that_the_file_has(start: Start) -> None:
+    bounds = "connections_per_source = 2\nudp_flows_per_source = 1\nsource_prefix_v4 = 24\nsource_prefix_v6 = 56"
+    proxy = start(config(listener='udp = ["HERE:8443"]', limits=bounds))
+    with waiting(proxy, 1, "127.0.9.1"), waiting(proxy, 1, "127.0.9.255"):
+        proxy.ended(refused(proxy.here, 8443, source="127.0.9.9"), "over_limit_source")
+        is_served(proxy, "127.0.8.9")
+    own_clients = ["2001:db8:0:1::1", "2001:db8:0:ff::1"]
+    with waiting(proxy, 2, "127.0.0.2", 8444) as clients:
+        for client, source in zip(clients, own_clients, strict=True):
+            client.sendall(header(source))
+        wait_until(lambda: {client_of(line) for line in proxy.connections()} >= set(own_clients), DEADLINE, "headers")
+        proxy.ended(refused(proxy.here, 8444, header("2001:db8:0:2::1"), "127.0.0.2"), "over_limit_source")
+        is_served(proxy, "127.0.0.2", 8444, header("2001:db8:0:100::1"))
+
+
+def test_a_source_has_no_more_connections_that_wait_to_be_led_on_than_its_limit(start: Start) -> None:
+    """Those that are led on do not count, nor do those whose client is not known yet."""
+    proxy = start(config(limits="undecided_per_source = 2"))
+    with led(proxy, 8443, 8443, 8443), waiting(proxy, 2, "127.0.0.9"), waiting(proxy, 3, "127.0.0.2", 8444):
+        proxy.ended(refused(proxy.here, 8443, source="127.0.0.9"), "over_limit_undecided")
+    wait_until(lambda: proxy.active("in") + proxy.active("two") == 0, DEADLINE, "they have gone")
+    with waiting(proxy, 2, "127.0.0.2", 8444) as clients:
+        for client in clients:
+            client.sendall(header("203.0.113.7"))
+        known = ["203.0.113.7"] * 2
+        wait_until(lambda: [client_of(line) for line in proxy.connections()] == known, DEADLINE, "headers")
+        refused_one = refused(proxy.here, 8444, header("203.0.113.7"), "127.0.0.2")
+        assert proxy.ended(refused_one, "over_limit_undecided")["client"].startswith("203.0.113.7:")
+        is_served(proxy, "127.0.0.2", 8444, header("203.0.113.8"))
+
+
 def client_of(line: dict[str, str]) -> str:
     return line["client"].rsplit(":", 1)[0].strip("[]")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.proxy.ends import accepted, connect, listening, own, read, read_all, 
 from tests.proxy.hellos import hello
 from tests.proxy.running import Proxy
 
+HELLOS = Path(__file__).parents[2] / "proxy/tests/vectors/client_hello"
 BACKENDS = """
 [backend.a]
 targets = ["HERE:9001"]
@@ -86,6 +88,19 @@ def test_alpn_chooses(start: Start) -> None:
     assert led(proxy, hello("n", ("http/1.1", "h2")), 9001) == "two"
     assert led(proxy, hello("n", ("http/1.1",)), 9002) == "others"
     assert led(proxy, hello("n"), 9002) == "others"
+
+
+def test_a_hidden_hello_chooses_and_the_log_tells_of_it(start: Start) -> None:
+    """GREASE cannot be told apart from it."""
+    proxy = start(LISTENER + "[[rule]]\nname = 'hides'\nech = true\nto = 'a'\n" + OTHERS + BACKENDS)
+    assert led(proxy, (HELLOS / "chromium.bin").read_bytes(), 9001) == "hides"
+    assert led(proxy, (HELLOS / "openssl_s_client_name.bin").read_bytes(), 9002) == "others"
+    assert led(proxy, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", 9002) == "others"
+    assert [line.get("ech") for line in proxy.lines()] == [True, None, None]
+    open_ones = "[[rule]]\nname = 'open'\nech = false\nto = 'b'\n"
+    proxy.reload(LISTENER + open_ones + OTHERS.replace('"b"', '"a"') + BACKENDS)
+    assert led(proxy, (HELLOS / "chromium.bin").read_bytes(), 9001) == "others"
+    assert led(proxy, (HELLOS / "openssl_s_client_name.bin").read_bytes(), 9002) == "open"
 
 
 def test_the_source_chooses(start: Start) -> None:

@@ -11,7 +11,7 @@ import pytest
 from lab.realise.asking import wait_until
 from tests.proxy.conftest import Start
 from tests.proxy.ends import endpoint
-from tests.proxy.running import DEADLINE
+from tests.proxy.running import DEADLINE, own_address
 from tests.proxy.udp_bench import (
     drops,
     flow_ended,
@@ -241,6 +241,44 @@ def test_a_source_has_no_more_flows_than_its_limit(start: Start) -> None:
         assert silent(backend)
         for client in clients:
             client.close()
+
+
+def test_a_listener_has_no_more_flows_than_its_limit_and_its_own_give_way(start: Start) -> None:
+    text = PLAIN.replace(
+        'udp = ["HERE:8443"]', 'udp = ["HERE:8443"]\nudp_flows = 2\n[listener.two]\nudp = ["HERE:8444"]'
+    )
+    proxy = start("workers = 1\n" + text)
+    with udp(proxy.here, 9001) as backend, ExitStack() as stack:
+        clients = [stack.enter_context(udp(proxy.here)) for _ in range(6)]
+        ports = [8444, 8443, 8444, 8443, 8443, 8444]
+        for client, port in zip(clients, ports, strict=True):
+            client.sendto(b"?", (proxy.here, port))
+            assert heard(backend)[0] == b"?", "each has its turn"
+        flow_ended(proxy, clients[1], "evicted")
+        assert flows(proxy) == 5, "the oldest of its listener, and nobody else"
+        for client in clients[3:5]:
+            client.sendto(b"still here", (proxy.here, 8443))
+            source = heard(backend)[1]
+            backend.sendto(b"!", source)
+            heard(client)
+            client.sendto(b"thanks", (proxy.here, 8443))
+            assert heard(backend)[1] == source
+        clients[1].sendto(b"?", (proxy.here, 8443))
+        wait_drops(proxy, {"flow_limit": 1})
+        assert silent(backend), "those in use stay"
+
+
+def test_a_flow_too_many_of_a_source_has_nobody_give_way(start: Start) -> None:
+    proxy = start("workers = 1\n" + PLAIN + "[limits]\nudp_flows = 2\nudp_flows_per_source = 1\n")
+    other = own_address()
+    with udp(proxy.here, 9001) as backend, udp(other) as first, udp(proxy.here) as second, udp(proxy.here) as third:
+        for client in (first, second):
+            client.sendto(b"?", (proxy.here, 8443))
+            assert heard(backend)[0] == b"?"
+        third.sendto(b"?", (proxy.here, 8443))
+        wait_drops(proxy, {"flow_limit": 1})
+        assert flows(proxy) == 2
+        assert proxy.lines() == []
 
 
 def test_flows_count_for_the_balance_by_fewest_connections(start: Start) -> None:

@@ -81,8 +81,9 @@ example: edgeproxy schema > edgeproxy.schema.json
   --port PORT             the port that it asks for
   --from ADDRESS          where it is
   --transport tcp|udp     by which it comes
-  --protocol PROTOCOL     what it speaks, as in a rule; with --sni or --alpn it is tls, over udp quic
+  --protocol PROTOCOL     what it speaks, as in a rule; with --sni, --alpn or --ech it is tls, over udp quic
   --alpn NAME[,NAME ...]  application protocols that it offers
+  --ech                   its hello hides an inner one, or pretends to
   --listener NAME         where it arrives, when there are several
   --json                  one JSON object on stdout
 
@@ -172,17 +173,21 @@ example: edgeproxy undeny 203.0.113.7
     },
     Command {
         name: "denied",
-        takes: "[-s SOCKET]",
+        takes: "[--nft TABLE] [-s SOCKET]",
         does: "list the sources that are refused, and for how long",
-        more: "  -s, --socket PATH   its operation.admin_socket; /run/edgeproxy/admin.sock without it
+        more: "  --nft TABLE         as a script for `nft -f -`: it fills the sets edgeproxy_denied4 and edgeproxy_denied6 of this table of
+                      family inet, for rules of your own there, such as `ip saddr @edgeproxy_denied4 drop`
+  -s, --socket PATH   its operation.admin_socket; /run/edgeproxy/admin.sock without it
 
 example: edgeproxy denied
+         edgeproxy denied --nft filter | nft -f -
 ",
         parse: ask,
     },
 ];
 
 fn explain_of(words: &mut Words) -> Result<Request, String> {
+    let ech = words.flag("--ech")?;
     let port = words.value(&["--port"])?.map(|text| {
         let port = text.parse().ok().filter(|port| *port != 0);
         port.ok_or_else(|| format!("--port: {text:?} is not a port from 1 to 65535"))
@@ -198,6 +203,7 @@ fn explain_of(words: &mut Words) -> Result<Request, String> {
         transport: words.word("--transport")?,
         protocol: words.word("--protocol")?,
         alpn: alpn.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+        ech,
         listener: words.value(&["--listener"])?,
         json: words.flag("--json")?,
         config: words.config()?,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{fail, print, say, RAN_AND_FAILED, WRONG_INPUT};
+use super::{fail, print_and_end_by, say, RAN_AND_FAILED, WRONG_INPUT};
 use crate::config;
 use crate::transparent::doctor::{exit_status, judge};
 use crate::transparent::host_facts::HostFacts;
@@ -45,8 +45,5 @@ pub(crate) fn run(doctor: &Doctor) -> ExitCode {
     } else {
         findings.iter().map(|finding| format!("{finding}\n")).collect()
     };
-    match print(&text) {
-        ExitCode::SUCCESS => ExitCode::from(status),
-        failed => failed,
-    }
+    print_and_end_by(&text, status)
 }

@@ -17,9 +17,14 @@ pub(crate) const HOST_NOT_ABLE: u8 = 3;
 
 /// The result of a command, on stdout.
 pub(crate) fn print(text: &str) -> ExitCode {
+    print_and_end_by(text, 0)
+}
+
+/// The same, with this status.
+pub(crate) fn print_and_end_by(text: &str, status: u8) -> ExitCode {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::from(status),
         Err(error) => fail(RAN_AND_FAILED, &format!("stdout: {error}")),
     }
 }

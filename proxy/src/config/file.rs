@@ -1,5 +1,7 @@
 //! The configuration as written: the shape of the TOML file with its defaults, from which the JSON Schema is made.
 
+mod bounds;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -10,7 +12,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::model::{Arrival, Balance, HeaderFraming, HeaderPolicy, Protocol, SendProxyUdp, Target, Transport};
-use super::notation::{Alpn, Endpoint, Endpoints, LogPlace, Ports, Rate, Size, SocketPlace, Suffix, Written};
+use super::notation::{Alpn, Endpoint, Endpoints, LogPlace, Ports, Rate, SocketPlace, Suffix, Written};
+
+pub(crate) use bounds::{LimitsFile, TimeoutsFile};
 
 /// The configuration of edgeproxy.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -70,6 +74,9 @@ pub(crate) struct ListenerFile {
     /// TCP connections at once at this listener. Without it: as many as `limits.connections`.
     #[schemars(range(max = 1_000_000))]
     pub(crate) connections: Option<NonZeroU32>,
+    /// UDP flows at once at this listener. Without it: as many as `limits.udp_flows`.
+    #[schemars(range(max = 1_000_000))]
+    pub(crate) udp_flows: Option<NonZeroU32>,
     /// Bytes a second that each connection or flow may carry in each direction. Without it: no bound.
     pub(crate) rate_per_flow: Option<Written<Rate>>,
     /// Bytes a second that all of them together may carry in each direction. Without it: no bound.
@@ -113,6 +120,9 @@ pub(crate) struct RuleFile {
     /// Application protocols, one of which the client offers. Without it: any, and none.
     #[schemars(length(min = 1))]
     pub(crate) alpn: Option<Vec<Written<Alpn>>>,
+    /// Whether the client's hello hides an inner one (ECH). Chromium and Firefox always pretend to (GREASE), and cannot be told
+    /// apart. Without it: either.
+    pub(crate) ech: Option<bool>,
     /// Where the client is. Without it: anywhere.
     #[schemars(length(min = 1))]
     pub(crate) from: Option<Vec<Written<IpNet>>>,
@@ -139,7 +149,7 @@ pub(crate) struct BackendFile {
     pub(crate) source: Option<SourceFile>,
     /// The PROXY header that it gets on TCP connections. Without it: none.
     pub(crate) send_proxy: Option<SendProxyFile>,
-    /// What a header of version 2 holds beside the addresses. Without it: nothing.
+    /// What a header of version 2 holds beside the addresses; with datagrams `unique_id` alone. Without it: nothing.
     #[schemars(length(min = 1))]
     pub(crate) send_proxy_with: Option<Vec<HeaderField>>,
     /// The PROXY header that it gets with datagrams. Without it: none.
@@ -186,6 +196,9 @@ pub(crate) enum HeaderField {
     UniqueId,
     /// A checksum of the header.
     Crc32c,
+    /// What a trusted peer's own header of version 2 said of the client: server name, application protocol, TLS session, network
+    /// namespace, and types 0xE0 to 0xEF.
+    Received,
 }
 
 /// Checks of each candidate.
@@ -259,85 +272,6 @@ impl Default for ResolverFile {
             min_ttl: seconds(1),
             max_ttl: seconds(3_600),
             cache_entries: count(4_096),
-        }
-    }
-}
-
-/// Bounds on what clients may take.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct LimitsFile {
-    /// TCP connections at once, in all.
-    #[schemars(range(max = 1_000_000))]
-    pub(crate) connections: NonZeroU32,
-    /// TCP connections at once from one source: an IPv4 address or an IPv6 /64.
-    #[schemars(range(max = 1_000_000))]
-    pub(crate) connections_per_source: NonZeroU32,
-    /// UDP flows at once, in all.
-    #[schemars(range(max = 1_000_000))]
-    pub(crate) udp_flows: NonZeroU32,
-    /// UDP flows at once from one source.
-    #[schemars(range(max = 1_000_000))]
-    pub(crate) udp_flows_per_source: NonZeroU32,
-    /// First bytes of a connection that are kept while it is unknown what it speaks, from `1KiB` to `1MiB`.
-    pub(crate) preface_bytes: Written<Size>,
-}
-
-impl Default for LimitsFile {
-    fn default() -> Self {
-        Self {
-            connections: count(10_000),
-            connections_per_source: count(1_000),
-            udp_flows: count(10_000),
-            udp_flows_per_source: count(1_000),
-            preface_bytes: Written(Size(16 << 10)),
-        }
-    }
-}
-
-/// How long each phase may last.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct TimeoutsFile {
-    /// Until the PROXY header is whole; `3s` at least, as the protocol's specification asks.
-    pub(crate) header: Written<Duration>,
-    /// Until it is known what is spoken.
-    pub(crate) preface: Written<Duration>,
-    /// A client that has said nothing for so long waits for the server to speak (protocol `silence`).
-    pub(crate) silence: Written<Duration>,
-    /// A connection without a byte in either direction.
-    pub(crate) idle: Written<Duration>,
-    /// A connection of which one direction has ended, without a byte in the other.
-    pub(crate) half_closed: Written<Duration>,
-    /// A UDP flow that only one side has used.
-    pub(crate) udp_one_way: Written<Duration>,
-    /// A UDP flow that both sides have used.
-    pub(crate) udp_idle: Written<Duration>,
-    /// Open connections when the proxy is told to end.
-    pub(crate) drain: Written<Duration>,
-    /// Open connections of a proxy from which a newer process took over.
-    pub(crate) handed_over: Written<Duration>,
-    /// Idle time before the first TCP keepalive probe, in whole seconds up to `32767s` (tcp(7)).
-    pub(crate) keepalive: Written<Duration>,
-    /// Data that is not acknowledged, or for which the receiver has no room, ends a connection after so long
-    /// (`TCP_USER_TIMEOUT`), up to `24d`. Without it: as long as the kernel tries, and a reader may pause up to `idle`.
-    pub(crate) user_timeout: Option<Written<Duration>>,
-}
-
-impl Default for TimeoutsFile {
-    fn default() -> Self {
-        Self {
-            header: seconds(3),
-            preface: seconds(5),
-            silence: seconds(3),
-            idle: seconds(3_600),
-            half_closed: seconds(300),
-            udp_one_way: seconds(60),
-            udp_idle: seconds(180),
-            drain: seconds(30),
-            handed_over: seconds(7 * 86_400),
-            keepalive: seconds(60),
-            user_timeout: None,
         }
     }
 }

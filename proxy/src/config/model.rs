@@ -1,5 +1,6 @@
 //! The configuration as meant: valid by construction, every reference resolved, no string that is an address or a duration.
 
+mod bounds;
 mod target;
 
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use bounds::{Limits, SourcePrefixes, Timeouts};
 pub use target::{may_meet, Host, NamePart, Target, TargetPolicy, TargetPort};
 
 /// Index of a listener in [`Config::listeners`].
@@ -69,6 +71,8 @@ pub struct Listener {
     pub proxy_header: Vec<HeaderTrust>,
     /// TCP connections at once at this listener.
     pub connections: NonZeroUsize,
+    /// UDP flows at once at this listener.
+    pub udp_flows: NonZeroUsize,
     /// Bytes a second that each of its flows may carry in each direction; `None`: no bound.
     pub rate_per_flow: Option<NonZeroU32>,
     /// Bytes a second that all its flows together may carry in each direction.
@@ -162,6 +166,12 @@ pub enum Protocol {
     Bittorrent,
     Syslog,
     Rsync,
+    Git,
+    Bitcoin,
+    Adb,
+    SyncthingRelay,
+    Teamspeak3,
+    SourceQuery,
     /// The client says nothing until the server does; matched when [`Timeouts::silence`] has passed without a byte.
     Silence,
 }
@@ -186,6 +196,8 @@ pub struct Rule {
     pub server_name: Option<Regex>,
     /// One of these application protocols must be offered; empty: any.
     pub alpn: Vec<Vec<u8>>,
+    /// Whether the hello hides an inner one (ECH) or pretends to (GREASE); `None`: either.
+    pub ech: Option<bool>,
     /// Clients (not peers) to which it applies; empty: all.
     pub from: Vec<IpNet>,
     /// What is done.
@@ -216,6 +228,8 @@ pub struct Backend {
     pub send_proxy: Option<SendProxy>,
     /// The header that it gets with datagrams.
     pub send_proxy_udp: Option<SendProxyUdp>,
+    /// Whether that header, of version 2, holds UNIQUE_ID.
+    pub send_proxy_udp_id: bool,
     /// Active checks by TCP connect.
     pub health: Option<HealthCheck>,
     /// Passive ejection after failures in a row.
@@ -269,6 +283,8 @@ pub enum SendProxy {
         unique_id: bool,
         /// CRC32C over the header.
         crc32c: bool,
+        /// What the header of a trusted peer said of the client beside its addresses.
+        received: bool,
     },
 }
 
@@ -323,48 +339,6 @@ pub struct Resolver {
     pub max_ttl: Duration,
     /// Names in the cache; the oldest go first.
     pub cache_entries: NonZeroUsize,
-}
-
-/// Bounds on what clients may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// TCP connections at once, in all.
-    pub connections: NonZeroUsize,
-    /// TCP connections at once from one source: an IPv4 address, or an IPv6 /64.
-    pub connections_per_source: NonZeroUsize,
-    /// UDP flows at once, in all.
-    pub udp_flows: NonZeroUsize,
-    /// UDP flows at once from one source.
-    pub udp_flows_per_source: NonZeroUsize,
-    /// First bytes of one connection that are kept while it is unknown what it speaks.
-    pub preface_bytes: NonZeroUsize,
-}
-
-/// How long each phase may last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeouts {
-    /// From accept until the PROXY header is whole (the specification asks for 3 s at least).
-    pub header: Duration,
-    /// From accept (or the end of the header) until it is known what is spoken: one absolute deadline.
-    pub preface: Duration,
-    /// A client that has said nothing for so long waits for the server to speak ([`Protocol::Silence`]).
-    pub silence: Duration,
-    /// A relayed connection without a byte in either direction.
-    pub idle: Duration,
-    /// A connection of which one direction has ended, without a byte in the other.
-    pub half_closed: Duration,
-    /// A UDP flow that only one side has used.
-    pub udp_one_way: Duration,
-    /// A UDP flow that both sides have used.
-    pub udp_idle: Duration,
-    /// Open connections at SIGTERM, until they are ended.
-    pub drain: Duration,
-    /// Open connections of a proxy from which a newer process took over.
-    pub handed_over: Duration,
-    /// TCP keepalive: idle time before the first probe.
-    pub keepalive: Duration,
-    /// Unacknowledged data ends a connection after so long (`TCP_USER_TIMEOUT`, tcp(7)).
-    pub user_timeout: Option<Duration>,
 }
 
 /// Rules of the kernel that transparency needs.

@@ -2,7 +2,8 @@
 
 use super::message::{Answer, Family, Query, Reading};
 use super::name::HostName;
-use super::system::{parse_hosts, parse_servers, DNS_PORT, MOST_SERVERS};
+use super::resolv_conf::{self, DNS_PORT, MOST_DOMAINS, MOST_SERVERS};
+use super::system::parse_hosts;
 
 /// Reads `bytes` as the answer to a question of theirs, if they hold one, for both kinds of addresses.
 ///
@@ -39,7 +40,7 @@ fn check(query: &Query, bytes: &[u8]) {
 /// Reads `bytes` as a hosts file and as the resolver's configuration of the system.
 ///
 /// # Panics
-/// When addresses are told twice or for a name in another form than its own, or servers are none, or too many.
+/// When addresses are told twice or for a name in another form than its own, or servers are none, or too many, or names are searched in too many domains.
 pub fn system_files(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     for (host, addresses) in parse_hosts(&text) {
@@ -48,7 +49,12 @@ pub fn system_files(bytes: &[u8]) {
         assert!(addresses.iter().all(|address| addresses.iter().filter(|other| *other == address).count() == 1));
         assert!(addresses.iter().all(|address| address.to_canonical() == *address), "{addresses:?}");
     }
-    let servers = parse_servers(&text, |name| u32::try_from(name.len()).ok());
+    let read = resolv_conf::parse(&text, |name| u32::try_from(name.len()).ok());
+    let servers = &read.servers;
     assert!((1..=MOST_SERVERS).contains(&servers.len()), "{servers:?}");
     assert!(servers.iter().all(|server| server.port() == DNS_PORT), "{servers:?}");
+    for host in ["nas", "a.b"].map(HostName::parse).into_iter().flatten() {
+        let found = read.before(&host);
+        assert!(found.len() <= MOST_DOMAINS && found.iter().all(|name| name.as_str().starts_with(host.as_str())));
+    }
 }

@@ -16,6 +16,7 @@ mod lookup;
 mod message;
 mod name;
 pub(crate) mod reader;
+mod resolv_conf;
 mod resolver;
 mod system;
 mod turns;

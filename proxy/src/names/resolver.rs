@@ -130,6 +130,29 @@ impl Names {
         }
     }
 
+    /// The same for a name that the configuration alone says: a short one is first looked for in the domains that this machine
+    /// searches (resolv.conf(5)), where its servers are asked. The next is asked for only if somebody who could know denies
+    /// the one before.
+    ///
+    /// # Errors
+    /// [`NameError`] says why there are none.
+    pub async fn addresses_by_search(&self, asker: Option<IpAddr>, name: &str) -> Result<Vec<IpAddr>, NameError> {
+        for host in self.searched(name) {
+            match self.addresses_for(asker, host.as_str()).await {
+                Err(error) if error.is_denial() => {}
+                known => return known,
+            }
+        }
+        self.addresses_for(asker, name).await
+    }
+
+    fn searched(&self, name: &str) -> Vec<HostName> {
+        let Shared { settings, system, .. } = &*self.shared;
+        let host = HostName::parse(name).filter(|_| settings.servers.is_empty());
+        let host = host.filter(|host| self.without_servers(host).is_none());
+        host.map_or(Vec::new(), |host| system.resolv_conf(now()).before(&host))
+    }
+
     /// What needs no server: the hosts file's word, as nsswitch.conf(5) has it (`files dns`), and localhost.
     fn without_servers(&self, host: &HostName) -> Option<Vec<IpAddr>> {
         if let Some(addresses) = self.shared.system.addresses(host, now()) {
@@ -198,8 +221,8 @@ impl Shared {
     async fn look_up(self: Rc<Self>, host: HostName, progress: watch::Sender<Option<Known>>, turn: Turn) {
         let listed;
         let servers = if self.settings.servers.is_empty() {
-            listed = self.system.servers(now());
-            listed.as_slice()
+            listed = self.system.resolv_conf(now());
+            listed.servers.as_slice()
         } else {
             &self.settings.servers
         };

@@ -1,13 +1,14 @@
 //! What this machine says of names: `/etc/hosts` and `/etc/resolv.conf`, read again when they change.
 //!
-//! Search lists are not applied, so that what a client asks for means one host everywhere; single labels go to the servers
-//! as they are, and systemd-resolved's stub asks the local network for them (LLMNR, mDNS).
+//! Search lists are applied to names of the configuration only, so that what a client asks for means one host everywhere;
+//! single labels go to the servers as they are, too, and systemd-resolved's stub asks the local network for them (LLMNR,
+//! mDNS).
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use super::copied;
 use super::name::HostName;
+use super::resolv_conf::{self, ResolvConf};
 
 /// The files are looked at no more often, so that a name in the cache costs no call of the kernel.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
@@ -23,9 +25,6 @@ pub(super) const LOOK: Duration = Duration::from_secs(1);
 pub(super) const HOSTS: &str = "/etc/hosts";
 /// resolv.conf(5).
 pub(super) const RESOLV_CONF: &str = "/etc/resolv.conf";
-/// Servers of `/etc/resolv.conf` that are asked (`MAXNS` of resolv.conf(5)).
-pub(super) const MOST_SERVERS: usize = 3;
-pub(super) const DNS_PORT: u16 = 53;
 
 /// Where the files are.
 #[derive(Debug, Clone)]
@@ -88,21 +87,21 @@ pub(crate) type Hosts = HashMap<HostName, Vec<IpAddr>>;
 #[derive(Debug)]
 pub(crate) struct System {
     hosts: RefCell<Watched<Hosts>>,
-    servers: RefCell<Watched<Vec<SocketAddr>>>,
+    resolv_conf: RefCell<Watched<ResolvConf>>,
 }
 
 impl System {
     pub(crate) fn new(files: SystemFiles) -> Self {
-        let read_servers = |text: &str| parse_servers(text, interface_index);
+        let read_resolv_conf = |text: &str| resolv_conf::parse(text, interface_index);
         Self {
             hosts: RefCell::new(Watched::new(files.hosts, parse_hosts)),
-            servers: RefCell::new(Watched::new(files.resolv_conf, read_servers)),
+            resolv_conf: RefCell::new(Watched::new(files.resolv_conf, read_resolv_conf)),
         }
     }
 
     /// Where the files are.
     pub(crate) fn files(&self) -> SystemFiles {
-        SystemFiles { hosts: self.hosts.borrow().file.clone(), resolv_conf: self.servers.borrow().file.clone() }
+        SystemFiles { hosts: self.hosts.borrow().file.clone(), resolv_conf: self.resolv_conf.borrow().file.clone() }
     }
 
     /// The addresses that the hosts file gives `host`.
@@ -110,9 +109,9 @@ impl System {
         self.hosts.borrow_mut().current(now).get(host).cloned()
     }
 
-    /// The servers that this machine asks.
-    pub(crate) fn servers(&self, now: Instant) -> Rc<Vec<SocketAddr>> {
-        self.servers.borrow_mut().current(now)
+    /// Whom this machine asks, and for what.
+    pub(super) fn resolv_conf(&self, now: Instant) -> Rc<ResolvConf> {
+        self.resolv_conf.borrow_mut().current(now)
     }
 }
 
@@ -178,29 +177,6 @@ pub(super) fn parse_hosts(text: &str) -> Hosts {
     hosts
 }
 
-/// The `nameserver` lines of resolv.conf(5); without any, this machine, as there. Options are not ours: the time for a
-/// server and the number of tries are the proxy's settings.
-pub(super) fn parse_servers(text: &str, index_of: impl Fn(&str) -> Option<u32>) -> Vec<SocketAddr> {
-    let server = |line: &str| {
-        let mut words = line.split_whitespace();
-        (words.next() == Some("nameserver")).then(|| words.next()).flatten().and_then(|word| endpoint(word, &index_of))
-    };
-    let servers: Vec<_> = text.lines().filter_map(server).take(MOST_SERVERS).collect();
-    if servers.is_empty() {
-        return vec![(Ipv4Addr::LOCALHOST, DNS_PORT).into()];
-    }
-    servers
-}
-
-/// `192.0.2.1`, `2001:db8::1`, `fe80::1%eth0` or `fe80::1%2`.
-fn endpoint(word: &str, index_of: impl Fn(&str) -> Option<u32>) -> Option<SocketAddr> {
-    let Some((address, scope)) = word.split_once('%') else {
-        return Some(SocketAddr::new(word.parse().ok()?, DNS_PORT));
-    };
-    let scope = scope.parse().ok().or_else(|| index_of(scope))?;
-    Some(SocketAddrV6::new(address.parse().ok()?, DNS_PORT, 0, scope).into())
-}
-
 fn interface_index(name: &str) -> Option<u32> {
     nix::net::if_::if_nametoindex(name).ok()
 }
@@ -225,22 +201,6 @@ mod tests {
         assert_eq!(addresses("mapped").unwrap(), ["192.0.2.7"]);
         assert_eq!(addresses("ok").unwrap(), ["192.0.2.3"]);
         assert_eq!((addresses("no"), addresses("scoped")), (None, None));
-    }
-
-    #[test]
-    fn resolv_conf_names_servers_of_both_families() {
-        let text = "# nameserver 192.0.2.9\nsearch example\nnameserver 192.0.2.1\nnameserver fe80::1%eth7\noptions timeout:1\n\
-                    nameserver nonsense\nnameserverx 192.0.2.8\n  nameserver\t2001:db8::1 # stub\nnameserver 192.0.2.4\n";
-        let servers = parse_servers(text, |name| (name == "eth7").then_some(7));
-        let meant = ["192.0.2.1:53", "[fe80::1%7]:53", "[2001:db8::1]:53"];
-        assert_eq!(servers, meant.map(|text| text.parse().unwrap()));
-        assert_eq!(endpoint("fe80::1%3", |_| None), Some("[fe80::1%3]:53".parse().unwrap()));
-        assert_eq!(endpoint("fe80::1%gone", |_| None), None);
-    }
-
-    #[test]
-    fn without_a_nameserver_it_is_this_machine() {
-        assert_eq!(parse_servers("search example\n", |_| None), ["127.0.0.1:53".parse().unwrap()]);
     }
 
     #[test]

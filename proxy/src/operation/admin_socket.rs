@@ -207,7 +207,7 @@ mod tests {
             let mut run = |wanted| command::run(&Command { socket: path.clone(), wanted }, &mut out, None).unwrap();
             let source = "203.0.113.7".parse().unwrap();
             run(Wanted::Deny { prefixes: vec![source], seconds: 60 });
-            run(Wanted::Denied);
+            run(Wanted::Denied { nft: None });
             run(Wanted::Undeny(vec![source]));
             run(Wanted::Top { once: false, json: false });
             run(Wanted::Top { once: false, json: true });

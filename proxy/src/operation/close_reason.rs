@@ -79,7 +79,9 @@ pub enum Limit {
     ListenerConnections,
     /// TCP connections of the source.
     SourceConnections,
-    /// UDP flows in all.
+    /// TCP connections of the source that have not said enough.
+    SourceUndecided,
+    /// UDP flows in all, or of the listener.
     Flows,
     /// First bytes kept for all connections together.
     PrefaceMemory,
@@ -88,7 +90,7 @@ pub enum Limit {
 }
 
 /// Every label, in the order of [`CloseReason::index`]. Labels are an interface: dashboards and log readers hold them.
-pub const ALL_LABELS: [&str; 36] = [
+pub const ALL_LABELS: [&str; 37] = [
     "client_closed",
     "backend_closed",
     "client_reset",
@@ -110,6 +112,7 @@ pub const ALL_LABELS: [&str; 36] = [
     "over_limit_connections",
     "over_limit_listener",
     "over_limit_source",
+    "over_limit_undecided",
     "over_limit_flows",
     "over_limit_preface_memory",
     "over_limit_descriptors",
@@ -170,21 +173,22 @@ impl CloseReason {
             Self::OverLimit(Limit::Connections) => 18,
             Self::OverLimit(Limit::ListenerConnections) => 19,
             Self::OverLimit(Limit::SourceConnections) => 20,
-            Self::OverLimit(Limit::Flows) => 21,
-            Self::OverLimit(Limit::PrefaceMemory) => 22,
-            Self::OverLimit(Limit::Descriptors) => 23,
-            Self::Evicted => 24,
-            Self::NameRefused(_) => 25,
-            Self::NameNotResolved => 26,
-            Self::TargetForbidden => 27,
-            Self::SelfLoop => 28,
-            Self::BackendRefused => 29,
-            Self::BackendUnreachable => 30,
-            Self::BackendTimeout => 31,
-            Self::TransparencyImpossible => 32,
-            Self::Drained => 33,
-            Self::HandedOver => 34,
-            Self::IoError(_) => 35,
+            Self::OverLimit(Limit::SourceUndecided) => 21,
+            Self::OverLimit(Limit::Flows) => 22,
+            Self::OverLimit(Limit::PrefaceMemory) => 23,
+            Self::OverLimit(Limit::Descriptors) => 24,
+            Self::Evicted => 25,
+            Self::NameRefused(_) => 26,
+            Self::NameNotResolved => 27,
+            Self::TargetForbidden => 28,
+            Self::SelfLoop => 29,
+            Self::BackendRefused => 30,
+            Self::BackendUnreachable => 31,
+            Self::BackendTimeout => 32,
+            Self::TransparencyImpossible => 33,
+            Self::Drained => 34,
+            Self::HandedOver => 35,
+            Self::IoError(_) => 36,
         }
     }
 
@@ -210,10 +214,11 @@ impl CloseReason {
 mod tests {
     use super::*;
 
-    const LIMITS: [Limit; 6] = [
+    const LIMITS: [Limit; 7] = [
         Limit::Connections,
         Limit::ListenerConnections,
         Limit::SourceConnections,
+        Limit::SourceUndecided,
         Limit::Flows,
         Limit::PrefaceMemory,
         Limit::Descriptors,

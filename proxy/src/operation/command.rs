@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::admin::{Page, Prefix, Request, Response};
+use super::admin::{Denied, Page, Prefix, Request, Response};
 use super::ask::{AskError, Asker};
+use super::nft_sets::{self, Table};
 use super::top::{self, Screen};
 
 /// Where the socket is when no other is named.
@@ -45,7 +46,10 @@ pub enum Wanted {
     /// `undeny`.
     Undeny(Vec<Prefix>),
     /// `denied`.
-    Denied,
+    Denied {
+        /// As a script that fills the sets of this table.
+        nft: Option<Table>,
+    },
 }
 
 /// Reads what follows the name of one of these commands: `top`, `connections`, `deny`, `undeny`, `denied`.
@@ -54,7 +58,7 @@ pub enum Wanted {
 /// What is wrong with the words.
 pub fn read(name: &str, rest: &[String]) -> Result<Command, String> {
     let (mut socket, mut once, mut json) = (PathBuf::from(SOCKET), false, false);
-    let (mut prefixes, mut seconds) = (Vec::new(), None);
+    let (mut prefixes, mut seconds, mut nft) = (Vec::new(), None, None);
     let mut words = rest.iter();
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
@@ -63,6 +67,7 @@ pub fn read(name: &str, rest: &[String]) -> Result<Command, String> {
             ("--once", "top") => once = true,
             ("--json", "top") => json = true,
             ("--for", "deny") => seconds = Some(lasting(value()?)?),
+            ("--nft", "denied") => nft = Some(value()?.parse()?),
             (word, "deny" | "undeny") if !word.starts_with('-') => prefixes.push(word.parse()?),
             (word, _) => return Err(format!("{name} does not take {word}")),
         }
@@ -79,7 +84,7 @@ pub fn read(name: &str, rest: &[String]) -> Result<Command, String> {
             Wanted::Deny { prefixes: some(prefixes)?, seconds }
         }
         "undeny" => Wanted::Undeny(some(prefixes)?),
-        _ => Wanted::Denied,
+        _ => Wanted::Denied { nft },
     };
     Ok(Command { socket, wanted })
 }
@@ -107,7 +112,15 @@ pub fn run(command: &Command, out: &mut impl Write, screen: Option<Size<'_>>) ->
             changed(&mut asker, out, &Request::Deny { prefixes: prefixes.clone(), seconds: *seconds })
         }
         Wanted::Undeny(prefixes) => changed(&mut asker, out, &Request::Undeny { prefixes: prefixes.clone() }),
-        Wanted::Denied => denied(&mut asker, out),
+        Wanted::Denied { nft: None } => denied(&mut asker, |entries| listed(out, entries)),
+        Wanted::Denied { nft: Some(table) } => {
+            let mut all = Vec::new();
+            denied(&mut asker, |entries| {
+                all.extend(entries);
+                Ok(())
+            })?;
+            Ok(out.write_all(nft_sets::script(table, &all).as_bytes())?)
+        }
     }
 }
 
@@ -139,14 +152,19 @@ fn connections(asker: &mut Asker, out: &mut impl Write) -> Result<(), AskError> 
     })
 }
 
-fn denied(asker: &mut Asker, out: &mut impl Write) -> Result<(), AskError> {
+fn denied(asker: &mut Asker, mut take: impl FnMut(Vec<Denied>) -> io::Result<()>) -> Result<(), AskError> {
     pages(|page| {
         let Response::Denied(entries) = asker.ask(&Request::Denied(page))? else { return Err(AskError::Unexpected) };
-        for entry in &entries {
-            let left = entry.seconds.map_or_else(|| "by the configuration".to_owned(), |seconds| format!("{seconds}s"));
-            writeln!(out, "{} {left}", entry.prefix)?;
-        }
-        Ok(entries.len())
+        let count = entries.len();
+        take(entries)?;
+        Ok(count)
+    })
+}
+
+fn listed(out: &mut impl Write, entries: Vec<Denied>) -> io::Result<()> {
+    entries.into_iter().try_for_each(|Denied { prefix, seconds }| {
+        let left = seconds.map_or_else(|| "by the configuration".to_owned(), |seconds| format!("{seconds}s"));
+        writeln!(out, "{prefix} {left}")
     })
 }
 
@@ -181,7 +199,8 @@ mod tests {
     fn each_command_is_read() {
         assert_eq!(wanted("top"), Wanted::Top { once: false, json: false });
         assert_eq!(wanted("top --json --once"), Wanted::Top { once: true, json: true });
-        assert_eq!((wanted("denied"), wanted("connections")), (Wanted::Denied, Wanted::Connections));
+        assert_eq!((wanted("denied"), wanted("connections")), (Wanted::Denied { nft: None }, Wanted::Connections));
+        assert_eq!(wanted("denied --nft filter"), Wanted::Denied { nft: "filter".parse().ok() });
         let prefixes: Vec<Prefix> = ["192.0.2.1", "2001:db8::/32"].map(|prefix| prefix.parse().unwrap()).to_vec();
         let deny = Wanted::Deny { prefixes: prefixes.clone(), seconds: 3_600 };
         assert_eq!(wanted("deny 192.0.2.1 --for 1h 2001:db8::/32"), deny);
@@ -200,6 +219,9 @@ mod tests {
             ("deny 192.0.2.1 --for 1w", "\"1w\""),
             ("undeny 192.0.2.1 --for 1h", "--for"),
             ("denied --once", "--once"),
+            ("denied --nft", "--nft needs a value"),
+            ("denied --nft a;b", "\"a;b\""),
+            ("deny --nft filter", "--nft"),
             ("top 192.0.2.1", "192.0.2.1"),
         ] {
             let fault = line(text).unwrap_err();

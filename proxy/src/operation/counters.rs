@@ -8,6 +8,7 @@ use super::histogram::{Histogram, MICROSECONDS, PREFACE_BYTES, PREFACE_SEGMENTS}
 use super::outcomes::{HeaderIn, HeaderOut, UdpDrop};
 use super::protocols;
 use crate::config::model::{BackendId, ListenerId, Protocol, RuleId, Transport};
+use crate::sniff::Found;
 
 /// A number that only grows. Invariant: one thread adds, any thread reads; so a plain load and store suffice.
 #[derive(Debug, Default)]
@@ -159,6 +160,8 @@ pub struct GlobalCounters {
     pub protocols: [Counter; protocols::LABELS.len()],
     /// Hellos that carry an encrypted inner hello, or GREASE that looks like one.
     pub ech: Counter,
+    /// Hellos with a post-quantum key share.
+    pub post_quantum: Counter,
     /// Bytes read before a decision.
     pub preface_bytes: Histogram,
     /// Reads (datagrams) that a decision took.
@@ -180,6 +183,7 @@ impl Default for GlobalCounters {
             udp_closed: std::array::from_fn(|_| Counter::default()),
             protocols: Default::default(),
             ech: Counter::default(),
+            post_quantum: Counter::default(),
             preface_bytes: Histogram::new(PREFACE_BYTES),
             preface_segments: Histogram::new(PREFACE_SEGMENTS),
             preface_time: Histogram::new(MICROSECONDS),
@@ -196,6 +200,7 @@ impl GlobalCounters {
         absorb_each(&self.udp_closed, &other.udp_closed);
         absorb_each(&self.protocols, &other.protocols);
         self.ech.absorb(&other.ech);
+        self.post_quantum.absorb(&other.post_quantum);
         self.preface_bytes.absorb(&other.preface_bytes);
         self.preface_segments.absorb(&other.preface_segments);
         self.preface_time.absorb(&other.preface_time);
@@ -298,9 +303,12 @@ impl WorkerCounters {
     }
 
     /// It was decided what is spoken, from so many bytes in so many reads (datagrams), after so long.
-    pub fn preface(&self, protocol: Option<Protocol>, bytes: usize, segments: usize, after: Duration, ech: bool) {
-        add(&self.global.protocols, protocols::place(protocol), 1);
-        self.global.ech.add(u64::from(ech));
+    pub fn preface(&self, spoken: Option<&(Protocol, Found)>, bytes: usize, segments: usize, after: Duration) {
+        add(&self.global.protocols, protocols::place(spoken.map(|(protocol, _)| *protocol)), 1);
+        if let Some((_, found)) = spoken {
+            self.global.ech.add(u64::from(found.ech));
+            self.global.post_quantum.add(u64::from(found.post_quantum));
+        }
         self.global.preface_bytes.observe(number(bytes));
         self.global.preface_segments.observe(number(segments));
         self.global.preface_time.observe(microseconds(after));

@@ -157,6 +157,7 @@ mod tests {
     use crate::config::model::{BackendId, ListenerId, Protocol, RuleId, Transport};
     use crate::operation::outcomes::{HeaderIn, HeaderOut, UdpDrop};
     use crate::operation::CloseReason;
+    use crate::sniff::Found;
 
     fn names(listeners: &[&str], rules: &[&str], backends: &[&str]) -> Names {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
@@ -181,7 +182,8 @@ mod tests {
         worker.accept_failed(WEB);
         worker.header_in(HeaderIn::V2);
         worker.header_out(HeaderOut::Spp);
-        worker.preface(Some(Protocol::Tls), 1_800, 2, Duration::from_micros(300), true);
+        let found = Found { ech: true, post_quantum: true, ..Found::default() };
+        worker.preface(Some(&(Protocol::Tls, found)), 1_800, 2, Duration::from_micros(300));
         worker.rule_chosen(RuleId(0));
         worker.backend_connected(BackendId(0), Duration::from_millis(2));
         worker.backend_failed(BackendId(0));
@@ -199,7 +201,7 @@ mod tests {
         assert_eq!(global.udp_drops[UdpDrop::TooLong as usize].get(), 5);
         assert_eq!(global.headers_in[HeaderIn::V2 as usize].get(), 1);
         assert_eq!(global.headers_out[HeaderOut::Spp as usize].get(), 1);
-        assert_eq!((global.protocols[0].get(), global.ech.get()), (1, 1));
+        assert_eq!((global.protocols[0].get(), global.ech.get(), global.post_quantum.get()), (1, 1, 1));
         assert_eq!((global.preface_bytes.sum(), global.preface_segments.sum()), (1_800, 2));
         assert_eq!(totals.rules["all"].chosen.get(), 1);
         let nas = &totals.backends["nas"];

@@ -118,6 +118,12 @@ fn preface(text: &mut Text, totals: &Totals) {
         "Hellos with an encrypted inner hello, or GREASE.",
         global.ech.get(),
     );
+    text.single(
+        "edgeproxy_post_quantum_hellos_total",
+        "counter",
+        "Hellos with a post-quantum key share.",
+        global.post_quantum.get(),
+    );
     let name = "edgeproxy_preface_bytes";
     text.family(name, "histogram", "Bytes read before it was known what is spoken.");
     text.histogram(name, &[], &global.preface_bytes, |bytes| bytes.to_string());
@@ -157,6 +163,12 @@ fn backends(text: &mut Text, totals: &Totals, state: &State) {
     for target in &state.conditions {
         let labels = [("backend", target.backend.as_str()), ("target", target.target.as_str())];
         text.sample("edgeproxy_backend_up", &labels, u8::from(target.condition == Condition::Up));
+    }
+    let name = "edgeproxy_backend_ejected_endpoints";
+    text.family(name, "gauge", "Endpoints of hosts that clients name, which rest.");
+    for target in &state.conditions {
+        let labels = [("backend", target.backend.as_str()), ("target", target.target.as_str())];
+        text.sample(name, &labels, target.resting);
     }
 }
 
@@ -243,6 +255,7 @@ mod tests {
     use super::super::CloseReason;
     use super::*;
     use crate::config::model::{BackendId, ListenerId, Protocol, RuleId};
+    use crate::sniff::Found;
 
     /// Everything counted once at least, under names that try to break out of their quotes.
     fn busy(now: Instant) -> State {
@@ -257,8 +270,10 @@ mod tests {
         worker.carried(ListenerId(0), Transport::Tcp, 11, 12);
         worker.datagrams(ListenerId(0), 13, 14);
         worker.closed(ListenerId(0), Transport::Tcp, CloseReason::NoRule);
-        worker.preface(Some(Protocol::Quic), 1_200, 1, Duration::from_micros(49), false);
-        worker.preface(None, 99_999, 999, Duration::from_secs(99), true);
+        let found = Found { ech: true, post_quantum: true, ..Found::default() };
+        worker.preface(Some(&(Protocol::Quic, found)), 1_200, 1, Duration::from_micros(49));
+        worker.preface(Some(&(Protocol::Quic, Found { post_quantum: true, ..Found::default() })), 1, 1, Duration::ZERO);
+        worker.preface(None, 99_999, 999, Duration::from_secs(99));
         worker.rule_chosen(RuleId(1));
         worker.backend_connected(BackendId(0), Duration::from_micros(300));
         worker.backend_failed(BackendId(0));
@@ -271,6 +286,7 @@ mod tests {
                 backend: "b".to_owned(),
                 target: target.to_owned(),
                 condition,
+                resting: 3,
             })
             .to_vec();
         state
@@ -291,17 +307,19 @@ mod tests {
             (format!("edgeproxy_sent_datagrams_total{{{listener},transport=\"udp\"}}"), 14.0),
             ("edgeproxy_closed_total{transport=\"tcp\",reason=\"no_rule\"}".to_owned(), 1.0),
             ("edgeproxy_dropped_datagrams_total{reason=\"rate\"}".to_owned(), 15.0),
-            ("edgeproxy_recognised_total{protocol=\"quic\"}".to_owned(), 1.0),
+            ("edgeproxy_recognised_total{protocol=\"quic\"}".to_owned(), 2.0),
             ("edgeproxy_recognised_total{protocol=\"unknown\"}".to_owned(), 1.0),
             ("edgeproxy_ech_hellos_total".to_owned(), 1.0),
-            ("edgeproxy_preface_bytes_bucket{le=\"1460\"}".to_owned(), 1.0),
-            ("edgeproxy_preface_reads_count".to_owned(), 2.0),
+            ("edgeproxy_post_quantum_hellos_total".to_owned(), 2.0),
+            ("edgeproxy_preface_bytes_bucket{le=\"1460\"}".to_owned(), 2.0),
+            ("edgeproxy_preface_reads_count".to_owned(), 3.0),
             ("edgeproxy_preface_seconds_sum".to_owned(), 99.000_049),
             ("edgeproxy_proxy_headers_received_total{outcome=\"broken\"}".to_owned(), 1.0),
             ("edgeproxy_proxy_headers_sent_total{form=\"v2\"}".to_owned(), 1.0),
             ("edgeproxy_rule_chosen_total{rule=\"é\\\\n\"}".to_owned(), 1.0),
             ("edgeproxy_backend_up{backend=\"b\",target=\"t:1\"}".to_owned(), 1.0),
             ("edgeproxy_backend_up{backend=\"b\",target=\"t:3\"}".to_owned(), 0.0),
+            ("edgeproxy_backend_ejected_endpoints{backend=\"b\",target=\"t:2\"}".to_owned(), 3.0),
             ("edgeproxy_denied_prefixes".to_owned(), 1.0),
             ("edgeproxy_start_time_seconds".to_owned(), 7.0),
         ] {

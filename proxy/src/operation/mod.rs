@@ -19,6 +19,7 @@ pub mod metrics;
 #[cfg(test)]
 pub(crate) mod metrics_check;
 pub mod metrics_http;
+pub mod nft_sets;
 pub mod notify;
 pub mod outcomes;
 pub mod protocols;

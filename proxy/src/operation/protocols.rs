@@ -3,7 +3,7 @@
 use crate::config::model::Protocol;
 
 /// Every word, in the order of [`place`]; the last stands for what was not recognised.
-pub const LABELS: [&str; 26] = [
+pub const LABELS: [&str; 32] = [
     "tls",
     "quic",
     "http1",
@@ -28,6 +28,12 @@ pub const LABELS: [&str; 26] = [
     "bittorrent",
     "syslog",
     "rsync",
+    "git",
+    "bitcoin",
+    "adb",
+    "syncthing_relay",
+    "teamspeak3",
+    "source_query",
     "silence",
     "unknown",
 ];
@@ -60,8 +66,14 @@ pub const fn place(protocol: Option<Protocol>) -> usize {
         Some(Protocol::Bittorrent) => 21,
         Some(Protocol::Syslog) => 22,
         Some(Protocol::Rsync) => 23,
-        Some(Protocol::Silence) => 24,
-        None => 25,
+        Some(Protocol::Git) => 24,
+        Some(Protocol::Bitcoin) => 25,
+        Some(Protocol::Adb) => 26,
+        Some(Protocol::SyncthingRelay) => 27,
+        Some(Protocol::Teamspeak3) => 28,
+        Some(Protocol::SourceQuery) => 29,
+        Some(Protocol::Silence) => 30,
+        None => 31,
     }
 }
 
@@ -82,6 +94,8 @@ mod tests {
             (Protocol::Dtls, "dtls"),
             (Protocol::EternalTerminal, "eternal_terminal"),
             (Protocol::Minecraft, "minecraft"),
+            (Protocol::SyncthingRelay, "syncthing_relay"),
+            (Protocol::Teamspeak3, "teamspeak3"),
             (Protocol::Silence, "silence"),
         ];
         for (protocol, word) in known {

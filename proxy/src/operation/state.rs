@@ -32,6 +32,9 @@ pub struct TargetCondition {
     pub target: String,
     /// How it is.
     pub condition: Condition,
+    /// Where clients name the host: endpoints that rest.
+    #[serde(default)]
+    pub resting: usize,
 }
 
 /// Of the kernel's rules, where this process has them kept.

@@ -137,7 +137,8 @@ fn backends(before: Option<&Status>, now: &Status, seconds: f64, longest: usize)
                 Condition::Down => "DOWN",
                 Condition::Ejected => "EJECTED",
             };
-            format!("{} {condition}", plain(&target.target))
+            let resting = if target.resting > 0 { format!(" ({} EJECTED)", target.resting) } else { String::new() };
+            format!("{} {condition}{resting}", plain(&target.target))
         });
         let connected = rate(former.map_or(0, |former| former.connected), backend.connected, seconds);
         let failures = rate(former.map_or(0, |former| former.failures), backend.failures, seconds);
@@ -256,6 +257,7 @@ mod tests {
                     backend: "home".to_owned(),
                     target: "nas:443".to_owned(),
                     condition: Condition::Down,
+                    resting: 4,
                 }],
             }],
             closed: vec![("no_rule".to_owned(), 100 * seconds)],
@@ -271,7 +273,7 @@ mod tests {
     fn rates_are_of_the_time_between_two_looks() {
         let table = render(Some(&status(10)), &status(12), None);
         assert_eq!(row(&table, "web")[1..], ["tcp", "12", "10.0", "2.0", "1.0k", "3.0M"]);
-        assert_eq!(row(&table, "home"), ["home", "3", "8.0", "2.0", "nas:443", "DOWN"]);
+        assert_eq!(row(&table, "home"), ["home", "3", "8.0", "2.0", "nas:443", "DOWN", "(4", "EJECTED)"]);
         assert_eq!(row(&table, "names"), ["names", "480", "40.0"]);
         assert_eq!(row(&table, "no_rule"), ["no_rule", "1200", "100.0"]);
         assert!(table.contains("rates since the last look") && table.contains("log lines 5 (6 dropped, 7 failed)"));

@@ -125,7 +125,7 @@ pub(crate) fn asks_clients(rules: &[Rule], at: ListenerId, transport: Transport)
 
 /// The protocols that the rule is about; those it lists, or all that can tell what it asks.
 pub(crate) fn asked(rule: &Rule) -> &[Protocol] {
-    match (rule.protocols.is_empty(), rule.alpn.is_empty()) {
+    match (rule.protocols.is_empty(), rule.alpn.is_empty() && rule.ech.is_none()) {
         (false, _) => &rule.protocols,
         (true, false) => BEAR_ALPN,
         (true, true) => BEAR_NAMES,
@@ -146,6 +146,11 @@ pub(crate) fn alpn(rule: &Rule, found: &Found) -> bool {
     rule.alpn.is_empty() || rule.alpn.iter().any(|wanted| found.alpn.contains(wanted))
 }
 
+/// Whether the hello hides another one, or not, as the rule has it. What has no hello hides none.
+pub(crate) fn ech(rule: &Rule, found: &Found) -> bool {
+    rule.ech.map_or(true, |wanted| wanted == found.ech)
+}
+
 /// What one protocol answers, as far as the rule needs to know.
 pub(crate) fn ask(rule: &Rule, protocol: Protocol, spoken: &mut dyn Spoken) -> Sniffed {
     if asks_hello(rule) {
@@ -159,7 +164,7 @@ fn of_protocol(rule: &Rule, protocol: Protocol, spoken: &mut dyn Spoken) -> Cont
     match ask(rule, protocol, spoken) {
         Sniffed::NeedMore => Content::Unknown,
         Sniffed::No => Content::DoesNot,
-        Sniffed::Yes(found) if alpn(rule, &found) => match server_name(rule, &found) {
+        Sniffed::Yes(found) if alpn(rule, &found) && ech(rule, &found) => match server_name(rule, &found) {
             Some(captures) => Content::Holds(captures),
             None => Content::DoesNot,
         },
@@ -167,8 +172,8 @@ fn of_protocol(rule: &Rule, protocol: Protocol, spoken: &mut dyn Spoken) -> Cont
     }
 }
 
-fn asks_hello(rule: &Rule) -> bool {
-    rule.server_name.is_some() || !rule.alpn.is_empty()
+pub(crate) fn asks_hello(rule: &Rule) -> bool {
+    rule.server_name.is_some() || !rule.alpn.is_empty() || rule.ech.is_some()
 }
 
 /// A condition that names nothing holds even where the fact is unknown.

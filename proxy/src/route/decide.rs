@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use regex::Regex;
 
-use super::conditions::{at_once, content, Content, Holding, Known};
+use super::conditions::{asks_hello, at_once, content, Content, Holding, Known};
 use crate::config::model::{Action, BackendId, Config, ListenerId, Protocol, Rule, RuleId, Transport};
 use crate::sniff::Sniffed;
 
@@ -101,7 +101,7 @@ pub fn final_decision(config: &Config, arrived: &Arrived, spoken: &mut dyn Spoke
 pub fn awaits_silence(config: &Config, arrived: &Arrived) -> bool {
     let known = Known::from(arrived);
     let mut here = config.rules.iter().filter(|rule| at_once(rule, &known) == Holding::Holds);
-    here.any(|rule| rule.protocols.contains(&Protocol::Silence) && rule.server_name.is_none() && rule.alpn.is_empty())
+    here.any(|rule| rule.protocols.contains(&Protocol::Silence) && !asks_hello(rule))
 }
 
 /// What an unsettled rule does to the search.

@@ -9,7 +9,7 @@ use crate::sniff::Found;
 
 fn tls(name: &str, alpn: &[&str]) -> Sniffed {
     let alpn = alpn.iter().map(|it| it.as_bytes().to_vec()).collect();
-    Sniffed::Yes(Found { name: Some(name.to_owned()), alpn, ech: false })
+    Sniffed::Yes(Found { name: Some(name.to_owned()), alpn, ..Found::default() })
 }
 
 fn yes() -> Sniffed {
@@ -138,6 +138,25 @@ fn alpn_is_heeded() {
     let both = || vec![Rule { alpn: vec![b"h2".to_vec()], ..named("^a$", 0) }, rule(1)];
     assert_eq!(led(both(), &arrived(), &[(Protocol::Tls, tls("a", &["h2"]))]), "0");
     assert_eq!(led(both(), &arrived(), &[(Protocol::Tls, tls("b", &["h2"]))]), "1");
+}
+
+#[test]
+fn ech_is_heeded() {
+    let hello = |ech| Sniffed::Yes(Found { ech, ..Found::default() });
+    for wanted in [true, false] {
+        let rules = || vec![Rule { ech: Some(wanted), ..rule(0) }, rule(1)];
+        for protocol in [Protocol::Tls, Protocol::Quic, Protocol::Dtls] {
+            assert_eq!(led(rules(), &arrived(), &[(protocol, hello(wanted))]), "0");
+            assert_eq!(led(rules(), &arrived(), &[(protocol, hello(!wanted))]), "1");
+        }
+        assert_eq!(led(rules(), &arrived(), &[(Protocol::Tls, Sniffed::NeedMore)]), "more");
+        assert_eq!(led(rules(), &arrived(), &[(Protocol::Http1, tls("a", &[]))]), "1", "it has no hello");
+        let also_http = || vec![Rule { protocols: vec![Protocol::Tls, Protocol::Http1], ..rules().remove(0) }, rule(1)];
+        let expected = if wanted { "1" } else { "0" };
+        assert_eq!(led(also_http(), &arrived(), &[(Protocol::Http1, tls("a", &[]))]), expected, "it hides nothing");
+    }
+    let silent = Rule { ech: Some(false), ..speaking(&[Protocol::Silence], 0) };
+    assert!(!awaits_silence(&config(vec![silent]), &arrived()));
 }
 
 /// caddy-l4 #455: a hello in two segments, and a last rule that is not about TLS.

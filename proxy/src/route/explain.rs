@@ -1,7 +1,9 @@
 //! Why a client goes where it goes: each rule, each of its conditions, as data. Also for a client of which only some things
 //! are known, as on a command line.
 
-use super::conditions::{alpn, asked, asks_content, at_once, content, from, listener, port, server_name, transport};
+use super::conditions::{
+    alpn, asked, asks_content, at_once, content, ech, from, listener, port, server_name, transport,
+};
 use super::conditions::{ask, Content};
 pub use super::conditions::{Holding, Known};
 use super::decide::{Captures, Spoken};
@@ -70,6 +72,7 @@ pub enum Condition {
     Protocols,
     ServerName,
     Alpn,
+    Ech,
 }
 
 /// Explains the decision on a client of which this is known. What [`Spoken`] does not know yet is unknown.
@@ -108,11 +111,13 @@ pub struct Claimed {
     pub name: Option<String>,
     /// What it offers.
     pub alpn: Vec<Vec<u8>>,
+    /// Whether its hello hides another one.
+    pub ech: bool,
 }
 
 impl Claimed {
     fn protocol(&self) -> Option<Protocol> {
-        let hello = self.name.is_some() || !self.alpn.is_empty();
+        let hello = self.name.is_some() || !self.alpn.is_empty() || self.ech;
         let usual = match self.transport {
             Some(Transport::Udp) => Protocol::Quic,
             Some(Transport::Tcp) | None => Protocol::Tls,
@@ -130,7 +135,7 @@ impl Spoken for Claimed {
             None => Sniffed::NeedMore,
             Some(claimed) if claimed == protocol => {
                 let name = self.name.as_ref().map(|name| name.trim_end_matches('.').to_ascii_lowercase());
-                Sniffed::Yes(Found { name, alpn: self.alpn.clone(), ech: false })
+                Sniffed::Yes(Found { name, alpn: self.alpn.clone(), ech: self.ech, ..Found::default() })
             }
             Some(_) => Sniffed::No,
         }
@@ -196,6 +201,11 @@ fn content_conditions(rule: &Rule, spoken: &mut dyn Spoken) -> Vec<ConditionTrac
         let wanted: Vec<_> = rule.alpn.iter().map(|it| readable(it)).collect();
         let why = format!("{}; wanted: {}", listed(&offered), wanted.join(", "));
         all.push(ConditionTrace { condition: Condition::Alpn, holding: over(&answers, |it| alpn(rule, it)), why });
+    }
+    if let Some(wanted) = rule.ech {
+        let hidden: Vec<_> = spoken_ones.iter().map(|it| it.ech.to_string()).collect();
+        let why = format!("{}; wanted: {wanted}", listed(&hidden));
+        all.push(ConditionTrace { condition: Condition::Ech, holding: over(&answers, |it| ech(rule, it)), why });
     }
     all
 }

@@ -16,6 +16,7 @@ fn rules() -> Vec<Rule> {
             from: vec!["192.0.2.0/24".parse().unwrap()],
             server_name: Some(Regex::new(r"^(?P<host>\w+)\.example$").unwrap()),
             alpn: vec![b"h2".to_vec()],
+            ech: Some(true),
             protocols: vec![Protocol::Tls],
             ..rule(0)
         },
@@ -25,7 +26,7 @@ fn rules() -> Vec<Rule> {
 }
 
 fn claimed(name: &str) -> Claimed {
-    Claimed { name: Some(name.to_owned()), alpn: vec![b"h2".to_vec()], ..Claimed::default() }
+    Claimed { name: Some(name.to_owned()), alpn: vec![b"h2".to_vec()], ech: true, ..Claimed::default() }
 }
 
 fn whole() -> Known {
@@ -50,6 +51,7 @@ fn each_condition_is_shown_with_what_was_compared() {
             "tls: yes",
             r"box.example; wanted: ^(?P<host>\w+)\.example$",
             "h2; wanted: h2",
+            "true; wanted: true",
         ]
     );
     assert!(holdings(&explained.rules[0]).iter().all(|(_, holding)| *holding == Holding::Holds));
@@ -77,8 +79,9 @@ fn one_condition_that_does_not_hold_is_the_one_shown() {
     assert_eq!(fails(Known { client: Some("198.51.100.1".parse().unwrap()), ..whole() }, good()), [Condition::From]);
     assert_eq!(fails(whole(), claimed("box.other")), [Condition::ServerName]);
     assert_eq!(fails(whole(), Claimed { alpn: vec![b"h3".to_vec()], ..good() }), [Condition::Alpn]);
+    assert_eq!(fails(whole(), Claimed { ech: false, ..good() }), [Condition::Ech]);
     let other = Claimed { protocol: Some(Protocol::Http1), ..good() };
-    assert_eq!(fails(whole(), other), [Condition::Protocols, Condition::ServerName, Condition::Alpn]);
+    assert_eq!(fails(whole(), other), [Condition::Protocols, Condition::ServerName, Condition::Alpn, Condition::Ech]);
 }
 
 #[test]

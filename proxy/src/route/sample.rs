@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::decide::{Arrived, Spoken};
 use crate::config::model::{
     Action, Arrival, BackendId, Config, Limits, Listener, ListenerId, Operation, Protocol, Resolver, Rule,
-    TargetPolicy, Timeouts, TransparentRules, Transport,
+    SourcePrefixes, TargetPolicy, Timeouts, TransparentRules, Transport,
 };
 use crate::sniff::Sniffed;
 
@@ -32,8 +32,10 @@ pub(crate) fn config(rules: Vec<Rule>) -> Config {
         limits: Limits {
             connections: some(1),
             connections_per_source: some(1),
+            undecided_per_source: some(1),
             udp_flows: some(1),
             udp_flows_per_source: some(1),
+            source: SourcePrefixes::default(),
             preface_bytes: some(16384),
         },
         timeouts: Timeouts {
@@ -65,6 +67,7 @@ fn listener(name: &str, port: u16) -> Listener {
         arrival: Arrival::Direct,
         proxy_header: Vec::new(),
         connections: NonZeroUsize::MIN,
+        udp_flows: NonZeroUsize::MIN,
         rate_per_flow: None,
         rate: None,
     }
@@ -81,6 +84,7 @@ pub(crate) fn rule(backend: usize) -> Rule {
         protocols: Vec::new(),
         server_name: None,
         alpn: Vec::new(),
+        ech: None,
         from: Vec::new(),
         action: Action::Forward(BackendId(backend)),
     }

@@ -24,6 +24,8 @@ pub enum Destination {
         name: String,
         /// At which port.
         port: u16,
+        /// The file says all of it, so that this host's search list holds.
+        is_searched: bool,
     },
 }
 
@@ -111,7 +113,7 @@ pub fn fill(
             if parts.iter().any(|part| matches!(part, NamePart::Capture(_))) {
                 chosen(name, allow_suffixes, port)
             } else {
-                Ok(Destination::Name { name, port })
+                Ok(Destination::Name { name, port, is_searched: true })
             }
         }
     }
@@ -161,7 +163,7 @@ fn chosen(name: String, allow_suffixes: &[String], port: u16) -> Result<Destinat
         return Err(TargetError::Localhost);
     }
     if allow_suffixes.iter().any(|suffix| ends_in(&name, suffix)) {
-        Ok(Destination::Name { name, port })
+        Ok(Destination::Name { name, port, is_searched: false })
     } else {
         Err(TargetError::Suffix)
     }

@@ -23,7 +23,11 @@ fn filled(host: Host, suffixes: &[&str], value: &str) -> Result<Destination, Tar
 }
 
 fn name(name: &str) -> Result<Destination, TargetError> {
-    Ok(Destination::Name { name: name.to_owned(), port: 80 })
+    Ok(Destination::Name { name: name.to_owned(), port: 80, is_searched: false })
+}
+
+fn name_of_file(name: &str) -> Result<Destination, TargetError> {
+    Ok(Destination::Name { name: name.to_owned(), port: 80, is_searched: true })
 }
 
 #[test]
@@ -58,8 +62,8 @@ fn a_choice_must_end_as_the_backend_allows() {
 #[test]
 fn names_of_the_file_are_free_as_long_as_they_are_names() {
     let literal = |text: &str| filled(Host::Name(vec![NamePart::Literal(text.to_owned())]), &[], "");
-    assert_eq!(literal("localhost"), name("localhost"));
-    assert_eq!(literal("Box.Example."), name("box.example"));
+    assert_eq!(literal("localhost"), name_of_file("localhost"));
+    assert_eq!(literal("Box.Example."), name_of_file("box.example"));
     assert_eq!(literal("a b"), Err(TargetError::Character));
 }
 

@@ -158,6 +158,7 @@ mod tests {
             arrival: crate::config::model::Arrival::Direct,
             proxy_header: Vec::new(),
             connections: one,
+            udp_flows: one,
             rate_per_flow: None,
             rate: None,
         };
@@ -168,6 +169,7 @@ mod tests {
             source,
             send_proxy: None,
             send_proxy_udp: None,
+            send_proxy_udp_id: false,
             health: None,
             eject: None,
             connect_timeout: SECOND,
@@ -186,8 +188,10 @@ mod tests {
         let limits = Limits {
             connections: one,
             connections_per_source: one,
+            undecided_per_source: one,
             udp_flows: one,
             udp_flows_per_source: one,
+            source: crate::config::model::SourcePrefixes::default(),
             preface_bytes: one,
         };
         let timeouts = Timeouts {

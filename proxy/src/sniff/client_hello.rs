@@ -35,7 +35,12 @@ impl ClientHello {
     /// What a rule asks about.
     #[must_use]
     pub fn found(&self) -> Found {
-        Found { name: self.server_name.clone(), alpn: self.alpn.clone(), ech: self.ech }
+        Found {
+            name: self.server_name.clone(),
+            alpn: self.alpn.clone(),
+            ech: self.ech,
+            post_quantum: self.has_post_quantum_key_share,
+        }
     }
 
     /// Reads the body of the message, all of it; `None`: no server would accept it.

@@ -1,8 +1,9 @@
 //! Which parser answers for which protocol, over which transport. What has no parser there is not spoken there.
 
 use super::{
-    amqp, bittorrent, dns, eternal_terminal, hellos, http1, http2, minecraft, mqtt, openvpn, postgres, rdp, redis,
-    rsync, smb, socks, ssh, stun, syslog, wireguard, xmpp, Sniffed,
+    adb, amqp, bitcoin, bittorrent, dns, eternal_terminal, git, hellos, http1, http2, minecraft, mqtt, openvpn,
+    postgres, rdp, redis, rsync, smb, socks, source_query, ssh, stun, syncthing_relay, syslog, teamspeak3, wireguard,
+    xmpp, Sniffed,
 };
 use crate::config::model::{Protocol, Transport};
 
@@ -39,7 +40,8 @@ pub(crate) fn stream_is_certain(protocol: Protocol, bytes: &[u8]) -> bool {
     let http1 = protocol == Protocol::Http1 && http1::is_certain(bytes);
     let http2 = protocol == Protocol::Http2 && http2::is_certain(bytes);
     let minecraft = protocol == Protocol::Minecraft && minecraft::is_certain(bytes);
-    http1 || http2 || minecraft
+    let git = protocol == Protocol::Git && git::is_certain(bytes);
+    http1 || http2 || minecraft || git
 }
 
 /// Whether the protocol can be spoken over the transport at all.
@@ -73,7 +75,16 @@ fn stream(protocol: Protocol) -> Option<Stream> {
         Protocol::Bittorrent => bittorrent::sniff,
         Protocol::Syslog => syslog::sniff,
         Protocol::Rsync => rsync::sniff,
-        Protocol::Quic | Protocol::Dtls | Protocol::Wireguard | Protocol::Silence => return None,
+        Protocol::Git => git::sniff,
+        Protocol::Bitcoin => bitcoin::sniff,
+        Protocol::Adb => adb::sniff,
+        Protocol::SyncthingRelay => syncthing_relay::sniff,
+        Protocol::Quic
+        | Protocol::Dtls
+        | Protocol::Wireguard
+        | Protocol::Teamspeak3
+        | Protocol::SourceQuery
+        | Protocol::Silence => return None,
     })
 }
 
@@ -88,6 +99,8 @@ fn datagrams(protocol: Protocol) -> Option<Datagrams> {
         Protocol::Minecraft => Datagrams::One(minecraft::sniff_datagram),
         Protocol::Bittorrent => Datagrams::One(bittorrent::sniff_datagram),
         Protocol::Syslog => Datagrams::One(syslog::sniff),
+        Protocol::Teamspeak3 => Datagrams::One(teamspeak3::sniff_datagram),
+        Protocol::SourceQuery => Datagrams::One(source_query::sniff_datagram),
         Protocol::Tls
         | Protocol::Http1
         | Protocol::Http2
@@ -103,6 +116,10 @@ fn datagrams(protocol: Protocol) -> Option<Datagrams> {
         | Protocol::Redis
         | Protocol::Amqp
         | Protocol::Rsync
+        | Protocol::Git
+        | Protocol::Bitcoin
+        | Protocol::Adb
+        | Protocol::SyncthingRelay
         | Protocol::Silence => return None,
     })
 }

@@ -7,7 +7,7 @@ use super::{authority, dispatch, dtls, hpack, http2, quic, tls, Found, Sniffed};
 use crate::config::model::Protocol;
 
 /// All protocols that are recognised by their bytes.
-pub(crate) const ALL: [Protocol; 24] = [
+pub(crate) const ALL: [Protocol; 30] = [
     Protocol::Tls,
     Protocol::Quic,
     Protocol::Http1,
@@ -32,6 +32,12 @@ pub(crate) const ALL: [Protocol; 24] = [
     Protocol::Bittorrent,
     Protocol::Syslog,
     Protocol::Rsync,
+    Protocol::Git,
+    Protocol::Bitcoin,
+    Protocol::Adb,
+    Protocol::SyncthingRelay,
+    Protocol::Teamspeak3,
+    Protocol::SourceQuery,
 ];
 
 /// Cuts of a long input that are tried: all near its begin, where parsers decide, and some of the rest.

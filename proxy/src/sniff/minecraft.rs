@@ -15,12 +15,12 @@ const RAKNET: [u8; 16] = [0, 0xff, 0xff, 0, 0xfe, 0xfe, 0xfe, 0xfe, 0xfd, 0xfd, 
 const PING: [u8; 3] = [0xfe, 1, 0xfa];
 
 pub(crate) fn sniff(bytes: &[u8]) -> Sniffed {
-    settled(if is_certain(bytes) { elder_ping(bytes) } else { handshake(bytes) })
+    settled(if bytes.starts_with(&PING) { elder_ping(bytes) } else { handshake(bytes) })
 }
 
 /// Whether it is an elder ping, of which some end before they name a host.
 pub(crate) fn is_certain(bytes: &[u8]) -> bool {
-    bytes.starts_with(&PING)
+    bytes.starts_with(&PING) && elder_ping(bytes) != Err(Stop::No)
 }
 
 /// A whole datagram: an unconnected ping, or the first request for a connection.
@@ -141,6 +141,8 @@ mod tests {
         assert_eq!(cut_everywhere(sniff, &whole), yes(Some("mc.example")));
         assert_eq!(sniff(&[0xfe, 1, 0xfb]), Sniffed::No);
         assert!(is_certain(&PING) && !is_certain(&PING[..2]) && sniff(&PING) == Sniffed::NeedMore);
+        let other = [&PING[..], &[0, 12]].concat();
+        assert!(!is_certain(&other) && sniff(&other) == Sniffed::No, "what it denies is not certain");
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What the first bytes of a client say: which protocol, for which name. Pure; three-valued.
 
+mod adb;
 mod amqp;
 mod authority;
+mod bitcoin;
 mod bittorrent;
 pub mod client_hello;
 mod cursor;
@@ -12,6 +14,7 @@ mod eternal_terminal;
 mod extensions;
 #[doc(hidden)]
 pub mod fuzz;
+mod git;
 mod hellos;
 mod host_name;
 mod hpack;
@@ -35,10 +38,13 @@ mod sample_hello;
 mod scan;
 mod smb;
 mod socks;
+mod source_query;
 mod ssh;
 mod ssl2_hello;
 mod stun;
+mod syncthing_relay;
 mod syslog;
+mod teamspeak3;
 pub mod tls;
 mod tls_records;
 #[cfg(test)]
@@ -66,4 +72,6 @@ pub struct Found {
     pub alpn: Vec<Vec<u8>>,
     /// A TLS hello carries an encrypted inner hello (or GREASE that looks like one); `name` is the outer one.
     pub ech: bool,
+    /// A hello holds a key share of a group that resists quantum computers, too.
+    pub post_quantum: bool,
 }

@@ -207,7 +207,7 @@ mod tests {
     }
 
     fn home() -> Sniffed {
-        Sniffed::Yes(Found { name: Some("home.example".into()), alpn: vec![b"h3".to_vec()], ech: false })
+        Sniffed::Yes(Found { name: Some("home.example".into()), alpn: vec![b"h3".to_vec()], ..Found::default() })
     }
 
     fn nameless() -> Sniffed {

@@ -12,14 +12,15 @@ use tokio::select;
 use tokio::time::Instant;
 
 use crate::admission::Permit;
-use crate::config::model::{Arrival, BackendId, HeaderPolicy, ListenerId, Protocol, SendProxy, Transport};
+use crate::config::model::{Arrival, BackendId, Config, HeaderPolicy, ListenerId, Protocol, SendProxy, Transport};
 use crate::generation::{header_policy, Epoch};
 use crate::operation::outcomes::{HeaderIn, HeaderOut};
 use crate::operation::unique_id::UniqueId;
-use crate::operation::CloseReason;
+use crate::operation::{CloseReason, Limit};
 use crate::route::{decide, Arrived, Captures, Decision, TcpPreface};
 use crate::story::Story;
 use crate::upstream::condition::Active;
+use crate::wire::tlv::Tlvs;
 use crate::wire::{proxy_v1, proxy_v2};
 use crate::worker::Worker;
 
@@ -135,17 +136,18 @@ async fn prepare<'a>(
         let story = story.borrow();
         (story.listener, story.peer, story.accepted)
     };
-    let mut begun = accepted;
+    let (mut begun, most) = (accepted, config.limits.undecided_per_source);
     let listener = epoch.listener(id).ok_or(CloseReason::NoRule)?;
     let mut leftover = what_is_here(client, config.limits.preface_bytes.get(), &worker.scratch);
     let held = Hold::nothing(&worker.scratch);
+    let (mut received, mut held_of_header) = (Tlvs::default(), Hold::nothing(&worker.scratch));
     let mut effort = Effort { segments: usize::from(!leftover.is_empty()), has_ended: false, held };
     let (policy, _) = header_policy(listener, peer.ip());
     if policy != HeaderPolicy::Never {
         let deadlines = Deadlines { header: begun + config.timeouts.header, silence: begun + config.timeouts.silence };
         let reading = header::read(client, leftover, policy, deadlines, &worker.scratch);
         let introduced;
-        (permit, introduced) = worker.undecided.wait(permit, accepted, reading).await?;
+        (permit, introduced) = worker.undecided.wait(permit, accepted, most, reading).await?;
         let introduced = introduced.map_err(|(reason, outcome)| {
             note_header(epoch, &mut story.borrow_mut(), outcome);
             reason
@@ -162,7 +164,17 @@ async fn prepare<'a>(
             (story.client, story.original_dst) = (named, destination);
         }
         if let Some(given) = introduced.unique_id {
+            let comes_back = worker.admission.circle.comes_back(&given, story.peer.ip());
             story.unique_id = UniqueId::Given(given);
+            if comes_back {
+                return Err(CloseReason::SelfLoop);
+            }
+        }
+        if passes_on(config) {
+            if !held_of_header.grow_to(introduced.tlvs.as_bytes().len()) {
+                return Err(CloseReason::OverLimit(Limit::PrefaceMemory));
+            }
+            received = introduced.tlvs;
         }
         leftover = introduced.leftover;
         effort.has_ended = introduced.has_ended;
@@ -174,7 +186,7 @@ async fn prepare<'a>(
     }
     let mut preface = TcpPreface::new(leftover);
     let deciding = decided(epoch, story, client, &mut preface, &mut effort, begun);
-    let (permit, decided) = worker.undecided.wait(permit, accepted, deciding).await?;
+    let (permit, decided) = worker.undecided.wait(permit, accepted, most, deciding).await?;
     let (backend, captures) = decided?;
     // Of one that is led on they only count: whoever is undecided has to go first.
     effort.held.grow_to(preface.bytes().len());
@@ -194,7 +206,7 @@ async fn prepare<'a>(
     story.backend = Some(dialled.backend);
     story.target = Some((dialled.target, dialled.source));
     story.connect = Some(dialled.took);
-    let mut first_bytes = header_for(epoch, &mut story, dialled.backend);
+    let mut first_bytes = header_for(epoch, &mut story, dialled.backend, &received);
     epoch.counters.header_out(story.header_out);
     let header_length = first_bytes.len() as u64;
     first_bytes.append(&mut preface.into_bytes());
@@ -233,6 +245,11 @@ fn what_is_here(client: &TcpStream, most: usize, scratch: &Scratch) -> Vec<u8> {
     room.get(..count).unwrap_or_default().to_vec()
 }
 
+/// Whether any backend gets what the headers of peers say.
+fn passes_on(config: &Config) -> bool {
+    config.backends.iter().any(|backend| matches!(backend.send_proxy, Some(SendProxy::V2 { received: true, .. })))
+}
+
 fn note_header(epoch: &Epoch, story: &mut Story, outcome: HeaderIn) {
     story.header_in = outcome;
     epoch.counters.header_in(outcome);
@@ -265,12 +282,10 @@ async fn decided(
     story.preface = Some(took);
     story.is_peers_own &= preface.bytes().is_empty();
     story.spoken = preface.found().map(|(protocol, found)| Box::new((protocol, found.clone())));
-    let (protocol, ech) =
-        story.spoken.as_deref().map_or((None, false), |(protocol, found)| (Some(*protocol), found.ech));
     if epoch.generation.hears(arrived.listener) && !awaits_answer(&story) {
         acknowledge_at_once(client);
     }
-    epoch.counters.preface(protocol, preface.bytes().len(), effort.segments, took, ech);
+    epoch.counters.preface(story.spoken.as_deref(), preface.bytes().len(), effort.segments, took);
     match decision? {
         Decision::Forward { rule, backend, captures } => {
             epoch.counters.rule_chosen(rule);
@@ -287,7 +302,7 @@ async fn decided(
 }
 
 /// The PROXY header that the backend asks for; empty: none.
-fn header_for(epoch: &Epoch, story: &mut Story, backend: BackendId) -> Vec<u8> {
+fn header_for(epoch: &Epoch, story: &mut Story, backend: BackendId, received: &Tlvs) -> Vec<u8> {
     let send = epoch.config().backends.get(backend.0).and_then(|backend| backend.send_proxy);
     match send {
         None => Vec::new(),
@@ -295,8 +310,8 @@ fn header_for(epoch: &Epoch, story: &mut Story, backend: BackendId) -> Vec<u8> {
             story.header_out = HeaderOut::V1;
             proxy_v1::build(story.client, story.original_dst)
         }
-        Some(SendProxy::V2 { hello, unique_id, crc32c }) => {
-            story.header_out = HeaderOut::V2;
+        Some(SendProxy::V2 { hello, unique_id, crc32c, received: has_received }) => {
+            story.sends_v2();
             let found = story.spoken.as_deref().filter(|(protocol, _)| hello && *protocol == Protocol::Tls);
             let found = found.map(|(_, found)| found);
             let fields = proxy_v2::Fields {
@@ -304,6 +319,7 @@ fn header_for(epoch: &Epoch, story: &mut Story, backend: BackendId) -> Vec<u8> {
                 alpn: found.and_then(|found| found.alpn.first()).map(Vec::as_slice),
                 unique_id: unique_id.then(|| story.unique_id.bytes()),
                 crc32c,
+                received: has_received.then_some(received),
                 ..proxy_v2::Fields::bare(proxy_v2::Announced::Stream, story.client, story.original_dst)
             };
             fields.build()

@@ -1,5 +1,6 @@
 //! From a decision to a connected candidate: names to addresses, forbidden ones left out, one candidate after the other.
 
+use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -60,8 +61,9 @@ pub(crate) async fn dial(
     let mut reason = CloseReason::BackendUnreachable;
     let mut chain = Chain::new(backend, caller.client.ip());
     while let Some((id, index)) = chain.next(epoch) {
-        match dial_candidate(epoch, locals, id, index, caller).await {
-            Ok((stream, target, rung, in_use)) => {
+        match dial_candidate(epoch, locals, (id, index), caller, &mut chain).await {
+            Ok(None) => {}
+            Ok(Some((stream, target, rung, in_use))) => {
                 chain.served(epoch, Some(id));
                 epoch.counters.backend_connected(id, begun.elapsed());
                 // A kernel that refuses it is no reason to refuse a client.
@@ -78,13 +80,14 @@ pub(crate) async fn dial(
 
 type Reached = (TcpStream, SocketAddr, Rung, Active);
 
+/// None: it rests, and comes again when all others have failed.
 async fn dial_candidate(
     epoch: &Epoch,
     locals: &LocalAddresses,
-    id: BackendId,
-    index: usize,
+    (id, index): (BackendId, usize),
     caller: Caller<'_>,
-) -> Result<Reached, CloseReason> {
+    chain: &mut Chain,
+) -> Result<Option<Reached>, CloseReason> {
     let gone = CloseReason::BackendUnreachable;
     let backend = epoch.config().backends.get(id.0).ok_or(gone)?;
     let target = backend.targets.get(index).ok_or(gone)?;
@@ -93,28 +96,27 @@ async fn dial_candidate(
         .map_err(|error| CloseReason::NameRefused(error.label()))?;
     let addresses = allowed(epoch, destination, Transport::Tcp, caller.client.ip()).await?;
     let addresses = by_family(backend.source, addresses, caller.client.ip());
-    match reach(locals, backend, &addresses, caller).await {
-        Ok((stream, address, rung)) => {
-            candidate.condition.connected(Instant::now().into_std());
-            Ok((stream, address, rung, candidate.condition.begin()))
+    let addresses = chain.unless_resting((id, index), Some(candidate), addresses);
+    let Some(first) = addresses.first() else { return Ok(None) };
+    let Tried { outcome, failures } = reach(locals, backend, &addresses, caller).await;
+    let condition = &candidate.condition;
+    let note = |to: SocketAddr, among: &[SocketAddr], failure: Failure| {
+        if failure.is_of_candidate {
+            let seen = among.iter().find_map(|to| seen_client(locals, backend.source, caller, *to));
+            let seen = seen.map(|client| client.ip());
+            let is_refusal = failure.reason == CloseReason::BackendRefused;
+            let failed = Failed { seen, client: caller.client.ip(), to, is_refusal };
+            condition.failed_at(failed, Instant::now().into_std());
         }
-        Err(failure) => {
-            if failure.is_of_candidate {
-                let seen = addresses
-                    .iter()
-                    .find_map(|to| seen_client(locals, backend.source, caller, *to))
-                    .map(|client| client.ip());
-                let failed = Failed {
-                    seen,
-                    client: caller.client.ip(),
-                    port: addresses.first().map_or(0, SocketAddr::port),
-                    is_refusal: failure.reason == CloseReason::BackendRefused,
-                };
-                candidate.condition.failed_at(failed, Instant::now().into_std());
-            }
-            Err(failure.reason)
-        }
+    };
+    if condition.is_of_many_hosts() {
+        failures.into_iter().for_each(|(to, failure)| note(to, &[to], failure));
+    } else if let Err(failure) = outcome {
+        note(*first, &addresses, failure);
     }
+    let (stream, address, rung) = outcome.map_err(|failure| failure.reason)?;
+    condition.connected_at(address, Instant::now().into_std());
+    Ok(Some((stream, address, rung, condition.begin())))
 }
 
 /// The addresses of a destination that may be dialled.
@@ -126,10 +128,14 @@ pub(crate) async fn allowed(
 ) -> Result<Vec<SocketAddr>, CloseReason> {
     let (addresses, origin) = match destination {
         Destination::Address(address, origin) => (vec![address], origin),
-        Destination::Name { name, port } => {
-            let found = Box::pin(epoch.names.addresses_for(Some(client), &name))
-                .await
-                .map_err(|_| CloseReason::NameNotResolved)?;
+        Destination::Name { name, port, is_searched } => {
+            let names = &epoch.names;
+            let found = if is_searched {
+                Box::pin(names.addresses_by_search(Some(client), &name)).await
+            } else {
+                Box::pin(names.addresses_for(Some(client), &name)).await
+            };
+            let found = found.map_err(|_| CloseReason::NameNotResolved)?;
             (found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect(), Origin::Name)
         }
     };
@@ -178,27 +184,44 @@ pub(crate) struct Failure {
     is_of_candidate: bool,
 }
 
-async fn reach(
-    locals: &LocalAddresses,
-    backend: &Backend,
-    addresses: &[SocketAddr],
-    caller: Caller<'_>,
-) -> Result<(TcpStream, SocketAddr, Rung), Failure> {
+const TOO_LATE: Failure = Failure { reason: CloseReason::BackendTimeout, is_of_candidate: true };
+
+/// What came of dialling a candidate's addresses.
+struct Tried {
+    outcome: Result<(TcpStream, SocketAddr, Rung), Failure>,
+    /// Those that failed, whether another one was reached or not.
+    failures: Vec<(SocketAddr, Failure)>,
+}
+
+async fn reach(locals: &LocalAddresses, backend: &Backend, addresses: &[SocketAddr], caller: Caller<'_>) -> Tried {
     let connect = |to: SocketAddr| {
         connect_tcp(seen_client(locals, backend.source, caller, to), backend.source, to, caller.speaks_at_once)
     };
-    let too_late = Failure { reason: CloseReason::BackendTimeout, is_of_candidate: true };
+    let limit = backend.connect_timeout;
     if let [only] = addresses {
-        let connected = timeout(backend.connect_timeout, connect(*only)).await.map_err(|_| too_late)?;
-        let (stream, rung) = connected.map_err(|error| failure(&error))?;
-        return Ok((stream, *only, rung));
+        let connected = timeout(limit, connect(*only)).await.map_err(|_| TOO_LATE);
+        let connected = connected.and_then(|connected| connected.map_err(|error| failure(&error)));
+        let failures = connected.as_ref().err().map(|failure| (*only, *failure)).into_iter().collect();
+        return Tried { outcome: connected.map(|(stream, rung)| (stream, *only, rung)), failures };
     }
-    match Box::pin(eyeballs::race(addresses, backend.connect_timeout, connect)).await {
-        Ok(won) => Ok((won.value.0, won.address, won.value.1)),
-        Err(lost) if lost.unanswered.is_empty() => {
-            Err(lost.failures.last().map_or(too_late, |(_, error)| failure(error)))
+    let begun = RefCell::new(Vec::new());
+    let connect = |to: SocketAddr| {
+        begun.borrow_mut().push((to, Instant::now()));
+        connect(to)
+    };
+    let of = |errors: &[(SocketAddr, DialError)]| errors.iter().map(|(to, error)| (*to, failure(error))).collect();
+    match Box::pin(eyeballs::race(addresses, limit, connect)).await {
+        Ok(won) => Tried { outcome: Ok((won.value.0, won.address, won.value.1)), failures: of(&won.failures) },
+        Err(lost) => {
+            let mut failures: Vec<_> = of(&lost.failures);
+            let last = failures.last().map_or(TOO_LATE, |(_, failure)| *failure);
+            let outcome = Err(if lost.unanswered.is_empty() { last } else { TOO_LATE });
+            // One that was begun late had no time to answer.
+            let had_time =
+                |to: SocketAddr| begun.borrow().iter().any(|(of, at)| *of == to && at.elapsed() >= limit / 2);
+            failures.extend(lost.unanswered.iter().filter(|to| had_time(**to)).map(|to| (*to, TOO_LATE)));
+            Tried { outcome, failures }
         }
-        Err(_) => Err(too_late),
     }
 }
 
@@ -234,7 +257,8 @@ pub(crate) fn failure(error: &DialError) -> Failure {
         },
         DialError::Connect(error) if is_this_hosts(error) => (CloseReason::IoError(error.kind()), false),
         DialError::Connect(error) => match error.raw_os_error() {
-            Some(libc::ECONNREFUSED | libc::ECONNRESET) => (CloseReason::BackendRefused, true),
+            // The last: a reset after an end.
+            Some(libc::ECONNREFUSED | libc::ECONNRESET | libc::EPIPE) => (CloseReason::BackendRefused, true),
             Some(libc::ETIMEDOUT) => (CloseReason::BackendTimeout, true),
             _ => (CloseReason::BackendUnreachable, true),
         },

@@ -10,6 +10,7 @@ use crate::operation::outcomes::HeaderIn;
 use crate::operation::{CloseReason, Limit};
 use crate::wire::header::{Command, ProxyHeader};
 use crate::wire::proxy_header::{detect_and_parse, StreamRefusal};
+use crate::wire::tlv::Tlvs;
 use crate::wire::{proxy_v1, proxy_v2, Parse};
 
 use super::preface::Hold;
@@ -24,6 +25,8 @@ pub(crate) struct Introduced {
     pub(crate) addresses: Option<(SocketAddr, SocketAddr)>,
     /// The identifier that the peer gave the connection.
     pub(crate) unique_id: Option<Box<[u8]>>,
+    /// What else the header says.
+    pub(crate) tlvs: Tlvs,
     /// The peer speaks for nobody.
     pub(crate) is_peers_own: bool,
     /// What was read beyond the header.
@@ -67,7 +70,7 @@ pub(crate) async fn read(
             Parse::Done { value, consumed } => {
                 let is_v1 = bytes.starts_with(proxy_v1::BEGINNING);
                 bytes.drain(..consumed);
-                return Ok(introduced(&value, is_v1, bytes));
+                return Ok(introduced(value, is_v1, bytes));
             }
             Parse::Refuse(StreamRefusal::NotAHeader) => return without(policy, bytes, false),
             Parse::Refuse(broken @ StreamRefusal::Broken(_)) => {
@@ -121,13 +124,13 @@ fn without(policy: HeaderPolicy, leftover: Vec<u8>, has_ended: bool) -> Result<I
     match policy {
         HeaderPolicy::Require => Err((CloseReason::HeaderMissing, HeaderIn::Missing)),
         HeaderPolicy::Optional | HeaderPolicy::Never => {
-            let outcome = HeaderIn::Absent;
-            Ok(Introduced { outcome, addresses: None, unique_id: None, is_peers_own: false, leftover, has_ended })
+            let (outcome, tlvs) = (HeaderIn::Absent, Tlvs::default());
+            Ok(Introduced { outcome, addresses: None, unique_id: None, tlvs, is_peers_own: false, leftover, has_ended })
         }
     }
 }
 
-fn introduced(header: &ProxyHeader, is_v1: bool, leftover: Vec<u8>) -> Introduced {
+fn introduced(header: ProxyHeader, is_v1: bool, leftover: Vec<u8>) -> Introduced {
     let addresses = header.addresses;
     let outcome = match (addresses, is_v1) {
         (None, _) => HeaderIn::Local,
@@ -137,7 +140,7 @@ fn introduced(header: &ProxyHeader, is_v1: bool, leftover: Vec<u8>) -> Introduce
     let unique_id = header.tlvs.unique_id().map(Into::into);
     // Of version 1 UNKNOWN: it was once meant for checks.
     let is_peers_own = header.command == Command::Local || is_v1 && addresses.is_none();
-    Introduced { outcome, addresses, unique_id, is_peers_own, leftover, has_ended: false }
+    Introduced { outcome, addresses, unique_id, tlvs: header.tlvs, is_peers_own, leftover, has_ended: false }
 }
 
 #[cfg(test)]

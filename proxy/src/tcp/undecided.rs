@@ -5,13 +5,14 @@ use std::cell::{Cell, RefCell};
 use std::collections::btree_map::Entry;
 use std::collections::BTreeMap;
 use std::future::{poll_fn, Future};
+use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::task::{Poll, Waker};
 
 use tokio::time::Instant;
 
 use crate::admission::{ListenerKey, Permit};
-use crate::operation::CloseReason;
+use crate::operation::{CloseReason, Limit};
 
 /// When it came; numbers tell those of one instant apart.
 type Place = (Instant, u64);
@@ -32,15 +33,17 @@ struct Waiting {
 }
 
 impl Undecided {
-    /// Does what may take as long as a client likes, for one that came at `since`; its permit comes back with the outcome.
+    /// Does what may take as long as a client likes, for one that came at `since`; its permit comes back with the outcome. Of one
+    /// source `most` may wait, at whichever worker.
     ///
     /// # Errors
     ///
-    /// Its place went to another one meanwhile.
+    /// Its place went to another one meanwhile, or too many of its source wait.
     pub(crate) async fn wait<T>(
         &self,
         permit: Permit,
         since: Instant,
+        most: NonZeroUsize,
         doing: impl Future<Output = T>,
     ) -> Result<(Permit, T), CloseReason> {
         let number = self.numbers.get();
@@ -55,10 +58,8 @@ impl Undecided {
                 Poll::Ready(outcome) => {
                     Poll::Ready(seat.leave().map(|permit| (permit, outcome)).ok_or(CloseReason::Evicted))
                 }
-                Poll::Pending => {
-                    seat.sit(context.waker());
-                    Poll::Pending
-                }
+                Poll::Pending if seat.sit(context.waker(), most) => Poll::Pending,
+                Poll::Pending => Poll::Ready(Err(CloseReason::OverLimit(Limit::SourceUndecided))),
             }
         })
         .await
@@ -113,19 +114,26 @@ impl Seat<'_> {
         self.permit.is_some() || waiting.get(&self.listener).is_some_and(|places| places.contains_key(&self.place))
     }
 
-    fn sit(&mut self, waker: &Waker) {
+    /// Whether it may.
+    fn sit(&mut self, waker: &Waker, most: NonZeroUsize) -> bool {
         let mut waiting = self.all.waiting.borrow_mut();
-        if let Some(permit) = self.permit.take() {
+        if let Some(mut permit) = self.permit.take() {
+            if !permit.waits(most) {
+                return false;
+            }
             let sits = Waiting { permit, waker: waker.clone() };
             waiting.entry(self.listener).or_default().insert(self.place, sits);
         } else if let Some(sits) = waiting.get_mut(&self.listener).and_then(|places| places.get_mut(&self.place)) {
             sits.waker.clone_from(waker);
         }
+        true
     }
 
     fn leave(&mut self) -> Option<Permit> {
         let sat = || take(&mut self.all.waiting.borrow_mut(), self.listener, self.place).map(|sits| sits.permit);
-        self.permit.take().or_else(sat)
+        let mut permit = self.permit.take().or_else(sat)?;
+        permit.is_decided();
+        Some(permit)
     }
 }
 
@@ -148,6 +156,9 @@ mod tests {
 
     use super::*;
     use crate::admission::{Admission, Bounds, Occupancy};
+    use crate::config::model::SourcePrefixes;
+
+    const MANY: NonZeroUsize = NonZeroUsize::MAX;
 
     struct Bench {
         admission: Arc<Admission>,
@@ -164,7 +175,7 @@ mod tests {
 
         fn permit(&self, listener: &Occupancy) -> Permit {
             let [total, at_listener, source] = [100; 3].map(|bound| NonZeroUsize::new(bound).expect("not zero"));
-            let bounds = Bounds { total, listener: at_listener, source };
+            let bounds = Bounds { total, listener: at_listener, source, prefixes: SourcePrefixes::default() };
             self.admission.admit(IpAddr::from([192, 0, 2, 1]), listener, bounds).expect("room")
         }
 
@@ -172,7 +183,7 @@ mod tests {
         fn wait(&self, listener: &Occupancy, second: u64) -> Waited {
             let (permit, undecided) = (self.permit(listener), Rc::clone(&self.undecided));
             let since = self.begun + Duration::from_secs(second);
-            spawn_local(async move { undecided.wait(permit, since, pending::<()>()).await.err() })
+            spawn_local(async move { undecided.wait(permit, since, MANY, pending::<()>()).await.err() })
         }
     }
 
@@ -209,16 +220,46 @@ mod tests {
                 1
             };
             let (permit, outcome) =
-                bench.undecided.wait(bench.permit(&listener), bench.begun, at_once).await.expect("led on");
+                bench.undecided.wait(bench.permit(&listener), bench.begun, MANY, at_once).await.expect("led on");
             assert_eq!((outcome, bench.admission.total()), (1, 1));
             let later = async {
                 tokio::task::yield_now().await;
                 2
             };
-            let (permit, outcome) = bench.undecided.wait(permit, bench.begun, later).await.expect("led on");
+            let (permit, outcome) = bench.undecided.wait(permit, bench.begun, MANY, later).await.expect("led on");
             assert_eq!((outcome, bench.undecided.give_way(None), bench.admission.total()), (2, false, 1));
             drop(permit);
             assert_eq!(bench.admission.total(), 0);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn no_more_of_a_source_than_its_bound_wait_and_who_need_not_wait_comes_through() {
+        run(async {
+            let (bench, listener) = (Bench::new(), Occupancy::default());
+            let wait = || {
+                let (permit, undecided) = (bench.permit(&listener), Rc::clone(&bench.undecided));
+                let begun = bench.begun;
+                spawn_local(
+                    async move { undecided.wait(permit, begun, NonZeroUsize::MIN, pending::<()>()).await.err() },
+                )
+            };
+            let first = wait();
+            tokio::task::yield_now().await;
+            let reason = wait().await.expect("no panic");
+            assert_eq!(reason, Some(CloseReason::OverLimit(Limit::SourceUndecided)));
+            assert_eq!(bench.admission.total(), 1, "its place is free");
+            assert!(bench
+                .undecided
+                .wait(bench.permit(&listener), bench.begun, NonZeroUsize::MIN, ready(()))
+                .await
+                .is_ok());
+            first.abort();
+            assert!(first.await.expect_err("aborted").is_cancelled());
+            let next = wait();
+            tokio::task::yield_now().await;
+            assert!(!next.is_finished(), "there is room again");
         })
         .await;
     }
@@ -233,7 +274,7 @@ mod tests {
             assert!(waiting.await.expect_err("aborted").is_cancelled());
             assert!(!bench.undecided.give_way(None));
             assert_eq!(bench.admission.total(), 0);
-            assert!(bench.undecided.wait(bench.permit(&listener), bench.begun, ready(())).await.is_ok());
+            assert!(bench.undecided.wait(bench.permit(&listener), bench.begun, MANY, ready(())).await.is_ok());
         })
         .await;
     }

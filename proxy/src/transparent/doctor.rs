@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::host_facts::{HostFacts, Neighbourhood, NoWay, Strange, Tried};
 use super::needs::{Family, Place};
 use super::rules::RuleSet;
-use crate::config::model::{Config, SendProxyUdp, Source};
+use crate::config::model::{Backend, Config, SendProxyUdp, Source};
 
 /// How well the host serves what a finding is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -246,9 +246,11 @@ fn packet_sizes(config: &Config, facts: &HostFacts) -> Vec<Finding> {
     let mut findings = Vec::new();
     for way in &facts.ways {
         let backend = config.backends.iter().find(|backend| backend.name == way.backend);
-        let Some(format) = backend.and_then(|backend| backend.send_proxy_udp) else { continue };
+        let Some((backend, format)) = backend.and_then(|backend| Some((backend, backend.send_proxy_udp?))) else {
+            continue;
+        };
         // The IP header, the UDP header, the PROXY header, and a client's first datagram.
-        let needed = if way.to.is_ipv4() { 20 } else { 40 } + 8 + header_length(config, format) + QUIC_INITIAL;
+        let needed = if way.to.is_ipv4() { 20 } else { 40 } + 8 + header_length(config, backend, format) + QUIC_INITIAL;
         let name = format!("packets to {}", way.backend);
         findings.push(if way.mtu >= needed {
             finding(
@@ -273,8 +275,10 @@ fn packet_sizes(config: &Config, facts: &HostFacts) -> Vec<Finding> {
     findings
 }
 
-/// Version 2 has 16 bytes and the addresses: 12 of IPv4, 36 of IPv6. Simple Proxy Protocol has 38.
-fn header_length(config: &Config, format: SendProxyUdp) -> u32 {
+/// Version 2 has 16 bytes, the addresses, 12 of IPv4, 36 of IPv6, and where that is asked for an identifier: of this proxy's
+/// and its like 3 and 16 bytes. Simple Proxy Protocol has 38.
+fn header_length(config: &Config, backend: &Backend, format: SendProxyUdp) -> u32 {
+    let id = if backend.send_proxy_udp_id { 3 + 16 } else { 0 };
     // A peer that is believed may speak for clients of either family.
     let takes_ipv6 =
         config.listeners.iter().filter(|listener| !listener.udp.is_empty()).any(|listener| {
@@ -282,8 +286,8 @@ fn header_length(config: &Config, format: SendProxyUdp) -> u32 {
         });
     match format {
         SendProxyUdp::Spp => 38,
-        SendProxyUdp::Every | SendProxyUdp::First if takes_ipv6 => 16 + 36,
-        SendProxyUdp::Every | SendProxyUdp::First => 16 + 12,
+        SendProxyUdp::Every | SendProxyUdp::First if takes_ipv6 => 16 + 36 + id,
+        SendProxyUdp::Every | SendProxyUdp::First => 16 + 12 + id,
     }
 }
 

@@ -344,7 +344,7 @@ pub(super) fn addresses_of(host: &Host, resolver: &Resolver) -> io::Result<Resul
     let Some(name) = parts.iter().map(literal).collect::<Option<String>>() else { return Ok(Ok(Vec::new())) };
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let names = Names::new(resolver, SystemFiles::default());
-    let found = LocalSet::new().block_on(&runtime, names.addresses(&name));
+    let found = LocalSet::new().block_on(&runtime, names.addresses_by_search(None, &name));
     Ok(found.map_err(|error| format!("{name} has no address now: {error}")))
 }
 

@@ -10,6 +10,7 @@ pub mod local_addresses;
 pub mod needs;
 mod neighbours;
 mod netlink;
+pub(crate) mod port_sharing;
 pub mod probe;
 pub mod rules;
 mod sharing;

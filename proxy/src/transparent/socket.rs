@@ -209,8 +209,17 @@ fn udp_from_client(
 
 fn own_udp(to: SocketAddr, why: Why) -> Result<UdpToBackend, DialError> {
     let socket = open(to, Type::DGRAM).map_err(DialError::Socket)?;
-    socket.connect(&to.into()).map_err(DialError::Connect)?;
+    socket.connect(&to.into()).map_err(|error| DialError::Connect(as_of_tcp(error)))?;
     Ok(UdpToBackend { socket: socket.into(), rung: Rung::Own(why), claim: None })
+}
+
+/// No port is left for a socket that asks for none: over UDP the kernel says EAGAIN (`inet_dgram_connect` in its
+/// net/ipv4/af_inet.c), over TCP that there is no address.
+fn as_of_tcp(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN) => io::Error::from_raw_os_error(libc::EADDRNOTAVAIL),
+        _ => error,
+    }
 }
 
 /// Endpoints of a client to try, the best first.
@@ -289,7 +298,7 @@ fn is_link_local(ip: Ipv6Addr) -> bool {
 }
 
 /// IPv4 written as IPv6 (`::ffff:0:0/96`) is IPv4. A scope remains; a flow label is nobody's source.
-fn canonical(endpoint: SocketAddr) -> SocketAddr {
+pub(super) fn canonical(endpoint: SocketAddr) -> SocketAddr {
     match (endpoint.ip().to_canonical(), endpoint) {
         (IpAddr::V6(ip), SocketAddr::V6(whole)) => SocketAddrV6::new(ip, whole.port(), 0, whole.scope_id()).into(),
         (ip, _) => SocketAddr::new(ip, endpoint.port()),

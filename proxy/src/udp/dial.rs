@@ -68,7 +68,9 @@ impl Search {
             self.candidate = (id, candidate);
             match allowed(epoch, destination, Transport::Udp, self.client.ip()).await {
                 Ok(addresses) => {
-                    self.addresses = by_family(backend.source, addresses, self.client.ip()).into_iter();
+                    let addresses = by_family(backend.source, addresses, self.client.ip());
+                    let of = epoch.generation.candidates(id).get(candidate);
+                    self.addresses = self.chain.unless_resting((id, candidate), of, addresses).into_iter();
                 }
                 Err(why) => self.reason = why,
             }

@@ -1,6 +1,7 @@
 //! One flow: datagrams of one client to one address of this host, and the answers to them.
 
 pub(crate) mod handover;
+mod rate;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use crate::wire::spp;
 use crate::worker::Worker;
 
 use super::absence::Absence;
+use super::crowd::Crowd;
 use super::giving_way::{GivesWay, Standing};
 use super::held::{Held, SentFirst};
 use super::rebinding::{ConnectionId, Place, MOST_OF_FLOW};
@@ -28,6 +30,7 @@ use super::reply::Reply;
 use super::sending::{send_all, Joined, Sent, Way};
 use super::table::{FlowKey, Table};
 use super::upstream::Upstream;
+use rate::limited;
 
 /// A flow; its table and those who tend it share it, and its task at first.
 #[derive(Debug)]
@@ -103,7 +106,8 @@ pub(crate) struct Beginning {
 
 impl Flow {
     pub(crate) fn begin(beginning: Beginning) -> Rc<Self> {
-        let Beginning { story, key, table, reply, reply_prefix, outlet, allowances: [up, down], permit } = beginning;
+        let Beginning { story, key, table, reply, reply_prefix, outlet, allowances, permit } = beginning;
+        let [up, down] = allowances;
         let (worker, epoch, now) = (Rc::clone(&story.worker), Rc::clone(&story.epoch), story.accepted);
         let flow = Rc::new_cyclic(|me| Self {
             worker,
@@ -138,6 +142,9 @@ impl Flow {
         living.set(living.get() + 1);
         flow.worker.udp.queue.push(Rc::downgrade(&flow), living.get());
         flow.worker.udp.queue.push_holding(Rc::downgrade(&flow), living.get());
+        let admitted = &flow.worker.udp.admitted;
+        admitted.set(admitted.get() + 1);
+        flow.crowd().iter().for_each(|crowd| crowd.begun(&flow));
         flow
     }
 
@@ -184,12 +191,28 @@ impl Flow {
         limited(&mut self.up_allowance.borrow_mut(), &self.epoch, joined, |joined| self.send(joined));
     }
 
+    /// Where its listener has a bound of its own.
+    fn crowd(&self) -> Option<Rc<Crowd>> {
+        let listener = self.story.try_borrow().ok()?.listener;
+        self.worker.udp.crowd(&self.epoch.generation, listener)
+    }
+
+    /// Gives its place to others.
+    fn leave(&self) {
+        if self.permit.take().is_some() {
+            let admitted = &self.worker.udp.admitted;
+            admitted.set(admitted.get().saturating_sub(1));
+        }
+    }
+
     fn confirm(&self) {
         self.standing.set(Standing::Confirmed);
         self.worker.udp.queue.confirm(Weak::clone(&self.me), self.last_up.get());
+        self.crowd().iter().for_each(|crowd| crowd.confirmed(Weak::clone(&self.me), self.last_up.get()));
     }
 
-    fn send<'a>(&self, joined: &mut dyn Iterator<Item = Joined<'a>>) {
+    /// Takes datagrams that its rate has let in.
+    pub(super) fn send<'a>(&self, joined: &mut dyn Iterator<Item = Joined<'a>>) {
         let counters = &self.epoch.counters;
         match &mut *self.outlet.borrow_mut() {
             Outlet::Open(upstream) => {
@@ -340,7 +363,7 @@ impl GivesWay for Flow {
     }
 
     fn give_way(&self) {
-        self.permit.borrow_mut().take();
+        self.leave();
         self.discard(UdpDrop::FlowLimit);
         self.close(CloseReason::Evicted);
     }
@@ -350,36 +373,17 @@ impl Drop for Flow {
     fn drop(&mut self) {
         let station = &self.worker.udp;
         station.living.set(station.living.get().saturating_sub(1));
-        if self.standing.get() == Standing::Confirmed {
+        let was_confirmed = self.standing.get() == Standing::Confirmed;
+        if was_confirmed {
             station.queue.unconfirm();
         }
+        self.leave();
+        self.crowd().iter().for_each(|crowd| crowd.ended(was_confirmed));
         if let Some(followed) = self.followed.get_mut().take() {
             station.unnumber(followed.number);
             followed.places.iter().for_each(|place| station.homes.forget(place));
         }
     }
-}
-
-/// Lets those datagrams pass that the rate allows.
-fn limited<'a>(
-    allowance: &mut Allowance,
-    epoch: &Epoch,
-    joined: impl Iterator<Item = Joined<'a>>,
-    pass: impl FnOnce(&mut dyn Iterator<Item = Joined<'a>>),
-) {
-    if !allowance.is_bounded() {
-        let mut joined = joined;
-        return pass(&mut joined);
-    }
-    let mut over_rate = 0;
-    let mut within = joined.flat_map(Joined::datagrams).map(Joined::one).filter(|datagram| {
-        let passes = allowance.take_now(datagram.bytes.len());
-        over_rate += u64::from(!passes);
-        passes
-    });
-    pass(&mut within);
-    drop(within);
-    epoch.counters.datagrams_dropped(UdpDrop::Rate, over_rate);
 }
 
 fn count(epoch: &Epoch, listener: ListenerId, up: Sent, down: Sent) {

@@ -4,7 +4,7 @@ use std::future::{poll_fn, Future};
 use std::io;
 use std::mem;
 use std::pin::pin;
-use std::rc::Weak;
+use std::rc::{Rc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use crate::operation::CloseReason;
 use crate::route::{decide, final_decision, Arrived, Captures, Decision};
 use crate::sniff::quic_header::{long_header, PacketType};
 use crate::tcp::dial::{failure, seen_client, Caller};
+use crate::transparent::port_sharing::is_out_of_ports;
 use crate::transparent::socket::udp_from;
 use crate::upstream::extent::Failed;
 
@@ -127,10 +128,10 @@ impl Flow {
         if let Outlet::Held(held) = &*self.outlet.borrow() {
             let datagrams = held.preface.datagrams();
             story.spoken = held.preface.found().map(|(protocol, found)| Box::new((protocol, found.clone())));
-            let (protocol, ech) =
-                story.spoken.as_deref().map_or((None, false), |(spoken, found)| (Some(*spoken), found.ech));
-            counters.preface(protocol, datagrams.iter().map(Vec::len).sum(), datagrams.len(), took, ech);
-            self.is_quic.set(protocol == Some(Protocol::Quic) || datagrams.iter().any(|datagram| is_initial(datagram)));
+            let spoken = story.spoken.as_deref();
+            counters.preface(spoken, datagrams.iter().map(Vec::len).sum(), datagrams.len(), took);
+            let is_known = spoken.is_some_and(|(protocol, _)| *protocol == Protocol::Quic);
+            self.is_quic.set(is_known || datagrams.iter().any(|datagram| is_initial(datagram)));
         }
         match decision {
             Decision::Forward { rule, backend, captures } => {
@@ -185,9 +186,20 @@ impl Flow {
             Caller { client, original_dst, arrival, captures, speaks_at_once: true },
             to,
         );
-        let found =
-            udp_from(seen, chosen.source, to, &self.worker.udp_endpoints).map_err(|error| failure(&error).reason)?;
-        let header = Header::of(chosen.send_proxy_udp, client, original_dst);
+        let endpoints = &self.worker.udp_endpoints;
+        let found = udp_from(seen, chosen.source, to, endpoints).or_else(|error| {
+            let lent = |flow: &Rc<Flow>| match &mut *flow.outlet.try_borrow_mut().ok()? {
+                Outlet::Open(upstream) => upstream.lend_port(to, endpoints),
+                Outlet::Held(_) | Outlet::Closed => None,
+            };
+            let lent = is_out_of_ports(&error).then(|| self.worker.udp.tended.ask(lent)).flatten();
+            lent.ok_or(failure(&error).reason)
+        })?;
+        let header = {
+            let story = self.story.borrow();
+            let id = chosen.send_proxy_udp_id.then(|| story.unique_id.bytes());
+            Header::of(chosen.send_proxy_udp, client, original_dst, id)
+        };
         let candidate = self.epoch.generation.candidates(id).get(candidate);
         let opened = Upstream::open(found, header, !self.is_quic.get(), candidate).and_then(|mut upstream| {
             upstream.watch(&self.worker.udp.tended, self.place.get())?;
@@ -324,7 +336,8 @@ impl Flow {
             self.set_alarm();
         }
         if let Outlet::Open(Upstream { condition: Some(condition), .. }) = &*self.outlet.borrow() {
-            condition.connected(Instant::now().into_std());
+            let Some((to, _)) = self.story.borrow().target else { return };
+            condition.connected_at(to, Instant::now().into_std());
         }
     }
 
@@ -335,12 +348,12 @@ impl Flow {
         let outlet = self.outlet.borrow();
         let upstream = if let Outlet::Open(upstream) = &*outlet { Some(upstream) } else { None };
         let upstream = upstream.filter(|_| absence.is_of_candidate());
-        if let Some(Upstream { condition: Some(condition), source, .. }) = upstream {
+        if let (Some(Upstream { condition: Some(condition), source, .. }), Some((to, _))) = (upstream, story.target) {
             let client = story.client.ip();
             let failed = Failed {
                 seen: (*source != SourceUsed::Own).then_some(client),
                 client,
-                port: story.target.map_or(0, |(target, _)| target.port()),
+                to,
                 is_refusal: absence == Absence::Refused,
             };
             condition.failed_at(failed, Instant::now().into_std());

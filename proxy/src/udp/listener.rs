@@ -13,11 +13,12 @@ use std::time::Duration;
 use tokio::task::spawn_local;
 use tokio::time::{sleep, Instant};
 
-use crate::admission::{Bound, Bounds, Permit};
+use crate::admission::{Bound, Permit};
 use crate::config::model::{HeaderPolicy, ListenerId, Transport};
 use crate::generation::{header_policy, Epoch};
 use crate::kernel::{Message, BATCH};
 use crate::operation::outcomes::{HeaderIn, UdpDrop};
+use crate::operation::unique_id::UniqueId;
 use crate::operation::CloseReason;
 use crate::story::Story;
 use crate::tcp::connection::allowances;
@@ -57,6 +58,17 @@ struct Newcomer<'a> {
     key: FlowKey,
     header_in: HeaderIn,
     reply_prefix: Option<&'a [u8]>,
+    /// By which the hop before knows it.
+    unique_id: Option<UniqueId>,
+    /// Its first datagrams were let in by the process before.
+    is_let_in: bool,
+}
+
+impl Newcomer<'_> {
+    /// Of whom nothing is known but the datagram.
+    fn plain(key: FlowKey) -> Self {
+        Self { key, header_in: HeaderIn::NotExpected, reply_prefix: None, unique_id: None, is_let_in: false }
+    }
 }
 
 impl Listener {
@@ -123,12 +135,7 @@ impl Listener {
         let rule = header_policy(listener, peer.ip());
         if rule.0 == HeaderPolicy::Never {
             let key = FlowKey { peer, hit, named: None };
-            return self.carry(
-                here,
-                Newcomer { key, header_in: HeaderIn::NotExpected, reply_prefix: None },
-                joined,
-                now,
-            );
+            return self.carry(here, Newcomer::plain(key), joined, now);
         }
         self.table.peers.have_room_for(here.epoch.config().limits.udp_flows.get());
         // Payloads of one flow that follow each other go on together.
@@ -136,7 +143,7 @@ impl Listener {
         let mut payloads = Vec::new();
         for datagram in joined.flat_map(Joined::datagrams) {
             match unwrapped(rule, &self.table.peers, (peer, hit), datagram, now) {
-                Ok(Unwrapped { key, header_in, reply_prefix, payload }) => {
+                Ok(Unwrapped { key, header_in, reply_prefix, tlvs, payload }) => {
                     if let Some(before) = of.take() {
                         if before.key == key {
                             of = Some(before);
@@ -144,7 +151,10 @@ impl Listener {
                             self.carry(here, before, &mut payloads.drain(..), now);
                         }
                     }
-                    of.get_or_insert(Newcomer { key, header_in, reply_prefix });
+                    of.get_or_insert_with(|| {
+                        let unique_id = tlvs.unique_id().map(|id| UniqueId::Given(id.into()));
+                        Newcomer { header_in, reply_prefix, unique_id, ..Newcomer::plain(key) }
+                    });
                     payloads.push(Joined::one(payload));
                 }
                 Err(outcome) => {
@@ -166,7 +176,7 @@ impl Listener {
         joined: &mut dyn Iterator<Item = Joined<'a>>,
         now: Instant,
     ) {
-        let key = newcomer.key;
+        let (key, is_let_in) = (newcomer.key, newcomer.is_let_in);
         if let Some(flow) = self.table.find(&key) {
             return flow.carry(joined, now);
         }
@@ -182,7 +192,11 @@ impl Listener {
         match self.begin(here, newcomer, datagram) {
             Ok(flow) => {
                 self.table.insert(&flow);
-                flow.carry(rest, now);
+                if is_let_in {
+                    flow.send(&mut rest);
+                } else {
+                    flow.carry(rest, now);
+                }
                 begin_to_live(flow);
             }
             Err(drop) => {
@@ -226,7 +240,7 @@ impl Listener {
     /// A new flow. Who is refused here gets no line in the log: a flood of made-up sources would fill it.
     fn begin(&self, here: &Here, newcomer: Newcomer<'_>, first: &[u8]) -> Result<Rc<Flow>, UdpDrop> {
         let Here { epoch, id } = here;
-        let Newcomer { key, header_in, reply_prefix } = newcomer;
+        let Newcomer { key, header_in, reply_prefix, unique_id, is_let_in } = newcomer;
         if self.worker.is_denied(key.peer.ip()) || self.worker.is_denied(key.client().ip()) {
             return Err(UdpDrop::Denied);
         }
@@ -236,10 +250,10 @@ impl Listener {
         // Of many a flow the first datagram is the only one. Over the rate it takes no place from others.
         let mut allowances = allowances(epoch, *id);
         let [up, _] = &mut allowances;
-        if !up.take_now(first.len()) {
+        if !is_let_in && !up.take_now(first.len()) {
             return Err(UdpDrop::Rate);
         }
-        let permit = self.admit(epoch, key.client()).ok_or(UdpDrop::FlowLimit)?;
+        let permit = self.admit(here, key.client()).ok_or(UdpDrop::FlowLimit)?;
         let most = epoch.config().limits.preface_bytes.get();
         let station = &self.worker.udp;
         // Who keeps the oldest half hello makes room for a new one; what one lets go need not be enough.
@@ -250,6 +264,9 @@ impl Listener {
         let held = held.ok_or(UdpDrop::HeldTooMany)?;
         let mut story = Story::begin(&self.worker, epoch, *id, Transport::Udp, key.peer, key.hit);
         story.header_in = header_in;
+        if let Some(given) = unique_id {
+            story.unique_id = given;
+        }
         epoch.counters.header_in(header_in);
         if let Some((client, original_dst)) = key.named {
             (story.client, story.original_dst) = (client, original_dst);
@@ -273,20 +290,30 @@ impl Listener {
     }
 
     /// A place for a flow, if need be that of one that may give way.
-    fn admit(&self, epoch: &Epoch, client: SocketAddr) -> Option<Permit> {
-        let limits = &epoch.config().limits;
-        let (total, source) = (limits.udp_flows, limits.udp_flows_per_source);
-        let bounds = Bounds { total, listener: total, source };
-        let station = &self.worker.udp;
-        let admit = || self.worker.flows.admit(client.ip(), &station.occupancy, bounds);
-        match admit() {
-            Ok(permit) => Some(permit),
-            Err(Bound::Source) => {
-                epoch.generation.suspicion.is_full(client.ip());
-                None
+    fn admit(&self, here: &Here, client: SocketAddr) -> Option<Permit> {
+        let generation = &here.epoch.generation;
+        let (occupancy, bounds) = generation.flow_bounds(here.id)?;
+        let (station, flows) = (&self.worker.udp, &self.worker.flows);
+        // The total may be wanting, and then the listener's own.
+        for _ in 0..3 {
+            let has_room = match flows.admit(client.ip(), occupancy, bounds) {
+                Ok(permit) => return Some(permit),
+                Err(Bound::Source) => {
+                    generation.suspicion.is_full(client.ip());
+                    return None;
+                }
+                // Nobody is to go for one who does not come in.
+                Err(Bound::Total | Bound::Listener) if flows.is_full(client.ip(), bounds) => return None,
+                Err(Bound::Total) => station.make_room(bounds.total.get(), Instant::now()),
+                Err(Bound::Listener) => {
+                    station.crowd(generation, here.id).is_some_and(|crowd| crowd.make_room(Instant::now()))
+                }
+            };
+            if !has_room {
+                return None;
             }
-            Err(Bound::Total | Bound::Listener) => station.make_room(total.get(), Instant::now()).then(admit)?.ok(),
         }
+        None
     }
 }
 

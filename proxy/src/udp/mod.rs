@@ -7,6 +7,7 @@
 
 mod absence;
 mod colleagues;
+mod crowd;
 mod dial;
 pub(crate) mod door;
 pub(crate) mod flow;

@@ -4,16 +4,18 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::rc::{Rc, Weak};
-use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
 
-use crate::admission::Occupancy;
+use crate::admission::ListenerKey;
+use crate::config::model::ListenerId;
+use crate::generation::Generation;
 use crate::operation::outcomes::UdpDrop;
 use crate::worker::Worker;
 
 use super::colleagues::{Colleagues, Handed, Passed, PlaceWanted};
+use super::crowd::Crowd;
 use super::flow::Flow;
 use super::giving_way::Queue;
 use super::held::Store;
@@ -55,8 +57,10 @@ pub(crate) struct Station {
     last_number: Cell<u64>,
     /// Flows of this worker.
     pub(crate) living: Cell<usize>,
-    /// The same, as those who admit count them.
-    pub(crate) occupancy: Occupancy,
+    /// Those of them that have a place: others have given theirs to newcomers, and are about to end.
+    pub(crate) admitted: Cell<usize>,
+    /// Flows of listeners that have a bound of their own.
+    crowds: RefCell<HashMap<ListenerKey, Rc<Crowd>>>,
     /// No flow begins any more.
     pub(crate) is_draining: Cell<bool>,
 }
@@ -78,7 +82,8 @@ impl Station {
             numbered: RefCell::default(),
             last_number: Cell::new(0),
             living: Cell::new(0),
-            occupancy: Occupancy::default(),
+            admitted: Cell::new(0),
+            crowds: RefCell::default(),
             is_draining: Cell::new(false),
         })
     }
@@ -93,7 +98,7 @@ impl Station {
     /// give way, or it has fewer than its part, the others are asked, for those who come next.
     pub(crate) fn make_room(&self, total: usize, now: Instant) -> bool {
         let part = total / self.colleagues.count();
-        let has_part = self.occupancy.load(Ordering::Relaxed) >= part;
+        let has_part = self.admitted.get() >= part;
         let is_made = self.queue.make_room(self.living.get(), now);
         if !is_made || !has_part {
             self.colleagues.ask(self.worker, if is_made { part } else { 0 });
@@ -103,12 +108,26 @@ impl Station {
 
     /// Lets a flow go for another worker's newcomers, or has the next one asked. `is_full`: they have no place by now.
     fn give_room(&self, wanted: PlaceWanted, is_full: bool) {
-        let has_more = self.occupancy.load(Ordering::Relaxed) > wanted.more_than;
+        let has_more = self.admitted.get() > wanted.more_than;
         if !is_full || has_more && self.queue.make_room(self.living.get(), Instant::now()) {
             self.colleagues.answered(&wanted);
         } else {
             self.colleagues.pass_on(self.worker, wanted);
         }
+    }
+
+    /// The flows of this worker at a listener that has a bound of its own.
+    pub(crate) fn crowd(&self, generation: &Generation, listener: ListenerId) -> Option<Rc<Crowd>> {
+        let (occupancy, bounds) = generation.flow_bounds(listener)?;
+        if bounds.listener >= bounds.total {
+            return None;
+        }
+        let (key, mut crowds) = (ListenerKey::of(occupancy), self.crowds.borrow_mut());
+        if !crowds.contains_key(&key) {
+            // Those of listeners that have gone with a reload.
+            crowds.retain(|_, crowd| !crowd.is_empty());
+        }
+        Some(Rc::clone(crowds.entry(key).or_default()))
     }
 
     /// A number for a flow that others are to know of.

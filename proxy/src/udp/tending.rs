@@ -1,7 +1,7 @@
 //! What happens to flows that are under way: their backends answer, nobody speaks any more, others end them. Two tasks of a
 //! worker look after all of its flows; a task, a timer and a place in the runtime for each would take more than the flow itself.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -28,6 +28,9 @@ const BATCHES_A_TURN: u32 = 16;
 /// Flows that are ended without a pause.
 const ENDS_A_TURN: usize = 256;
 
+/// Flows that are asked for something at once.
+const ASKED_A_TURN: usize = 1024;
+
 /// The flows of one worker.
 pub(crate) struct Tended {
     queue: Rc<Epoll>,
@@ -39,6 +42,8 @@ pub(crate) struct Tended {
     /// Those to which something was done.
     nudged: RefCell<Vec<u32>>,
     bell: Notify,
+    /// Flows that are passed over when one is asked for something.
+    asked: Cell<usize>,
 }
 
 impl std::fmt::Debug for Tended {
@@ -63,6 +68,7 @@ impl Tended {
             alarms: RefCell::default(),
             nudged: RefCell::default(),
             bell: Notify::new(),
+            asked: Cell::new(0),
         })
     }
 
@@ -174,6 +180,17 @@ impl Tended {
             }
         }
         places.len()
+    }
+
+    /// What the first of some flows has to give; of others, when these had nothing.
+    pub(super) fn ask<T>(&self, given: impl FnMut(&Rc<Flow>) -> Option<T>) -> Option<T> {
+        let (flows, asked) = (self.flows.borrow(), self.asked.get());
+        let found = flows.iter().map(|(_, flow)| flow).skip(asked).take(ASKED_A_TURN).find_map(given);
+        if found.is_none() {
+            let next = asked + ASKED_A_TURN;
+            self.asked.set(if next < flows.count() { next } else { 0 });
+        }
+        found
     }
 
     /// Whether any flow is in use.

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use crate::config::model::{HeaderFraming, HeaderPolicy};
 use crate::operation::outcomes::HeaderIn;
 use crate::wire::spp;
+use crate::wire::tlv::Tlvs;
 use crate::wire::udp_preface::{self, DatagramPreface, DatagramRule, PeerFraming};
 
 use super::peers::Peers;
@@ -19,6 +20,8 @@ pub(crate) struct Unwrapped<'a> {
     pub(crate) header_in: HeaderIn,
     /// What answers begin with: a peer that speaks Cloudflare's protocol wants its header back.
     pub(crate) reply_prefix: Option<&'a [u8]>,
+    /// What the header holds beside the addresses.
+    pub(crate) tlvs: Tlvs,
     pub(crate) payload: &'a [u8],
 }
 
@@ -36,7 +39,7 @@ pub(crate) fn unwrapped<'a>(
 ) -> Result<Unwrapped<'a>, HeaderIn> {
     let plain = |header_in| {
         let key = FlowKey { peer, hit, named: None };
-        Unwrapped { key, header_in, reply_prefix: None, payload: datagram }
+        Unwrapped { key, header_in, reply_prefix: None, tlvs: Tlvs::default(), payload: datagram }
     };
     if policy == HeaderPolicy::Never {
         return Ok(plain(HeaderIn::NotExpected));
@@ -60,6 +63,7 @@ pub(crate) fn unwrapped<'a>(
                     (Some(_), false) => HeaderIn::V2,
                 },
                 reply_prefix: datagram.get(..spp::LENGTH).filter(|_| is_simple),
+                tlvs: header.tlvs,
                 payload: datagram.get(payload_at..).unwrap_or_default(),
             })
         }

@@ -12,8 +12,9 @@ use crate::config::model::SendProxyUdp;
 use crate::generation::Candidate;
 use crate::kernel::{receive_joined, Batch, Route};
 use crate::operation::outcomes::{HeaderOut, SourceUsed};
+use crate::transparent::port_sharing::{share, udp_by_port_of};
 use crate::transparent::socket::{Rung, UdpToBackend};
-use crate::transparent::udp_endpoints::Claim;
+use crate::transparent::udp_endpoints::{Claim, UdpEndpoints};
 use crate::upstream::condition::{Active, Condition};
 use crate::wire::{proxy_v2, spp};
 
@@ -33,8 +34,8 @@ pub(crate) struct Upstream {
     pub(crate) source: SourceUsed,
     /// Of QUIC, which is cut for a header only.
     fragments: Option<Fragments>,
-    /// Keeps the client's endpoint towards this backend for this flow alone.
-    _claim: Option<Box<Claim>>,
+    /// Keeps the client's endpoint, or a port that others share, towards this backend for this flow alone.
+    claim: Option<Box<Claim>>,
     /// How the candidate fares; none: nothing can be said of it by one flow.
     pub(crate) condition: Option<Arc<Condition>>,
     /// Counts as a flow of the candidate.
@@ -52,9 +53,16 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// The header that a backend asks for.
-    pub(crate) fn of(wanted: Option<SendProxyUdp>, client: SocketAddr, original_dst: SocketAddr) -> Self {
-        let v2 = || proxy_v2::Fields::bare(proxy_v2::Announced::Datagram, client, original_dst).build();
+    /// The header that a backend asks for. What the client's hello says is not in it, for the next one reads that itself, nor a
+    /// checksum, which datagrams have: each byte is one less for the payload.
+    pub(crate) fn of(
+        wanted: Option<SendProxyUdp>,
+        client: SocketAddr,
+        original_dst: SocketAddr,
+        unique_id: Option<&[u8]>,
+    ) -> Self {
+        let bare = proxy_v2::Fields::bare(proxy_v2::Announced::Datagram, client, original_dst);
+        let v2 = || proxy_v2::Fields { unique_id, ..bare }.build();
         let (bytes, is_once, form) = match wanted {
             None => (Vec::new(), false, HeaderOut::None),
             Some(SendProxyUdp::Every) => (v2(), false, HeaderOut::V2),
@@ -94,7 +102,7 @@ impl Upstream {
         let socket = OwnedFd::from(socket).into();
         let in_use = candidate.map(|candidate| candidate.condition.begin());
         let condition = candidate.map(|candidate| Arc::clone(&candidate.condition));
-        Ok(Self { socket, header, source, fragments, _claim: claim.map(Box::new), condition, _in_use: in_use })
+        Ok(Self { socket, header, source, fragments, claim: claim.map(Box::new), condition, _in_use: in_use })
     }
 
     /// Takes over the socket of a flow that began in another process. Of its candidate nothing is known.
@@ -109,7 +117,18 @@ impl Upstream {
         let _ = hear_of_absence(socket.as_fd());
         let fragments = fragments(socket.as_fd(), may_fragment);
         let (socket, claim) = (socket.into(), claim.map(Box::new));
-        Self { socket, header, source, fragments, _claim: claim, condition: None, _in_use: None }
+        Self { socket, header, source, fragments, claim, condition: None, _in_use: None }
+    }
+
+    /// A socket towards another backend by the port of this one.
+    pub(super) fn lend_port(&mut self, to: SocketAddr, endpoints: &UdpEndpoints) -> Option<UdpToBackend> {
+        if self.source != SourceUsed::Own {
+            return None;
+        }
+        if self.claim.is_none() {
+            self.claim = Some(Box::new(share(self.socket.as_fd(), endpoints)?));
+        }
+        udp_by_port_of(self.socket.as_fd(), to, endpoints)
     }
 
     /// Has the flow at a place hear what the backend says.

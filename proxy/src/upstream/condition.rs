@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::admission::SourceKey;
 use crate::config::model::{Ejection, HealthCheck};
 
+use super::endpoints::Endpoints;
 use super::extent::Extent;
 
 /// Failures in a row of nobody yet, and of more than one client's address, or of the proxy's own.
@@ -70,6 +71,8 @@ pub struct Condition {
     /// Nanoseconds from `epoch` until it was heard last, where that is asked for; 0: never.
     pub(super) heard: AtomicU64,
     checks: AtomicU32,
+    /// What is known of the hosts that clients choose, where it is more than one and any may rest.
+    pub(super) endpoints: Option<Endpoints>,
 }
 
 impl Condition {
@@ -85,7 +88,20 @@ impl Condition {
         let (connections, failures) = (AtomicUsize::new(0), AtomicU32::new(0));
         let (rests_until, heard) = (AtomicU64::new(0), AtomicU64::new(0));
         let (checks, failures_of) = (AtomicU32::new(Checked::default().packed()), AtomicU64::new(OF_NOBODY));
-        Arc::new(Self { epoch, extent, eject, health, connections, failures, failures_of, rests_until, heard, checks })
+        let endpoints = eject.filter(|_| extent == Extent::Hosts).map(|eject| Endpoints::new(eject, epoch));
+        Arc::new(Self {
+            epoch,
+            extent,
+            eject,
+            health,
+            connections,
+            failures,
+            failures_of,
+            rests_until,
+            heard,
+            checks,
+            endpoints,
+        })
     }
 
     /// Counts a connection or flow until the guard is dropped.

@@ -1,11 +1,11 @@
 //! Whose failures those of a candidate are: of one host and port; of a host at all of its ports, where clients choose the port;
-//! or nobody's, where they choose the host.
+//! or of each place by itself ([`super::endpoints`]), where they choose the host.
 //!
 //! Against a host speaks that nobody answers there, for two ports or two clients at least. A port that is closed says that its
 //! host lives. A firewall may drop what it does not want, and then a port scan of a host that lives looks like one of a host
 //! that does not; so a host that has been heard within the length of a rest is not ejected.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
@@ -47,8 +47,8 @@ pub struct Failed {
     pub seen: Option<IpAddr>,
     /// Who wanted to get there.
     pub client: IpAddr,
-    /// At which port.
-    pub port: u16,
+    /// The endpoint that failed.
+    pub to: SocketAddr,
     /// The host said that nobody is at this port.
     pub is_refusal: bool,
 }
@@ -63,8 +63,34 @@ impl Condition {
                 None
             }
             Extent::Host => self.failed_for(failed.number(), now),
-            Extent::Hosts => None,
+            Extent::Hosts => self.endpoints.as_ref()?.failed(failed, now),
         }
+    }
+
+    /// A client's connection to this endpoint stands.
+    pub fn connected_at(&self, to: SocketAddr, now: Instant) {
+        match self.extent {
+            Extent::Place | Extent::Host => self.connected(now),
+            Extent::Hosts => self.endpoints.iter().for_each(|endpoints| endpoints.connected(to)),
+        }
+    }
+
+    /// Whether clients choose the host, so that each endpoint fails for itself.
+    #[must_use]
+    pub fn is_of_many_hosts(&self) -> bool {
+        self.extent == Extent::Hosts
+    }
+
+    /// Whether this endpoint rests, of a candidate whose host clients choose.
+    #[must_use]
+    pub fn rests(&self, to: SocketAddr, now: Instant) -> bool {
+        self.endpoints.as_ref().is_some_and(|endpoints| endpoints.rests(to, now))
+    }
+
+    /// How many endpoints rest, of a candidate whose host clients choose; of others none.
+    #[must_use]
+    pub fn resting(&self, now: Instant) -> usize {
+        self.endpoints.as_ref().map_or(0, |endpoints| endpoints.resting(now))
     }
 
     /// Notes that a host was heard.
@@ -90,7 +116,7 @@ impl Failed {
     /// the host saw: it may be banned.
     fn number(self) -> u64 {
         let whose = SourceKey::of(self.seen.unwrap_or(self.client)).number();
-        let port = if self.seen.is_some() { 0 } else { u64::from(self.port) };
+        let port = if self.seen.is_some() { 0 } else { u64::from(self.to.port()) };
         (whose ^ port << 48).clamp(1, u64::MAX - 1)
     }
 }
@@ -113,7 +139,8 @@ mod tests {
     }
 
     fn unseen(client: &str, port: u16) -> Failed {
-        Failed { seen: None, client: client.parse().expect("an address"), port, is_refusal: false }
+        let to = ([192, 0, 2, 1], port).into();
+        Failed { seen: None, client: client.parse().expect("an address"), to, is_refusal: false }
     }
 
     fn seen(client: &str, port: u16) -> Failed {
@@ -176,13 +203,14 @@ mod tests {
     }
 
     #[test]
-    fn one_place_is_ejected_for_refusals_too_and_hosts_that_clients_choose_never() {
+    fn one_place_is_ejected_for_refusals_too_and_the_whole_of_hosts_that_clients_choose_never() {
         let now = Instant::now();
         let refused = Failed { is_refusal: true, ..unseen(ONE, 80) };
         let place = of(Extent::Place, 2, now);
         place.connected(now);
         assert!(is_ejected(&place, &[refused; 2], now));
         let hosts = of(Extent::Hosts, 1, now);
-        assert!(!is_ejected(&hosts, &[unseen(ONE, 80), unseen(OTHER, 81), refused], now));
+        assert!(is_ejected(&hosts, &[unseen(ONE, 80), unseen(OTHER, 81), refused], now), "one of them");
+        assert_eq!(hosts.standing(now), Standing::Usable);
     }
 }

@@ -133,7 +133,7 @@ impl<D: Fn(SocketAddr) -> bool, R: Fn(&Check, &Observation, Option<Change>)> Rou
     async fn observe(&self, check: &Check) -> Observation {
         let addresses = match &check.peer {
             Peer::Address(address) => vec![*address],
-            Peer::Name(name) => match self.names.addresses(name).await {
+            Peer::Name(name) => match self.names.addresses_by_search(None, name).await {
                 Ok(addresses) => addresses,
                 Err(error) if error.is_denial() => return Observation::NotFound(error),
                 Err(_) => return Observation::NotAsked,
@@ -208,6 +208,7 @@ mod tests {
             source: Source::Own,
             send_proxy: None,
             send_proxy_udp: None,
+            send_proxy_udp_id: false,
             health,
             eject: None,
             connect_timeout: Duration::from_secs(3),

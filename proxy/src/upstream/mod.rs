@@ -2,6 +2,7 @@
 //! one are dialled ([`eyeballs`]). It never decides which candidate comes first.
 
 pub mod condition;
+mod endpoints;
 pub mod extent;
 pub mod eyeballs;
 pub mod health;

@@ -59,6 +59,7 @@ fn rebuilt(header: &ProxyHeader) {
         authority: header.tlvs.authority(),
         unique_id: header.tlvs.unique_id(),
         crc32c: true,
+        received: Some(&header.tlvs),
         ..Fields::bare(transport, client, destination)
     };
     let built = fields.build();

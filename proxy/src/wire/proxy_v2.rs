@@ -170,6 +170,9 @@ pub struct Fields<'a> {
     pub unique_id: Option<&'a [u8]>,
     /// Whether a checksum shall be added.
     pub crc32c: bool,
+    /// What the header of a peer said of the client: as far as all fits into [`MAX_LENGTH`], and in place of `alpn` and
+    /// `authority` where it says these.
+    pub received: Option<&'a Tlvs>,
 }
 
 /// What a client spoke, as it is announced to a backend.
@@ -185,7 +188,8 @@ impl<'a> Fields<'a> {
     /// Addresses and nothing else.
     #[must_use]
     pub const fn bare(transport: Announced, client: SocketAddr, destination: SocketAddr) -> Self {
-        Self { transport, client, destination, alpn: None, authority: None, unique_id: None, crc32c: false }
+        let (alpn, authority, unique_id, crc32c, received) = (None, None, None, false, None);
+        Self { transport, client, destination, alpn, authority, unique_id, crc32c, received }
     }
 
     /// The length of the header: what it takes of a path's MTU.
@@ -209,7 +213,7 @@ impl<'a> Fields<'a> {
             Announced::Stream => 1,
             Announced::Datagram => 2,
         };
-        // The fields are bounded (`tlvs`), so their sum is far below 65535.
+        // The fields are bounded (`tlvs`, `received`), so their sum is far below 65535.
         let length = u16::try_from(self.length()).unwrap_or(u16::MAX);
         buffer.extend_from_slice(SIGNATURE);
         match Endpoints::of(self.client, self.destination) {
@@ -243,19 +247,40 @@ impl<'a> Fields<'a> {
 
     /// What follows the fixed part.
     fn length(&self) -> usize {
+        self.length_without_received() + self.received().map(|(_, value)| 3 + value.len()).sum::<usize>()
+    }
+
+    fn length_without_received(&self) -> usize {
         let addresses = match Endpoints::of(self.client, self.destination) {
             Endpoints::V4 { .. } => INET,
             Endpoints::V6 { .. } => INET6,
         };
-        let tlvs: usize = self.tlvs().map(|(_, value)| 3 + value.len()).sum();
+        let tlvs: usize = self.own_tlvs().map(|(_, value)| 3 + value.len()).sum();
         addresses + tlvs + if self.crc32c { 7 } else { 0 }
+    }
+
+    fn tlvs(&self) -> impl Iterator<Item = (u8, &'a [u8])> {
+        self.received().chain(self.own_tlvs())
+    }
+
+    /// Those of the peer's for which there is room.
+    fn received(&self) -> impl Iterator<Item = (u8, &'a [u8])> {
+        let mut room = MAX_LENGTH.saturating_sub(FIXED + self.length_without_received());
+        self.received.into_iter().flat_map(Tlvs::of_client).filter(move |(_, value)| {
+            let rest = room.checked_sub(3 + value.len());
+            room = rest.unwrap_or(room);
+            rest.is_some()
+        })
     }
 
     /// Values that no receiver may take (a UNIQUE_ID of more than 128 bytes, an endless name) are left out: a client must not
     /// be able to break the header by what it says in its hello.
-    fn tlvs(&self) -> impl Iterator<Item = (u8, &'a [u8])> {
-        let alpn = self.alpn.filter(|value| value.len() <= NAME_MAX).map(|value| (tlv::ALPN, value));
-        let authority = self.authority.map(str::as_bytes).filter(|value| value.len() <= NAME_MAX);
+    fn own_tlvs(&self) -> impl Iterator<Item = (u8, &'a [u8])> {
+        let is_new = |kind| self.received.and_then(|received| received.value(kind)).is_none();
+        let alpn = self.alpn.filter(|value| value.len() <= NAME_MAX && is_new(tlv::ALPN));
+        let alpn = alpn.map(|value| (tlv::ALPN, value));
+        let authority = self.authority.map(str::as_bytes);
+        let authority = authority.filter(|value| value.len() <= NAME_MAX && is_new(tlv::AUTHORITY));
         let unique_id = self.unique_id.filter(|value| value.len() <= tlv::UNIQUE_ID_MAX);
         let authority = authority.map(|value| (tlv::AUTHORITY, value));
         let unique_id = unique_id.map(|value| (tlv::UNIQUE_ID, value));

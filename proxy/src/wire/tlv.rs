@@ -18,6 +18,9 @@ pub const SSL: u8 = 0x20;
 /// The network namespace in which the client arrived.
 pub const NETNS: u8 = 0x30;
 
+/// What whoever operates the proxies has agreed on (2.2.7).
+pub const CUSTOM: std::ops::RangeInclusive<u8> = 0xe0..=0xef;
+
 /// Types of the TLVs within [`SSL`].
 pub mod ssl {
     /// The version, as text: `TLSv1.3`.
@@ -125,6 +128,13 @@ impl Tlvs {
         &self.block
     }
 
+    /// Those that are of the client, as on the wire and in their order: what the next hop may be told too. A checksum, padding and
+    /// the identifier are of the header; of types that are younger than this program nobody knows.
+    pub fn of_client(&self) -> impl Iterator<Item = (u8, &[u8])> {
+        let all = Walk::over(&self.block).filter_map(Result::ok);
+        all.map(|(_, kind, value)| (kind, value)).filter(|(kind, _)| is_of_client(*kind))
+    }
+
     /// The value of the first of a type, as on the wire.
     #[must_use]
     pub fn value(&self, kind: u8) -> Option<&[u8]> {
@@ -217,6 +227,10 @@ impl<'a> Ssl<'a> {
     pub fn text(self, kind: u8) -> Option<&'a str> {
         first(self.fields, kind).and_then(|(_, value)| std::str::from_utf8(value).ok())
     }
+}
+
+fn is_of_client(kind: u8) -> bool {
+    matches!(kind, ALPN | AUTHORITY | SSL | NETNS) || CUSTOM.contains(&kind)
 }
 
 fn first(block: &[u8], kind: u8) -> Option<(usize, &[u8])> {

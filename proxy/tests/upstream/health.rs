@@ -194,7 +194,7 @@ fn checks_end_when_they_are_dropped() {
 
 #[test]
 fn who_is_spoken_to_with_a_header_is_checked_with_one_of_the_checks_own() {
-    let v2 = SendProxy::V2 { hello: true, unique_id: true, crc32c: true };
+    let v2 = SendProxy::V2 { hello: true, unique_id: true, crc32c: true, received: true };
     for send_proxy in [None, Some(SendProxy::V1), Some(v2)] {
         local(async {
             let (open, address) = listener().await;

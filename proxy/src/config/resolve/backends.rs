@@ -6,7 +6,7 @@ use super::Names;
 use crate::config::file::{BackendFile, ConfigFile, HeaderField, HealthFile, SendProxyFile, SourceFile};
 use crate::config::findings::Findings;
 use crate::config::model::{
-    Backend, BackendId, Balance, Ejection, HealthCheck, Host, NamePart, SendProxy, Source, Target,
+    Backend, BackendId, Balance, Ejection, HealthCheck, Host, NamePart, SendProxy, SendProxyUdp, Source, Target,
 };
 use crate::config::notation::{is_plain_name, NAME_RULE};
 
@@ -38,6 +38,7 @@ fn as_meant(name: &str, file: &BackendFile, names: &Names<'_>, findings: &mut Fi
         source: source(file.source),
         send_proxy: send_proxy(&path, file, findings),
         send_proxy_udp: file.send_proxy_udp,
+        send_proxy_udp_id: sends_v2_by_udp(file) && fields(file).contains(&HeaderField::UniqueId),
         health: file.health.map(|written| health(&path, written, findings)),
         eject: file.eject.map(|written| {
             at_least_a_moment(&format!("{path}.eject.duration"), written.duration.0, findings);
@@ -60,17 +61,29 @@ fn source(written: Option<SourceFile>) -> Source {
     }
 }
 
+fn fields(file: &BackendFile) -> &[HeaderField] {
+    file.send_proxy_with.as_deref().unwrap_or_default()
+}
+
+fn sends_v2_by_udp(file: &BackendFile) -> bool {
+    matches!(file.send_proxy_udp, Some(SendProxyUdp::Every | SendProxyUdp::First))
+}
+
 fn send_proxy(path: &str, file: &BackendFile, findings: &mut Findings<'_>) -> Option<SendProxy> {
-    let fields = file.send_proxy_with.as_deref().unwrap_or_default();
+    let fields = fields(file);
     let has = |field| fields.contains(&field);
     match file.send_proxy {
         Some(SendProxyFile::V2) => Some(SendProxy::V2 {
             hello: has(HeaderField::Hello),
             unique_id: has(HeaderField::UniqueId),
             crc32c: has(HeaderField::Crc32c),
+            received: has(HeaderField::Received),
         }),
         other => {
-            if !fields.is_empty() && findings.is_sound(&format!("{path}.send_proxy")) {
+            // With datagrams goes the identifier alone.
+            let is_sent = |field: &HeaderField| *field == HeaderField::UniqueId && sends_v2_by_udp(file);
+            let keys = ["send_proxy", "send_proxy_udp"].map(|key| format!("{path}.{key}"));
+            if !fields.iter().all(is_sent) && keys.iter().all(|key| findings.is_sound(key)) {
                 let path = format!("{path}.send_proxy_with");
                 findings.fault(path, "fields for a header that is not sent", "they need send_proxy = \"v2\"");
             }
@@ -136,10 +149,6 @@ fn examine_uses(path: &str, file: &BackendFile, targets: &[Target], findings: &m
         let found =
             "clients choose the name or the port of each target, and each choice is another place: none can be checked";
         findings.fault(format!("{path}.health"), found, "add a target without captures and $port, or take health out");
-    }
-    if file.eject.is_some() && targets.iter().all(Target::is_host_chosen_by_clients) {
-        let found = "clients choose the name of each target, and each choice is another host: none can be ejected";
-        findings.fault(format!("{path}.eject"), found, "add a target without captures, or take eject out");
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::size;
 use crate::config::file::{LimitsFile, OperationFile, ResolverFile, TimeoutsFile, TransparentFile};
 use crate::config::findings::Findings;
-use crate::config::model::{Limits, Listener, Operation, Resolver, Timeouts, TransparentRules};
+use crate::config::model::{Limits, Listener, Operation, Resolver, SourcePrefixes, Timeouts, TransparentRules};
 use crate::config::notation::{Show, Written};
 
 const MOMENT: Duration = Duration::from_millis(1);
@@ -32,8 +32,10 @@ pub(super) fn limits(file: &LimitsFile, findings: &mut Findings<'_>) -> Limits {
     Limits {
         connections: size(file.connections),
         connections_per_source: size(file.connections_per_source),
+        undecided_per_source: size(file.undecided_per_source.unwrap_or(file.connections_per_source)),
         udp_flows: size(file.udp_flows),
         udp_flows_per_source: size(file.udp_flows_per_source),
+        source: SourcePrefixes { v4: file.source_prefix_v4, v6: file.source_prefix_v6 },
         preface_bytes: usize::try_from(preface.0).ok().and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN),
     }
 }

@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroUsize;
 
 use super::{size, Names};
 use crate::config::file::{ConfigFile, ListenerFile};
 use crate::config::findings::Findings;
-use crate::config::model::{Arrival, HeaderTrust, Listener, Transport};
+use crate::config::model::{Arrival, HeaderTrust, Limits, Listener, Transport};
 use crate::config::notation::{is_plain_name, Endpoints, Written, NAME_RULE};
 
 /// Sockets that one listener may need; beyond it one socket with a TPROXY rule before it does the same.
@@ -16,7 +15,7 @@ const MOST_ENDPOINTS: usize = 4096;
 pub(super) fn listeners(
     file: &ConfigFile,
     names: &Names<'_>,
-    connections: NonZeroUsize,
+    limits: &Limits,
     findings: &mut Findings<'_>,
 ) -> Vec<Listener> {
     if file.listener.is_some() && names.names.is_empty() && findings.is_sound("listener") {
@@ -24,14 +23,14 @@ pub(super) fn listeners(
     }
     let mut binds = Binds::default();
     let written = names.names.iter().filter_map(|name| Some((*name, file.listener.as_ref()?.get(*name)?)));
-    written.map(|(name, listener)| as_meant(name, listener, names, connections, &mut binds, findings)).collect()
+    written.map(|(name, listener)| as_meant(name, listener, names, limits, &mut binds, findings)).collect()
 }
 
 fn as_meant(
     name: &str,
     file: &ListenerFile,
     names: &Names<'_>,
-    connections: NonZeroUsize,
+    limits: &Limits,
     binds: &mut Binds,
     findings: &mut Findings<'_>,
 ) -> Listener {
@@ -58,7 +57,8 @@ fn as_meant(
         udp,
         arrival: file.arrival.unwrap_or(Arrival::Direct),
         proxy_header: trusts(&path, file, findings),
-        connections: file.connections.map_or(connections, size),
+        connections: file.connections.map_or(limits.connections, size),
+        udp_flows: file.udp_flows.map_or(limits.udp_flows, size),
         rate_per_flow: file.rate_per_flow.map(|written| written.0 .0),
         rate: file.rate.map(|written| written.0 .0),
     }

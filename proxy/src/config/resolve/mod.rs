@@ -26,7 +26,7 @@ pub(crate) fn resolve(file: &ConfigFile, cores: NonZeroUsize, findings: &mut Fin
     let listener_names = Names::of("listener", file.listener.iter().flat_map(BTreeMap::keys), findings);
     let backend_names = Names::of("backend", file.backend.keys(), findings);
 
-    let listeners = listeners::listeners(file, &listener_names, limits.connections, findings);
+    let listeners = listeners::listeners(file, &listener_names, &limits, findings);
     let backends = backends::backends(file, &backend_names, findings);
     let drafts = rules::rules(file, &listener_names, &backend_names, findings);
     rules::examine(&drafts, &listeners, &timeouts, findings);

@@ -88,6 +88,7 @@ fn as_meant(
         protocols: file.protocols.clone().unwrap_or_default(),
         server_name: file.server_name.as_ref().map(|written| written.0.clone()),
         alpn: file.alpn.iter().flatten().map(|written| written.0 .0.clone()).collect(),
+        ech: file.ech,
         from: file.from.iter().flatten().map(|written| written.0).collect(),
         action: action(file, &path, backends, findings),
     };
@@ -208,6 +209,10 @@ fn examine_names(draft: &Draft, findings: &mut Findings<'_>) {
         let found = format!("no client of {} offers application protocols", list(protocols));
         findings.fault(format!("{}.alpn", draft.path), found, "it goes with tls, quic and dtls");
     }
+    if draft.rule.ech.is_some() && !protocols.iter().any(|protocol| has_alpn(*protocol)) {
+        let found = format!("no client of {} hides a hello", list(protocols));
+        findings.fault(format!("{}.ech", draft.path), found, "it goes with tls, quic and dtls");
+    }
 }
 
 fn list(protocols: &[Protocol]) -> String {
@@ -255,7 +260,8 @@ fn names_a_server(protocol: Protocol) -> bool {
         | Protocol::Socks5
         | Protocol::Xmpp
         | Protocol::Dns
-        | Protocol::Minecraft => true,
+        | Protocol::Minecraft
+        | Protocol::Git => true,
         Protocol::Ssh
         | Protocol::Rdp
         | Protocol::Smb
@@ -270,6 +276,11 @@ fn names_a_server(protocol: Protocol) -> bool {
         | Protocol::Bittorrent
         | Protocol::Syslog
         | Protocol::Rsync
+        | Protocol::Bitcoin
+        | Protocol::Adb
+        | Protocol::SyncthingRelay
+        | Protocol::Teamspeak3
+        | Protocol::SourceQuery
         | Protocol::Silence => false,
     }
 }

@@ -32,6 +32,7 @@ fn takes_all_of(earlier: &Draft, later: &Draft, listeners: usize) -> bool {
         && is_superset(&one.protocols, &other.protocols)
         && has_same_or_any_name(one, other)
         && is_superset(&one.alpn, &other.alpn)
+        && one.ech.map_or(true, |ech| other.ech == Some(ech))
         && (one.from.is_empty() || (!other.from.is_empty() && other.from.iter().all(|part| holds(&one.from, part))))
 }
 

@@ -17,6 +17,7 @@ use crate::operation::unique_id::UniqueId;
 use crate::operation::CloseReason;
 use crate::sniff::Found;
 use crate::story::Story;
+use crate::transparent::port_sharing::shared_before;
 use crate::transparent::udp_endpoints::{Claim, UdpEndpoints};
 use crate::udp::giving_way::Standing;
 use crate::udp::peers::Ends;
@@ -52,6 +53,9 @@ pub(crate) struct FlowState {
     pub(crate) last_header: Option<(SocketAddr, SocketAddr)>,
     pub(crate) reply_prefix: Option<Box<[u8]>>,
     pub(crate) header_in: HeaderIn,
+    /// By which the lines of a flow that begins anew are known at the hop before, too. Not of older versions.
+    #[serde(default)]
+    pub(crate) unique_id: Option<UniqueId>,
     pub(crate) stage: Stage,
 }
 
@@ -108,6 +112,7 @@ impl FlowState {
             last_header,
             reply_prefix: None,
             header_in: HeaderIn::Remembered,
+            unique_id: None,
             stage: Stage::Remembered { silent_us: micros(silent) },
         }
     }
@@ -172,6 +177,7 @@ impl Flow {
             last_header,
             reply_prefix: self.reply_prefix.clone().map(|prefix| prefix as Box<[u8]>),
             header_in: self.story.borrow().header_in,
+            unique_id: Some(self.story.borrow().unique_id.clone()),
             stage,
         };
         self.close(CloseReason::HandedOver);
@@ -243,10 +249,12 @@ impl Open {
         Outlet::Open(Upstream::resume(socket, self.header.clone(), !self.is_quic, self.source, claim))
     }
 
-    /// A client's endpoint towards a backend is this flow's in this process too.
+    /// A client's endpoint, or a shared port, towards a backend is this flow's in this process too.
     fn claim(&self, socket: BorrowedFd<'_>, endpoints: &UdpEndpoints) -> Option<Claim> {
-        if self.source != SourceUsed::ClientEndpoint {
-            return None;
+        match self.source {
+            SourceUsed::ClientEndpoint => {}
+            SourceUsed::ClientAddress => return None,
+            SourceUsed::Own => return shared_before(socket, endpoints),
         }
         let from = SockRef::from(&socket).local_addr().ok()?.as_socket()?;
         endpoints.claim(from, self.target)
@@ -262,7 +270,8 @@ impl Open {
         if let Some(backend) = backend {
             story.epoch.counters.backend_connected(backend, connect.unwrap_or_default());
         }
-        let found = Found { name: self.server_name.clone(), alpn: self.alpn.clone(), ech: self.ech };
+        let (name, alpn, ech) = (self.server_name.clone(), self.alpn.clone(), self.ech);
+        let found = Found { name, alpn, ech, ..Found::default() }; // of post-quantum keys only a counter tells, once
         story.unique_id = self.unique_id.clone();
         story.spoken = self.protocol.map(|protocol| Box::new((protocol, found)));
         (story.rule, story.backend) = (rule, backend);
@@ -311,7 +320,7 @@ impl FlowState {
             backend: Some("home".to_owned()),
             target: at("192.0.2.2:443"),
             source: SourceUsed::ClientEndpoint,
-            header: Header::of(Some(SendProxyUdp::First), client, hit),
+            header: Header::of(Some(SendProxyUdp::First), client, hit, Some(&[7; 16])),
             bytes_in: u64::MAX,
             bytes_out: 2,
             accepted_us: 3,
@@ -327,6 +336,7 @@ impl FlowState {
             last_header: Some((client, hit)),
             reply_prefix: Some([1, 2].into()),
             header_in: HeaderIn::V2,
+            unique_id: Some(UniqueId::Given([1; 128].into())),
             stage: if is_open { Stage::Open(Box::new(open)) } else { Stage::Held(vec![vec![0; 9], Vec::new()]) },
         }
     }

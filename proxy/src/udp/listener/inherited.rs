@@ -45,6 +45,8 @@ impl Listener {
                         key: state.key,
                         header_in: state.header_in,
                         reply_prefix: state.reply_prefix.as_deref(),
+                        unique_id: state.unique_id.clone(),
+                        is_let_in: true,
                     };
                     let mut joined = datagrams.iter().map(|datagram| Joined::one(datagram));
                     self.carry(&here, newcomer, &mut joined, now);
@@ -69,7 +71,7 @@ impl Listener {
             (story.client, story.original_dst) = (client, original_dst);
         }
         open.tell(&mut story);
-        let Some(permit) = self.admit(epoch, key.client()) else {
+        let Some(permit) = self.admit(here, key.client()) else {
             story.close = CloseReason::OverLimit(Limit::Flows);
             return None;
         };

@@ -37,6 +37,39 @@ fn each_field_of_the_builder_is_in_the_header() {
 }
 
 #[test]
+fn what_a_peer_said_of_the_client_is_said_again_byte_for_byte_and_nothing_else() {
+    let ssl = b"\x20\x00\x10\x01\x00\x00\x00\x00\x21\x00\x08TLSv1.3a".as_slice();
+    let of_client = [b"\xe1\x00\x02\x00\xff", ssl, b"\x30\x00\x01n", b"\x02\x00\x01b", b"\xef\x00\x00"].concat();
+    let others =
+        [b"\x04\x00\x01\x00".as_slice(), b"\x05\x00\x01i", b"\x03\x00\x04\0\0\0\0", b"\x06\x00\x00", b"\xf0\x00\x00"];
+    let received = Tlvs::read(&[others.concat(), of_client.clone()].concat()).unwrap();
+    let fields = Fields { received: Some(&received), ..fields() };
+    assert_eq!(read(&fields.build()).tlvs.as_bytes(), of_client);
+    assert_eq!(fields.encoded_len(), fields.build().len());
+    let all = Fields { alpn: Some(b"h2"), authority: Some("a"), unique_id: Some(b"u"), crc32c: true, ..fields };
+    let found = read(&all.build()).tlvs;
+    assert!(found.as_bytes().starts_with(&of_client) && found.crc32c().is_some());
+    assert_eq!((found.authority(), found.alpn(), found.unique_id()), (Some("b"), Some(&b"h2"[..]), Some(&b"u"[..])));
+    assert_eq!(found.iter().filter(|one| matches!(one, tlv::Tlv::Authority(_))).count(), 1);
+}
+
+#[test]
+fn what_a_peer_said_is_left_out_where_the_header_would_become_too_long() {
+    let custom =
+        |kind, length: usize| [&[kind][..], &u16::try_from(length).unwrap().to_be_bytes(), &vec![7; length]].concat();
+    let client = "[2001:db8::1]:1".parse().unwrap();
+    let own = Fields { unique_id: Some(&[1; 128]), crc32c: true, client, ..fields() };
+    let room = MAX_LENGTH - own.encoded_len() - 3;
+    for (length, is_there) in [(room, true), (room + 1, false)] {
+        let received = Tlvs::read(&[custom(0xe1, length), custom(0xe2, 0)].concat()).unwrap();
+        let header = Fields { received: Some(&received), ..own }.build();
+        let found = read(&header).tlvs;
+        assert_eq!((found.value(0xe1).is_some(), found.value(0xe2).is_some()), (is_there, !is_there), "{length}");
+        assert!(found.unique_id().is_some() && header.len() <= MAX_LENGTH);
+    }
+}
+
+#[test]
 fn a_header_takes_of_the_mtu_what_the_catalogue_says() {
     let v6 = Fields::bare(Announced::Datagram, "[2001:db8::1]:1".parse().unwrap(), "[2001:db8::2]:2".parse().unwrap());
     let checked = |fields| Fields { crc32c: true, ..fields }.encoded_len();

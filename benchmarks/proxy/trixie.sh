@@ -1,0 +1,28 @@
+#!/bin/sh
+# Unpacks peers that Debian has from its release 13 on into a folder: sslh-ev with its libraries, and go-mmproxy. Nothing is
+# installed; apt checks the signatures with the keys of the host's Debian.
+# usage: trixie.sh FOLDER
+set -eu
+
+packages="go-mmproxy sslh libc6 libcap2 libconfig11 libev4t64 libpcre2-8-0 libsystemd0 libwrap0 libnsl2 libtirpc3t64"
+mkdir -p "$1/state/lists/partial" "$1/cache/archives/partial"
+folder=$(realpath "$1")
+cd "$folder"
+echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main" >sources.list
+: >state/status
+
+own() {
+	apt-get --quiet --quiet -o Dir::Etc::SourceList="$folder/sources.list" -o Dir::Etc::SourceParts=- \
+		-o Dir::State="$folder/state" -o Dir::State::Status="$folder/state/status" -o Dir::Cache="$folder/cache" \
+		-o APT::Sandbox::User="$(id -un)" "$@"
+}
+
+own update
+# One word for each package.
+# shellcheck disable=SC2086
+own download $packages
+rm -rf root
+for package in ./*.deb; do
+	dpkg-deb --extract "$package" root
+done
+rm -rf ./*.deb state cache sources.list
