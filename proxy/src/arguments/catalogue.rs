@@ -81,9 +81,9 @@ example: edgeproxy schema > edgeproxy.schema.json
   --port PORT             the port that it asks for
   --from ADDRESS          where it is
   --transport tcp|udp     by which it comes
-  --protocol PROTOCOL     what it speaks, as in a rule; with --sni, --alpn or --ech it is tls, over udp quic
+  --protocol PROTOCOL     what it speaks, as in a rule; with --sni, --alpn or --ech yes it is tls, over udp quic
   --alpn NAME[,NAME ...]  application protocols that it offers
-  --ech                   its hello hides an inner one, or pretends to
+  --ech yes|no            whether its hello hides an inner one, or pretends to
   --listener NAME         where it arrives, when there are several
   --json                  one JSON object on stdout
 
@@ -187,7 +187,11 @@ example: edgeproxy denied
 ];
 
 fn explain_of(words: &mut Words) -> Result<Request, String> {
-    let ech = words.flag("--ech")?;
+    let ech = words.value(&["--ech"])?.map(|text| match text.as_str() {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err(format!("--ech: {text:?} is neither yes nor no")),
+    });
     let port = words.value(&["--port"])?.map(|text| {
         let port = text.parse().ok().filter(|port| *port != 0);
         port.ok_or_else(|| format!("--port: {text:?} is not a port from 1 to 65535"))
@@ -203,7 +207,7 @@ fn explain_of(words: &mut Words) -> Result<Request, String> {
         transport: words.word("--transport")?,
         protocol: words.word("--protocol")?,
         alpn: alpn.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
-        ech,
+        ech: ech.transpose()?,
         listener: words.value(&["--listener"])?,
         json: words.flag("--json")?,
         config: words.config()?,

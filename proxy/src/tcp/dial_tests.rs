@@ -27,7 +27,7 @@ async fn is_usable_after_dials_of(epoch: &Epoch, clients: &[&str]) -> bool {
         };
         dial(epoch, &LocalAddresses::default(), BackendId(0), caller).await.expect_err("nobody is there");
     }
-    epoch.generation.candidates(BackendId(0))[0].condition.is_usable(Instant::now().into_std())
+    epoch.generation.candidates(BackendId(0))[0].condition.is_usable(Transport::Tcp, Instant::now().into_std())
 }
 
 #[tokio::test]
