@@ -52,7 +52,7 @@ def lab(lab_folder: Path) -> Iterator[Lab]:
 
 @pytest.fixture
 def proxy(lab: Lab, lab_folder: Path) -> Iterator[Proxy]:
-    with running_in(lab["edge"], CONFIG, "127.0.0.1", lab_folder) as found:
+    with lab["edge"].listen(9001, "127.0.0.1"), running_in(lab["edge"], CONFIG, "127.0.0.1", lab_folder) as found:
         yield found
 
 
