@@ -67,6 +67,10 @@ def dropped(lab: Lab) -> list[int]:
     return [part["counter"]["packets"] for expressions in rules for part in expressions if "counter" in part]
 
 
+def is_served(proxy: Proxy, peer: str) -> None:
+    proxy.wait_for(lambda line: line["peer"] == peer and line["target"], f"{peer} is served")
+
+
 def held(lab: Lab, name: str) -> str:
     return lab["edge"].run(["nft", "list", "set", "inet", "own", name], check=True).stdout
 
@@ -81,7 +85,7 @@ def test_the_kernel_keeps_away_who_is_refused_until_he_is_let_in_again(lab: Lab,
         with pytest.raises(ConnectionRefusedError):
             lab["stranger"].connect((address, 8443), DEADLINE)
         with lab["welcome"].connect((address, 8443), DEADLINE) as client:
-            proxy.line(own(client))
+            is_served(proxy, own(client))
     assert dropped(lab) == [1, 1]
     peers = {line["peer"].rsplit(":", 1)[0] for line in proxy.lines()}
     assert not peers & {"198.51.100.66", "[2001:db8:1::66]"}, "the proxy never saw him"
@@ -92,6 +96,6 @@ def test_the_kernel_keeps_away_who_is_refused_until_he_is_let_in_again(lab: Lab,
     fill(lab, proxy)
     for address in ADDRESSES:
         with lab["stranger"].connect((address, 8443), DEADLINE) as client:
-            proxy.line(own(client))
+            is_served(proxy, own(client))
     assert "timeout" not in held(lab, "edgeproxy_denied4").split("elements")[1]
     assert "elements" not in held(lab, "edgeproxy_denied6")
