@@ -177,10 +177,10 @@ mod tests {
         assert_eq!(parse_line("check --config=c.toml --json"), check(true));
         assert_eq!(parse_line("check --json --config c.toml"), check(true));
         assert_eq!(parse_line("schema"), Ok(Request::Schema));
-        let doctor = |json| Ok(Request::Doctor(doctor::Doctor { config: "c.toml".into(), json }));
+        let doctor = |json, probe| Ok(Request::Doctor(doctor::Doctor { config: "c.toml".into(), json, probe }));
         assert_eq!(
-            (parse_line("doctor -c c.toml"), parse_line("doctor --json -c c.toml")),
-            (doctor(false), doctor(true))
+            (parse_line("doctor -c c.toml --probe"), parse_line("doctor --json -c c.toml")),
+            (doctor(false, true), doctor(true, false))
         );
         let rules = |remove| Ok(Request::Rules(rules::Rules { config: "c.toml".into(), remove }));
         assert_eq!(

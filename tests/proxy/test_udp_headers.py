@@ -270,3 +270,13 @@ def test_the_log_tells_peer_and_client_of_a_flow(start: Start) -> None:
         line = proxy.line(endpoint(peer.getsockname()[:2]))
         assert (line["client"], line["original_dst"]) == (endpoint(ENDS[0]), endpoint(ENDS[1]))
         assert (line["header_in"], line["header_out"], line["close"]) == ("v2", "v2", "one_way_timeout")
+
+
+def test_a_header_with_nothing_behind_it_is_an_empty_datagram_of_its_client(start: Start) -> None:
+    proxy = start(IN.replace("POLICY", "require").replace("FRAMING", "every"))
+    with udp(proxy.here, 9001) as backend, udp("127.0.0.1") as peer:
+        peer.sendto(header(ENDS), (proxy.here, 8443))
+        datagram, proxied = heard(backend)
+        assert datagram == header(ENDS)
+        backend.sendto(b"", proxied)
+        assert heard(peer)[0] == b""

@@ -95,10 +95,11 @@ example: edgeproxy explain -c edge.toml --sni git.nas.example.net --port 443 --f
     },
     Command {
         name: "doctor",
-        takes: "-c FILE [--json]",
+        takes: "-c FILE [--json] [--probe]",
         does: "say what this host lacks for a configuration, and the line that mends it",
         more: "  -c, --config FILE   the configuration
   --json              one JSON object on stdout
+  --probe             also dial by TCP, from 192.0.2.1 or 2001:db8::1, each fixed target of backends that see clients
 
 It asks as the user that it is run by. Exit status: 0 nothing is missing, 1 something is, 2 the configuration is wrong,
 3 this host is not able.
@@ -106,8 +107,8 @@ It asks as the user that it is run by. Exit status: 0 nothing is missing, 1 some
 example: edgeproxy doctor -c /etc/edgeproxy/home.toml
 ",
         parse: |words| {
-            let json = words.flag("--json")?;
-            Ok(Request::Doctor(doctor::Doctor { config: words.config()?, json }))
+            let (json, probe) = (words.flag("--json")?, words.flag("--probe")?);
+            Ok(Request::Doctor(doctor::Doctor { config: words.config()?, json, probe }))
         },
     },
     Command {
