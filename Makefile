@@ -73,8 +73,7 @@ $(PEERS)/.mmproxy:
 	@touch $@
 
 $(PEERS)/trixie/.ready: benchmarks/proxy/trixie.sh
-	-@benchmarks/proxy/trixie.sh $(PEERS)/trixie
-	@mkdir -p $(@D) && touch $@
+	-@benchmarks/proxy/trixie.sh $(PEERS)/trixie && touch $@
 
 lock: setup ## write the requirements*.lock files anew (needs uv)
 	uv pip compile pyproject.toml --extra test $(LOCK) -o requirements.lock

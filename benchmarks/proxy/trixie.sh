@@ -21,6 +21,7 @@ own update
 # One word for each package.
 # shellcheck disable=SC2086
 own download $packages
+rm -rf root
 for package in ./*.deb; do
 	dpkg-deb --extract "$package" root
 done

@@ -7,7 +7,8 @@ import contextlib
 import re
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from ipaddress import ip_address
 
 from lab.conform.cases import Case
@@ -26,12 +27,16 @@ Address = tuple[str, int]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a product did with a case. `is_told`: its backend learnt of a client, so that could be judged."""
+    """What a product did with a case.
+
+    `is_told`: its backend learnt of a client, so that could be judged. `is_unchanged`: its backend got what was sent.
+    """
 
     case: Case
     did: str
     holds: bool
     is_told: bool = False
+    is_unchanged: bool = False
 
 
 @dataclass
@@ -39,9 +44,11 @@ class _Backend:
     """What has arrived behind the product, by the token that came with it."""
 
     arrived: dict[bytes, asyncio.Future[bytes]] = field(default_factory=dict)
+    connections: set[asyncio.StreamWriter] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         data = b""
+        self.connections.add(writer)
         with contextlib.suppress(OSError):
             while len(data) < _MOST and (more := await reader.read(_MOST)):
                 data += more
@@ -49,7 +56,13 @@ class _Backend:
                 waiting = self.arrived.pop(found[0], None) if found else None
                 if found and waiting and not waiting.done():
                     waiting.set_result(data[: found.end()])
-            writer.close()
+        self.connections.discard(writer)
+        writer.close()
+
+    def end(self) -> None:
+        """Whoever keeps a connection is not waited for."""
+        for writer in self.connections:
+            writer.transport.abort()
 
 
 def conform(
@@ -95,7 +108,21 @@ async def _conform(
         where = f"{backend[0]}:{backend[1]}"
         raise UsageError(f"the backend {where}: {error.strerror}; it must be free, and this host's") from error
     async with server:
-        return await asyncio.gather(*(one(case) for case in cases))
+        try:
+            found = await asyncio.gather(*(one(case) for case in cases))
+        finally:
+            behind.end()
+    return _without_unread(found)
+
+
+def _without_unread(found: list[Outcome]) -> list[Outcome]:
+    """A header of the product's own may be the very one that it got; not of one that adds none where none came."""
+    if not any(each.is_unchanged and not each.case.sent for each in found):
+        return found
+    return [
+        replace(each, did="passed on unread", holds=False, is_told=False) if each.is_unchanged else each
+        for each in found
+    ]
 
 
 async def _ask(case: Case, to: Address, behind: _Backend, patience: float) -> Outcome:
@@ -133,23 +160,24 @@ async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
 
 
 def _judged(case: Case, arrived: bytes, token: bytes, own: Address) -> Outcome:
-    may_take = case.must.may_take
+    outcome = partial(Outcome, case, is_unchanged=arrived == case.sent + token)
+    may_take, is_own = case.must.may_take, case.client is None
     if arrived == token:
-        return Outcome(case, _UNSEEN if may_take else "taken", holds=may_take)
+        return outcome(_UNSEEN if may_take else "taken", holds=may_take)
     try:
         found = read(arrived)
     except ValueError:
         found = None
     if found is None or found[1] != token:
-        return Outcome(case, f"taken, with {len(arrived) - len(token)} bytes before what was said", holds=False)
-    client, is_own = found[0], case.client is None
+        return outcome(f"taken, with {len(arrived) - len(token)} bytes before what was said", holds=False)
+    client = found[0]
     expected = own if case.client is None else case.client
     if client is None:
-        return Outcome(case, "taken, from nobody", holds=may_take and is_own, is_told=True)
+        return outcome("taken, from nobody", holds=may_take and is_own, is_told=True)
     if _text(client) != _text(expected):
-        return Outcome(case, f"taken, from {_text(client)}", holds=False, is_told=True)
+        return outcome(f"taken, from {_text(client)}", holds=False, is_told=True)
     told = "taken, from the sender itself" if is_own else "taken, from whom it says"
-    return Outcome(case, told, holds=may_take, is_told=True)
+    return outcome(told, holds=may_take, is_told=True)
 
 
 def _text(of: Address) -> str:

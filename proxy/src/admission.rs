@@ -8,6 +8,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::circle::Circle;
 use crate::config::model::SourcePrefixes;
 
 /// Sources are counted in so many tables, so that workers seldom meet at one lock.
@@ -71,6 +72,8 @@ pub(crate) struct Admission {
     sources: Sources,
     /// Those of them of which it is not yet known where they lead.
     undecided: Sources,
+    /// Those of which other proxies were told.
+    pub(crate) circle: Circle,
 }
 
 /// How many there are of each source.

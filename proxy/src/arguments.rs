@@ -177,10 +177,10 @@ mod tests {
         assert_eq!(parse_line("check --config=c.toml --json"), check(true));
         assert_eq!(parse_line("check --json --config c.toml"), check(true));
         assert_eq!(parse_line("schema"), Ok(Request::Schema));
-        let doctor = |json| Ok(Request::Doctor(doctor::Doctor { config: "c.toml".into(), json }));
+        let doctor = |json, probe| Ok(Request::Doctor(doctor::Doctor { config: "c.toml".into(), json, probe }));
         assert_eq!(
-            (parse_line("doctor -c c.toml"), parse_line("doctor --json -c c.toml")),
-            (doctor(false), doctor(true))
+            (parse_line("doctor -c c.toml --probe"), parse_line("doctor --json -c c.toml")),
+            (doctor(false, true), doctor(true, false))
         );
         let rules = |remove| Ok(Request::Rules(rules::Rules { config: "c.toml".into(), remove }));
         assert_eq!(
@@ -194,7 +194,8 @@ mod tests {
 
     #[test]
     fn every_option_of_explain_is_read() {
-        let line = "explain --sni a.b --port 7 --from 203.0.113.7 --transport udp --protocol quic --alpn h3,h2 --ech \
+        let line =
+            "explain --sni a.b --port 7 --from 203.0.113.7 --transport udp --protocol quic --alpn h3,h2 --ech yes \
                     --listener public --json -c c.toml";
         let expected = explain::Explain {
             config: "c.toml".into(),
@@ -204,7 +205,7 @@ mod tests {
             transport: Some(Transport::Udp),
             protocol: Some(Protocol::Quic),
             alpn: vec!["h3".to_owned(), "h2".to_owned()],
-            ech: true,
+            ech: Some(true),
             listener: Some("public".to_owned()),
             json: true,
         };
@@ -245,6 +246,8 @@ mod tests {
             ("explain -c a --from home", "\"home\" is not an address"),
             ("explain -c a --transport sctp", "expected `tcp` or `udp`"),
             ("explain -c a --protocol http", "unknown variant `http`"),
+            ("explain -c a --ech", "--ech needs a value"),
+            ("explain -c a --ech maybe", "\"maybe\" is neither yes nor no"),
             ("explain --port 1", "explain needs -c"),
             ("run -c a --take-over b.sock", "does not take \"b.sock\""),
             ("run -c a --take-over --take-over=b", "--take-over stands twice"),

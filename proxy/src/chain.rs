@@ -7,7 +7,7 @@ use std::vec;
 
 use tokio::time::Instant;
 
-use crate::config::model::{Backend, BackendId, Host, Source, Target};
+use crate::config::model::{Backend, BackendId, Host, Source, Target, Transport};
 use crate::generation::{Candidate, Epoch};
 use crate::operation::counters::WorkerCounters;
 use crate::route::order;
@@ -16,6 +16,7 @@ use crate::route::order;
 #[derive(Debug)]
 pub(crate) struct Chain {
     client: IpAddr,
+    transport: Transport,
     /// Whose candidates come next.
     backend: Option<BackendId>,
     order: vec::IntoIter<(BackendId, usize)>,
@@ -34,10 +35,10 @@ pub(crate) struct Chain {
 
 impl Chain {
     /// Begins at a backend.
-    pub(crate) fn new(backend: BackendId, client: IpAddr) -> Self {
+    pub(crate) fn new(backend: BackendId, client: IpAddr, transport: Transport) -> Self {
         let (order, kept_back, begun) = (Vec::new().into_iter(), Vec::new(), Vec::new());
         let (is_last_resort, backend) = (false, Some(backend));
-        Self { client, backend, order, kept_back, is_last_resort, begun, current: None, counters: None }
+        Self { client, transport, backend, order, kept_back, is_last_resort, begun, current: None, counters: None }
     }
 
     /// The next candidate: its backend, and which target of it.
@@ -61,13 +62,15 @@ impl Chain {
     fn begin(&mut self, epoch: &Epoch, id: BackendId) -> Option<()> {
         let backend = epoch.config().backends.get(id.0)?;
         let (candidates, turn) = (epoch.generation.candidates(id), epoch.generation.turn(id));
-        let mut order = preferred(backend, candidates, turn, self.client);
+        let mut order = preferred(backend, candidates, turn, (self.client, self.transport));
         self.begun.push(id);
         self.counters.get_or_insert_with(|| Arc::clone(&epoch.counters));
         self.backend = backend.fallback;
         if self.backend.is_some() || !self.kept_back.is_empty() {
             let now = Instant::now().into_std();
-            let is_usable = |index: &usize| candidates.get(*index).is_some_and(|one| one.condition.is_usable(now));
+            let transport = self.transport;
+            let is_usable =
+                |index: &usize| candidates.get(*index).is_some_and(|one| one.condition.is_usable(transport, now));
             let (usable, others): (Vec<_>, Vec<_>) = order.into_iter().partition(is_usable);
             self.kept_back.extend(others.into_iter().map(|index| (id, index)));
             order = usable;
@@ -82,16 +85,16 @@ impl Chain {
         &mut self,
         candidate: (BackendId, usize),
         of: Option<&Candidate>,
-        mut addresses: Vec<SocketAddr>,
+        addresses: Vec<SocketAddr>,
     ) -> Vec<SocketAddr> {
-        let now = Instant::now().into_std();
-        let rests = |to: &SocketAddr| of.is_some_and(|of| of.condition.rests(*to, now));
-        if addresses.iter().all(rests) && !self.is_last_resort && !self.is_over() {
+        let Some(of) = of else { return addresses };
+        let (mut order, resting) = of.condition.part(self.transport, addresses, Instant::now().into_std());
+        if order.is_empty() && !self.is_last_resort && !self.is_over() {
             self.kept_back.push(candidate);
             return Vec::new();
         }
-        addresses.sort_by_key(rests);
-        addresses
+        order.extend(resting);
+        order
     }
 
     /// Whether nothing is left to try.
@@ -116,11 +119,12 @@ impl Drop for Chain {
     }
 }
 
-fn preferred(backend: &Backend, candidates: &[Candidate], turn: u64, client: IpAddr) -> Vec<usize> {
+fn preferred(backend: &Backend, candidates: &[Candidate], turn: u64, by: (IpAddr, Transport)) -> Vec<usize> {
     if candidates.len() == 1 {
         return vec![0];
     }
-    let mut order = by_balance(backend, candidates, turn, client);
+    let mut order = by_balance(backend, candidates, turn, by);
+    let (client, transport) = by;
     // A backend can see the client's address only over the client's own address family.
     let is_other = |index: &usize| backend.targets.get(*index).is_some_and(|target| is_of_other_family(target, client));
     match backend.source {
@@ -128,7 +132,8 @@ fn preferred(backend: &Backend, candidates: &[Candidate], turn: u64, client: IpA
         Source::Client { or_own: false } => order.sort_by_key(is_other),
         Source::Client { or_own: true } => {
             let now = Instant::now().into_std();
-            let is_usable = |index: &usize| candidates.get(*index).is_some_and(|one| one.condition.is_usable(now));
+            let is_usable =
+                |index: &usize| candidates.get(*index).is_some_and(|one| one.condition.is_usable(transport, now));
             // To be served comes before to be seen.
             order.sort_by_key(|index| (!is_usable(index), is_other(index)));
         }
@@ -143,12 +148,17 @@ fn is_of_other_family(target: &Target, client: IpAddr) -> bool {
     }
 }
 
-fn by_balance(backend: &Backend, candidates: &[Candidate], turn: u64, client: IpAddr) -> Vec<usize> {
+fn by_balance(
+    backend: &Backend,
+    candidates: &[Candidate],
+    turn: u64,
+    (client, transport): (IpAddr, Transport),
+) -> Vec<usize> {
     let now = Instant::now().into_std();
     let known: Vec<_> = candidates
         .iter()
         .map(|candidate| order::Candidate {
-            healthy: candidate.condition.is_usable(now),
+            healthy: candidate.condition.is_usable(transport, now),
             connections: candidate.condition.connections(),
             key: candidate.key,
         })

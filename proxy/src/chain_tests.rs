@@ -36,7 +36,11 @@ fn backend(epoch: &Epoch, name: &str) -> BackendId {
 }
 
 fn chain(epoch: &Epoch, backend_name: &str, client: &str) -> Chain {
-    Chain::new(backend(epoch, backend_name), client.parse().expect("an address"))
+    chain_by(Transport::Tcp, epoch, backend_name, client)
+}
+
+fn chain_by(transport: Transport, epoch: &Epoch, backend_name: &str, client: &str) -> Chain {
+    Chain::new(backend(epoch, backend_name), client.parse().expect("an address"), transport)
 }
 
 /// All candidates in their order.
@@ -57,8 +61,8 @@ fn failures(epoch: &Epoch) -> [u64; 3] {
 
 fn fail(epoch: &Epoch, name: &str, index: usize) {
     let condition = &epoch.generation.candidates(backend(epoch, name))[index].condition;
-    condition.failed(None, Instant::now().into_std());
-    assert!(!condition.is_usable(Instant::now().into_std()), "it is ejected");
+    condition.failed(Transport::Tcp, None, Instant::now().into_std());
+    assert!(!condition.is_usable(Transport::Tcp, Instant::now().into_std()), "it is ejected");
 }
 
 #[test]
@@ -163,7 +167,7 @@ targets = ["192.0.2.3:1"]
 /// One that was silent.
 fn fail_at(candidate: &Candidate, to: SocketAddr) {
     let client = [198, 51, 100, 1].into();
-    let failed = crate::upstream::extent::Failed { seen: None, client, to, is_refusal: false };
+    let failed = crate::upstream::extent::Failed { by: Transport::Tcp, seen: None, client, to, is_refusal: false };
     candidate.condition.failed_at(failed, Instant::now().into_std());
 }
 
@@ -201,4 +205,31 @@ fn a_host_that_rests_is_tried_where_there_is_no_other() {
     assert_eq!(chain.next(&epoch), Some((id, 0)));
     assert_eq!(chain.unless_resting((id, 0), Some(candidate), vec![dead]), [dead]);
     assert_eq!(chain.next(&epoch), None);
+}
+
+#[test]
+fn what_fails_clients_of_one_transport_keeps_its_place_for_those_of_the_other() {
+    let [mapped, fixed] = [epoch(CHOSEN), epoch(THREE)];
+    let dead: SocketAddr = ([192, 0, 2, 1], 1).into();
+    let candidate = &mapped.generation.candidates(backend(&mapped, "one"))[0];
+    fail_at(candidate, dead);
+    fail(&fixed, "one", 0);
+    for (transport, is_kept_back) in [(Transport::Tcp, true), (Transport::Udp, false)] {
+        let mut by_name = chain_by(transport, &mapped, "one", "198.51.100.1");
+        let first = by_name.next(&mapped).expect("a candidate");
+        let addresses = by_name.unless_resting(first, Some(candidate), vec![dead]);
+        assert_eq!(addresses.is_empty(), is_kept_back, "{transport:?}");
+        let first = chain_by(transport, &fixed, "one", "198.51.100.1").next(&fixed);
+        assert_eq!(first, Some((backend(&fixed, "one"), usize::from(is_kept_back))), "{transport:?}");
+    }
+}
+
+#[test]
+fn without_ejection_of_many_hosts_addresses_stay_in_their_order() {
+    let epoch = epoch(THREE);
+    let candidate = &epoch.generation.candidates(backend(&epoch, "one"))[0];
+    fail(&epoch, "one", 0);
+    let all: Vec<SocketAddr> = (1..40).map(|port| ([192, 0, 2, 1], port).into()).collect();
+    let mut chain = chain(&epoch, "one", "198.51.100.1");
+    assert_eq!(chain.unless_resting((BackendId(0), 0), Some(candidate), all.clone()), all);
 }

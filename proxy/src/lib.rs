@@ -9,6 +9,7 @@
 mod admission;
 mod arguments;
 mod chain;
+mod circle;
 mod commands;
 pub mod config;
 mod generation;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use crate::config::model::{BackendId, ListenerId, Protocol, RuleId, Transport};
+use crate::config::model::{BackendId, ListenerId, Protocol, RuleId, SendProxy, Transport};
 use crate::generation::Epoch;
 use crate::operation::access_line::{self, Record};
 use crate::operation::admin::Active;
@@ -83,6 +83,20 @@ impl Story {
         }
     }
 
+    /// Its backend gets a header of version 2. If the identifier is in it, a connection that brings it here is this one.
+    pub(crate) fn sends_v2(&mut self) {
+        self.header_out = HeaderOut::V2;
+        if self.has_sent_id() {
+            self.worker.admission.circle.sent(&self.unique_id, self.peer.ip());
+        }
+    }
+
+    fn has_sent_id(&self) -> bool {
+        let backend = self.backend.and_then(|id| self.epoch.config().backends.get(id.0));
+        let is_asked = matches!(backend.and_then(|it| it.send_proxy), Some(SendProxy::V2 { unique_id: true, .. }));
+        self.transport == Transport::Tcp && self.header_out == HeaderOut::V2 && is_asked
+    }
+
     /// Lets it be seen by those who ask who is here.
     pub(crate) fn share(self) -> SharedStory {
         let worker = Rc::clone(&self.worker);
@@ -145,6 +159,9 @@ fn canonical(endpoint: SocketAddr) -> SocketAddr {
 
 impl Drop for Story {
     fn drop(&mut self) {
+        if self.has_sent_id() {
+            self.worker.admission.circle.forget(&self.unique_id);
+        }
         let close = self.close();
         self.epoch.counters.closed(self.listener, self.transport, close);
         if let (Some(backend), Some(_)) = (self.backend, self.target) {

@@ -97,6 +97,14 @@ fn the_unit_is_started_anew_however_often_it_fails_but_not_with_a_wrong_configur
 }
 
 #[test]
+fn the_manager_hears_what_a_reload_starts_so_that_newer_versions_take_over_more_than_once() {
+    let unit = fs::read_to_string(UNIT).unwrap();
+    assert!(unit.contains("\nNotifyAccess=exec\n"), "tried by tests/proxy/test_under_systemd.py");
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/edgeproxy.md")).unwrap();
+    assert!(page.contains("`NotifyAccess=exec`, which a unit of your own needs too"));
+}
+
+#[test]
 fn the_log_of_the_shipped_configurations_is_where_the_jail_looks_and_loses_no_line() {
     let filter = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/fail2ban-filter.conf")).unwrap();
     for name in ["edge.toml", "home.toml"] {

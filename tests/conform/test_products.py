@@ -8,12 +8,14 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lab.conform.asking import conform as conforming
 from lab.conform.cases import Must, cases
 from lab.errors import ExitCode
 from lab.realise.asking import wait_until
@@ -150,7 +152,8 @@ def test_haproxy_is_told_from_the_specification(command: LabCommand, tmp_path: P
         assert wrong(found) == OF_HAPROXY
         did = {each["name"]: each["did"] for each in found["outcomes"]}
         assert did["v1 with port 65536"] == "taken, from 192.0.2.33:0"
-        text = command("conform", "--to", f"{here}:{PORT}", "--backend", f"{here}:{BACKEND}", code=1).stdout
+        where = ("--to", f"{here}:{PORT}", "--backend", f"{here}:{BACKEND}", "--patience", str(DEADLINE))
+        text = command("conform", *where, code=ExitCode.FAILED).stdout
     assert text.splitlines()[0].split() == ["HEADER", "SECTION", "MUST", "DID", "HOLDS"]
     assert text.splitlines()[-1].startswith("takes 21 of 22 that it must take, refuses 32 of 37 that it must refuse; ")
 
@@ -172,6 +175,32 @@ def test_whom_a_product_believes_is_unknown_where_its_backend_is_not_told(comman
         assert not conform(command, here, code=ExitCode.FAILED)["addresses_seen"]
         text = command("conform", "--to", f"{here}:{PORT}", "--backend", f"{here}:{BACKEND}", code=1).stdout
     assert "was not seen: its backend got no PROXY header" in text
+
+
+def test_who_passes_all_on_unread_and_keeps_its_connections_is_told_so_and_not_waited_for() -> None:
+    here = own_address()
+    kept: list[socket.socket] = []
+    asked = [case for case in cases() if case.name in {"v2 IPv4", "v1 UNKNOWN", "no header at all"}]
+    with socket.create_server((here, PORT), backlog=64) as product, ThreadPoolExecutor() as pool:
+
+        def forward(client: socket.socket, backend: socket.socket) -> None:
+            with client, suppress(ConnectionResetError):
+                while data := client.recv(65536):
+                    backend.sendall(data)
+
+        def serve() -> None:
+            for _ in asked:
+                client, _ = product.accept()
+                kept.append(socket.create_connection((here, BACKEND), DEADLINE))
+                pool.submit(forward, client, kept[-1])
+
+        serving = pool.submit(serve)
+        found = conforming((here, PORT), (here, BACKEND), asked, patience=DEADLINE)
+        serving.result(DEADLINE)
+        assert [(each.did, each.holds) for each in found] == [("passed on unread", False)] * 3
+        for backend in kept:
+            with backend, suppress(ConnectionResetError):  # that is the end, too
+                assert backend.recv(1) == b""
 
 
 def test_who_takes_connections_and_says_nothing_takes_nothing(command: LabCommand) -> None:

@@ -9,7 +9,7 @@ from typing import Self
 from lab.realise.asking import wait_until
 from tests.proxy.running import DEADLINE
 
-WIDTH = 250  # clients at once; each takes two descriptors here, of which a process mostly may have 1024
+WIDTH = 200  # clients at once: of two sockets' queues of 128 (somaxconn of old kernels), and of 1024 descriptors here
 
 
 class Flood:

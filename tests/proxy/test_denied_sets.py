@@ -52,7 +52,7 @@ def lab(lab_folder: Path) -> Iterator[Lab]:
 
 @pytest.fixture
 def proxy(lab: Lab, lab_folder: Path) -> Iterator[Proxy]:
-    with running_in(lab["edge"], CONFIG, "127.0.0.1", lab_folder) as found:
+    with lab["edge"].listen(9001, "127.0.0.1"), running_in(lab["edge"], CONFIG, "127.0.0.1", lab_folder) as found:
         yield found
 
 
@@ -67,6 +67,10 @@ def dropped(lab: Lab) -> list[int]:
     return [part["counter"]["packets"] for expressions in rules for part in expressions if "counter" in part]
 
 
+def is_served(proxy: Proxy, peer: str) -> None:
+    proxy.wait_for(lambda line: line["peer"] == peer and line["target"], f"{peer} is served")
+
+
 def held(lab: Lab, name: str) -> str:
     return lab["edge"].run(["nft", "list", "set", "inet", "own", name], check=True).stdout
 
@@ -74,22 +78,24 @@ def held(lab: Lab, name: str) -> str:
 def test_the_kernel_keeps_away_who_is_refused_until_he_is_let_in_again(lab: Lab, proxy: Proxy) -> None:
     refused = ["198.51.100.66", "2001:db8:1::66", "198.51.100.200"]
     proxy.ask("deny", *refused, "2001:db8:1::66/127", "--for", "1h")
+    proxy.ask("deny", "203.0.113.7", "--for", "3650d")
     fill(lab, proxy)
     lab["edge"].run(["nft", "-f", "-"], input=RULES, check=True)
     for address in ADDRESSES:
         with pytest.raises(ConnectionRefusedError):
             lab["stranger"].connect((address, 8443), DEADLINE)
         with lab["welcome"].connect((address, 8443), DEADLINE) as client:
-            proxy.line(own(client))
+            is_served(proxy, own(client))
     assert dropped(lab) == [1, 1]
     peers = {line["peer"].rsplit(":", 1)[0] for line in proxy.lines()}
     assert not peers & {"198.51.100.66", "[2001:db8:1::66]"}, "the proxy never saw him"
     assert "198.51.100.66 timeout 1h" in held(lab, "edgeproxy_denied4")
     assert "198.51.100.128/25" in held(lab, "edgeproxy_denied4"), "what is for ever has no time"
-    proxy.ask("undeny", *refused, "2001:db8:1::66/127")
+    assert "203.0.113.7 timeout 3650d" in held(lab, "edgeproxy_denied4"), "the longest that there is"
+    proxy.ask("undeny", *refused, "2001:db8:1::66/127", "203.0.113.7")
     fill(lab, proxy)
     for address in ADDRESSES:
         with lab["stranger"].connect((address, 8443), DEADLINE) as client:
-            proxy.line(own(client))
+            is_served(proxy, own(client))
     assert "timeout" not in held(lab, "edgeproxy_denied4").split("elements")[1]
     assert "elements" not in held(lab, "edgeproxy_denied6")

@@ -6,6 +6,7 @@ client -- internet -- home (the proxy) -- lan -- nas, and a neighbour of it; on 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -139,6 +140,27 @@ def test_so_are_its_datagrams(lab: Lab, proxy: Proxy, version: int) -> None:
             assert (said, whom[0]) == (b"there", address if node == "client" else HOME[version])
             server.sendto(b"back", whom)
             assert client.recvfrom(99)[0] == b"back"
+
+
+def way_back() -> list[str]:
+    """The line that the documentation has for a backend on another host, with this lab's values."""
+    page = (Path(__file__).parents[2] / "docs/edgeproxy.md").read_text()
+    (line,) = re.findall(r"`(ip rule add ipproto tcp [^`]*)`", page)
+    return [part.strip() for part in line.replace("THIS-HOST", HOME[4]).replace("8080", str(BACKEND)).split(";")]
+
+
+def test_a_backend_whose_own_rule_leads_its_answers_here_may_see_its_neighbours_too(lab: Lab, proxy: Proxy) -> None:
+    nas = lab["nas"]
+    for line in way_back():
+        nas.run(line.split(), check=True)
+    try:
+        neighbour = lab["neighbour"].address("lan")
+        who, seen = seen_by(nas, NAS[4], lab["neighbour"], neighbour, (HOME[4], 8447))
+        assert seen == who
+        assert proxy.line(who)["source"] == "client_endpoint"
+    finally:
+        nas.run(["ip", "rule", "del", "lookup", "100"], check=True)
+        nas.run(["ip", "route", "flush", "table", "100"], check=True)
 
 
 SERVE = f"""

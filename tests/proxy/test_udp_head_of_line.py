@@ -89,7 +89,7 @@ def test_a_flooded_flow_with_a_slow_way_loses_its_own_datagrams_and_holds_up_no_
         is_prompt(client, "192.0.2.1", prompt)
         client.sendto(b"first", ("192.0.2.1", 8443))
         assert heard(slow)[0] == b"first"
-        before = met(proxy)
+        before = ECHOES + 1
         with narrow(lab["home"], "inside"):
             received = 0
             for sent in range(20, 1000, 20):

@@ -55,9 +55,10 @@ def simple(ends: Ends, payload: bytes = b"") -> bytes:
 
 # What a peer sends, and for whom each of its datagrams is (None: the peer itself; a word: why it is dropped).
 FIRST, SECOND, SPP, BARE = header(ENDS, b"1"), header(OTHER, b"2"), simple(ENDS, b"s"), b"plain"
+EMPTY = header(ENDS)
 MATRIX: dict[tuple[str, str], list[tuple[bytes, Ends | str | None]]] = {
     ("never", "auto"): [(FIRST, None), (BARE, None), (SPP, None)],
-    ("require", "every"): [(FIRST, ENDS), (SECOND, OTHER), (BARE, "header"), (SPP, "header")],
+    ("require", "every"): [(FIRST, ENDS), (SECOND, OTHER), (EMPTY, ENDS), (BARE, "header"), (SPP, "header")],
     ("require", "first"): [(FIRST, ENDS), (BARE, ENDS), (SECOND, ENDS)],
     ("require", "spp"): [(SPP, ENDS), (FIRST, "header"), (BARE, "header")],
     ("require", "auto"): [(FIRST, ENDS), (BARE, ENDS), (SECOND, OTHER), (BARE, OTHER)],
@@ -100,8 +101,8 @@ def test_each_policy_and_framing_believes_what_it_says(
                 expected.append((own, (proxy.here, 8443), datagram))
             elif not isinstance(whose, str):
                 payload = datagram
-                if datagram in {FIRST, SECOND} and not (framing == "first" and datagram == SECOND):
-                    payload = datagram[-1:]
+                if datagram in {FIRST, SECOND, EMPTY} and not (framing == "first" and datagram == SECOND):
+                    payload = datagram[len(EMPTY) :]
                 expected.append((*whose, b"s" if datagram == SPP else payload))
         found = []
         for _ in expected:
@@ -269,3 +270,13 @@ def test_the_log_tells_peer_and_client_of_a_flow(start: Start) -> None:
         line = proxy.line(endpoint(peer.getsockname()[:2]))
         assert (line["client"], line["original_dst"]) == (endpoint(ENDS[0]), endpoint(ENDS[1]))
         assert (line["header_in"], line["header_out"], line["close"]) == ("v2", "v2", "one_way_timeout")
+
+
+def test_a_header_with_nothing_behind_it_is_an_empty_datagram_of_its_client(start: Start) -> None:
+    proxy = start(IN.replace("POLICY", "require").replace("FRAMING", "every"))
+    with udp(proxy.here, 9001) as backend, udp("127.0.0.1") as peer:
+        peer.sendto(header(ENDS), (proxy.here, 8443))
+        datagram, proxied = heard(backend)
+        assert datagram == header(ENDS)
+        backend.sendto(b"", proxied)
+        assert heard(peer)[0] == b""

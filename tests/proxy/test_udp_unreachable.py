@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import dns.message
 import pytest
 
 from lab.realise.asking import wait_until
@@ -21,6 +22,7 @@ networks:
 nodes:
   home:
     links: {inside: [10.0.0.1, "fd00::1"]}
+    hosts: {nas.lan: 10.0.0.9}
   service:
     links: {inside: [10.0.0.9, "fd00::9"]}
     sysctls: {net.ipv4.icmp_ratelimit: 0, net.ipv6.icmp.ratelimit: 0}
@@ -33,6 +35,23 @@ to = "b"
 [backend.b]
 targets = ["FIRST:9001", "SECOND:9002"]
 connect_timeout = "60s"
+"""
+
+NAMED = r"""
+[listener.in]
+udp = ["127.0.0.1:8443"]
+[[rule]]
+protocols = ["dns"]
+server_name = '^(?P<host>[^.]+)\.example\.net$'
+to = "chosen"
+[backend.chosen]
+targets = ["$host.lan:9001"]
+allow_suffixes = [".lan"]
+connect_timeout = "60s"
+eject = {failures = 1, duration = "1h"}
+fallback = "spare"
+[backend.spare]
+targets = ["10.0.0.9:9002"]
 """
 
 # What nft(8) can refuse with; each is another code of ICMP, and another error of the kernel's for whoever has sent.
@@ -134,6 +153,30 @@ def test_a_host_that_clients_choose_the_port_of_is_ejected_when_it_is_gone_and_n
                 is_led_to(lab, "10.0.0.9", at=at)
         with lab["service"].udp({9001: 9002, 9002: 9001}[then], "10.0.0.9"):  # somebody is at either
             is_led_to(lab, "10.0.0.9", then, at=9001)
+
+
+@pytest.mark.parametrize(("word", "then"), [("host", 9002), ("port", 9001)])
+def test_a_host_that_clients_name_rests_when_it_is_gone_and_not_for_closed_ports(
+    lab: Lab, folder: Path, word: str, then: int
+) -> None:
+    asked = dns.message.make_query("nas.example.net", "A").to_wire()
+    with ExitStack() as stack:
+        proxy = stack.enter_context(running_in(lab["home"], NAMED, "127.0.0.1", folder))
+        candidates = {port: stack.enter_context(lab["service"].udp(port, "10.0.0.9")) for port in (9001, 9002)}
+
+        def ask(port: int) -> None:
+            with lab["home"].udp(timeout=DEADLINE) as client:
+                client.sendto(asked, ("127.0.0.1", 8443))
+                candidates[port].settimeout(DEADLINE)
+                question, sender = heard(candidates[port])
+                assert question == asked
+                candidates[port].sendto(b"!", sender)
+                assert heard(client)[0] == b"!"
+
+        with filtered(lab["service"], "input", "9001", f"reject with icmp type {word}-unreachable"):
+            ask(9002)
+        ask(then)
+        assert drops(proxy) == {}
 
 
 def test_a_backend_that_has_answered_may_be_gone_for_a_while(lab: Lab, folder: Path) -> None:

@@ -126,3 +126,5 @@ def test_whoever_waits_to_be_accepted_when_sockets_change_hands_or_go_is_served(
             client.sendall(b"%d" % number)
             client.shutdown(socket.SHUT_WR)
         assert [read_all(client) for client in clients] == [b"%d" % number for number in range(WIDTH)]
+        if upgrades.later:
+            wait_until(lambda: "edgeproxy: ready" in upgrades.said(), DEADLINE, "the take-over")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -21,7 +23,6 @@ pytestmark = [pytest.mark.essential, pytest.mark.single_id]
 ROOT = Path(__file__).resolve().parents[2]
 TOPOLOGY = "nodes: {a: {}, b: {}}"
 MOMENTS = 400  # interruptions, from the first microsecond of a request to well after its end
-LONGEST = 0.002  # seconds until the last of them
 WATCH = 60.0  # seconds; an answer that went astray would be waited for for ever
 
 
@@ -74,12 +75,24 @@ REQUESTS: dict[str, dict[str, Any]] = {
 def test_an_interrupted_request_does_not_leave_its_answer_to_the_next(lab: Lab, kind: str) -> None:
     assert threading.current_thread() is threading.main_thread()  # signals are for this one
     interruptions = 0
+    longest = 3 * usual_time(lab, kind)
     for moment in range(MOMENTS):
-        after = 1e-6 + LONGEST * moment / MOMENTS
+        after = 1e-6 + longest * moment / MOMENTS
         interruptions += interrupted(lambda: close(lab.ask(dict(REQUESTS[kind]))[1]), after)
         lost = interrupted(lambda port=20000 + moment: assert_answers_are_right(lab, port), WATCH)  # type: ignore[misc]
         assert not lost, f"no answer after an interruption {after * 1e6:.0f} us into a request"
     assert interruptions > MOMENTS / 20, "the test did not do what it is about"
+
+
+def usual_time(lab: Lab, kind: str) -> float:
+    """Seconds that such a request takes here and now."""
+
+    def time_one() -> float:
+        began = time.monotonic()
+        close(lab.ask(dict(REQUESTS[kind]))[1])
+        return time.monotonic() - began
+
+    return statistics.median(time_one() for _ in range(51))
 
 
 def assert_answers_are_right(lab: Lab, port: int) -> None:

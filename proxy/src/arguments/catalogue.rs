@@ -81,9 +81,9 @@ example: edgeproxy schema > edgeproxy.schema.json
   --port PORT             the port that it asks for
   --from ADDRESS          where it is
   --transport tcp|udp     by which it comes
-  --protocol PROTOCOL     what it speaks, as in a rule; with --sni, --alpn or --ech it is tls, over udp quic
+  --protocol PROTOCOL     what it speaks, as in a rule; with --sni, --alpn or --ech yes it is tls, over udp quic
   --alpn NAME[,NAME ...]  application protocols that it offers
-  --ech                   its hello hides an inner one, or pretends to
+  --ech yes|no            whether its hello hides an inner one, or pretends to
   --listener NAME         where it arrives, when there are several
   --json                  one JSON object on stdout
 
@@ -95,10 +95,11 @@ example: edgeproxy explain -c edge.toml --sni git.nas.example.net --port 443 --f
     },
     Command {
         name: "doctor",
-        takes: "-c FILE [--json]",
+        takes: "-c FILE [--json] [--probe]",
         does: "say what this host lacks for a configuration, and the line that mends it",
         more: "  -c, --config FILE   the configuration
   --json              one JSON object on stdout
+  --probe             also dial by TCP, from 192.0.2.1 or 2001:db8::1, each fixed target of backends that see clients
 
 It asks as the user that it is run by. Exit status: 0 nothing is missing, 1 something is, 2 the configuration is wrong,
 3 this host is not able.
@@ -106,8 +107,8 @@ It asks as the user that it is run by. Exit status: 0 nothing is missing, 1 some
 example: edgeproxy doctor -c /etc/edgeproxy/home.toml
 ",
         parse: |words| {
-            let json = words.flag("--json")?;
-            Ok(Request::Doctor(doctor::Doctor { config: words.config()?, json }))
+            let (json, probe) = (words.flag("--json")?, words.flag("--probe")?);
+            Ok(Request::Doctor(doctor::Doctor { config: words.config()?, json, probe }))
         },
     },
     Command {
@@ -186,7 +187,11 @@ example: edgeproxy denied
 ];
 
 fn explain_of(words: &mut Words) -> Result<Request, String> {
-    let ech = words.flag("--ech")?;
+    let ech = words.value(&["--ech"])?.map(|text| match text.as_str() {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err(format!("--ech: {text:?} is neither yes nor no")),
+    });
     let port = words.value(&["--port"])?.map(|text| {
         let port = text.parse().ok().filter(|port| *port != 0);
         port.ok_or_else(|| format!("--port: {text:?} is not a port from 1 to 65535"))
@@ -202,7 +207,7 @@ fn explain_of(words: &mut Words) -> Result<Request, String> {
         transport: words.word("--transport")?,
         protocol: words.word("--protocol")?,
         alpn: alpn.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
-        ech,
+        ech: ech.transpose()?,
         listener: words.value(&["--listener"])?,
         json: words.flag("--json")?,
         config: words.config()?,

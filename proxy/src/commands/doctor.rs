@@ -9,12 +9,15 @@ use super::{fail, print_and_end_by, say, RAN_AND_FAILED, WRONG_INPUT};
 use crate::config;
 use crate::transparent::doctor::{exit_status, judge};
 use crate::transparent::host_facts::HostFacts;
+use crate::transparent::probe::probe;
 
 /// What is asked.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Doctor {
     pub(crate) config: PathBuf,
     pub(crate) json: bool,
+    /// Dial backends as clients come.
+    pub(crate) probe: bool,
 }
 
 pub(crate) fn run(doctor: &Doctor) -> ExitCode {
@@ -25,8 +28,15 @@ pub(crate) fn run(doctor: &Doctor) -> ExitCode {
             return ExitCode::from(WRONG_INPUT);
         }
     };
-    let findings = match HostFacts::ask(&config) {
-        Ok(facts) => judge(&config, &facts),
+    let found = HostFacts::ask(&config).and_then(|facts| {
+        let mut findings = judge(&config, &facts);
+        if doctor.probe {
+            findings.extend(probe(&config, &facts)?);
+        }
+        Ok(findings)
+    });
+    let findings = match found {
+        Ok(findings) => findings,
         Err(error) => return fail(RAN_AND_FAILED, &format!("the kernel cannot be asked: {error}")),
     };
     let status = exit_status(&findings);

@@ -26,7 +26,7 @@ pub(crate) struct Explain {
     pub(crate) transport: Option<Transport>,
     pub(crate) protocol: Option<Protocol>,
     pub(crate) alpn: Vec<String>,
-    pub(crate) ech: bool,
+    pub(crate) ech: Option<bool>,
     pub(crate) listener: Option<String>,
     pub(crate) json: bool,
 }

@@ -100,6 +100,7 @@ fn each_option_is_heeded() {
         listener: Some(listener.to_owned()),
         from: Some("192.0.2.7".parse().unwrap()),
         protocol: Some(Protocol::Tls),
+        ech: Some(false),
         ..Explain::default()
     };
     let (shown, json) = ask(text, &at("b"));
@@ -108,8 +109,12 @@ fn each_option_is_heeded() {
     let from = Explain { from: Some("203.0.113.9".parse().unwrap()), port: Some(77), ..at("a") };
     let (shown, _) = ask(text, &from);
     assert!(shown.ends_with("-> x (192.0.2.1:77, 127.0.0.1:1), then y (192.0.2.2:22)\n"), "{shown}");
-    let ech = Explain { ech: true, ..at("a") };
+    let ech = Explain { ech: Some(true), ..at("a") };
     assert_eq!(ask(text, &ech).1["ends"][0]["rule"], "ech");
+    let (shown, json) = ask(text, &Explain { ech: None, ..at("a") });
+    assert!(shown.contains("    ech: not known: not known; wanted: true\n"), "{shown}");
+    let ends = ["ech", "last"].map(|rule| json["ends"].as_array().unwrap().iter().any(|end| end["rule"] == rule));
+    assert_eq!((&json["outcome"], ends), (&"depends".into(), [true, true]), "what is not said is not known");
     let alpn = Explain { alpn: vec!["h2".to_owned()], ..at("a") };
     assert_eq!(ask(text, &alpn).1["ends"][0]["rule"], "alpn");
     let (shown, json) = ask(text, &at("a"));

@@ -46,12 +46,19 @@ pub fn script(table: &Table, entries: &[Denied]) -> String {
         // Writing to a String does not fail.
         let _ = writeln!(text, "add set inet {table} {set} {{ type {kind}; flags interval, timeout; }}");
         let _ = writeln!(text, "flush set inet {table} {set}");
-        for (prefix, seconds) in outermost.iter().filter(|(prefix, _)| is_ours(prefix)) {
-            let timeout = seconds.map(|seconds| format!(" timeout {seconds}s")).unwrap_or_default();
-            let _ = writeln!(text, "add element inet {table} {set} {{ {prefix}{timeout} }}");
+        // One command for all: nft takes time for each by the number of those before it.
+        let elements: Vec<_> = outermost.iter().filter(|(prefix, _)| is_ours(prefix)).map(element).collect();
+        if !elements.is_empty() {
+            let _ = writeln!(text, "add element inet {table} {set} {{\n{}\n}}", elements.join(",\n"));
         }
     }
     text
+}
+
+fn element((prefix, seconds): &(IpNet, Option<u64>)) -> String {
+    // No number of more than eight digits is a time for nft.
+    let lasting = |all: u64| format!("{}d{}h{}m{}s", all / 86_400, all / 3_600 % 24, all / 60 % 60, all % 60);
+    seconds.map_or_else(|| prefix.to_string(), |seconds| format!("{prefix} timeout {}", lasting(seconds)))
 }
 
 /// Those that lie within no other, each once, by their addresses.
@@ -79,16 +86,20 @@ mod tests {
 
     #[test]
     fn each_family_has_its_set_and_each_source_its_time() {
-        let entries = [denied("203.0.113.7", 60), denied("2001:db8:7::/48", 3_600), denied("192.0.2.0/24", None)];
+        let entries = [denied("203.0.113.7", 60), denied("2001:db8:7::/48", 315_360_001), denied("192.0.2.0/24", None)];
         let expected = "\
 add table inet filter
 add set inet filter edgeproxy_denied4 { type ipv4_addr; flags interval, timeout; }
 flush set inet filter edgeproxy_denied4
-add element inet filter edgeproxy_denied4 { 192.0.2.0/24 }
-add element inet filter edgeproxy_denied4 { 203.0.113.7/32 timeout 60s }
+add element inet filter edgeproxy_denied4 {
+192.0.2.0/24,
+203.0.113.7/32 timeout 0d0h1m0s
+}
 add set inet filter edgeproxy_denied6 { type ipv6_addr; flags interval, timeout; }
 flush set inet filter edgeproxy_denied6
-add element inet filter edgeproxy_denied6 { 2001:db8:7::/48 timeout 3600s }
+add element inet filter edgeproxy_denied6 {
+2001:db8:7::/48 timeout 3650d0h0m1s
+}
 ";
         assert_eq!(script(&"filter".parse().unwrap(), &entries), expected);
     }

@@ -65,7 +65,7 @@ const BEAR_NAMES: &[Protocol] = &[
 ];
 
 /// Protocols that negotiate what runs inside (RFC 7301).
-const BEAR_ALPN: &[Protocol] = &[Protocol::Tls, Protocol::Quic, Protocol::Dtls];
+pub(crate) const BEAR_ALPN: &[Protocol] = &[Protocol::Tls, Protocol::Quic, Protocol::Dtls];
 
 pub(crate) fn listener(rule: &Rule, known: &Known) -> Holding {
     among(rule.listeners.is_empty(), known.listener, |it| rule.listeners.contains(&it))
@@ -161,13 +161,17 @@ pub(crate) fn ask(rule: &Rule, protocol: Protocol, spoken: &mut dyn Spoken) -> S
 }
 
 fn of_protocol(rule: &Rule, protocol: Protocol, spoken: &mut dyn Spoken) -> Content {
+    let is_ech_open = rule.ech.is_some() && !spoken.tells_ech(protocol);
     match ask(rule, protocol, spoken) {
         Sniffed::NeedMore => Content::Unknown,
         Sniffed::No => Content::DoesNot,
-        Sniffed::Yes(found) if alpn(rule, &found) && ech(rule, &found) => match server_name(rule, &found) {
-            Some(captures) => Content::Holds(captures),
-            None => Content::DoesNot,
-        },
+        Sniffed::Yes(found) if alpn(rule, &found) && (is_ech_open || ech(rule, &found)) => {
+            match server_name(rule, &found) {
+                Some(_) if is_ech_open => Content::Unknown,
+                Some(captures) => Content::Holds(captures),
+                None => Content::DoesNot,
+            }
+        }
         Sniffed::Yes(_) => Content::DoesNot,
     }
 }

@@ -32,6 +32,11 @@ pub trait Spoken {
     fn is_certainly(&mut self, protocol: Protocol) -> Sniffed {
         self.is(protocol)
     }
+
+    /// Whether what is found of this protocol tells if its hello hides another one. Bytes do.
+    fn tells_ech(&self, _protocol: Protocol) -> bool {
+        true
+    }
 }
 
 /// What a rule's regex captured by name.

@@ -2,7 +2,7 @@
 //! are known, as on a command line.
 
 use super::conditions::{
-    alpn, asked, asks_content, at_once, content, ech, from, listener, port, server_name, transport,
+    alpn, asked, asks_content, at_once, content, ech, from, listener, port, server_name, transport, BEAR_ALPN,
 };
 use super::conditions::{ask, Content};
 pub use super::conditions::{Holding, Known};
@@ -111,13 +111,13 @@ pub struct Claimed {
     pub name: Option<String>,
     /// What it offers.
     pub alpn: Vec<Vec<u8>>,
-    /// Whether its hello hides another one.
-    pub ech: bool,
+    /// Whether its hello hides another one, if that is said.
+    pub ech: Option<bool>,
 }
 
 impl Claimed {
     fn protocol(&self) -> Option<Protocol> {
-        let hello = self.name.is_some() || !self.alpn.is_empty() || self.ech;
+        let hello = self.name.is_some() || !self.alpn.is_empty() || self.ech == Some(true);
         let usual = match self.transport {
             Some(Transport::Udp) => Protocol::Quic,
             Some(Transport::Tcp) | None => Protocol::Tls,
@@ -135,10 +135,15 @@ impl Spoken for Claimed {
             None => Sniffed::NeedMore,
             Some(claimed) if claimed == protocol => {
                 let name = self.name.as_ref().map(|name| name.trim_end_matches('.').to_ascii_lowercase());
-                Sniffed::Yes(Found { name, alpn: self.alpn.clone(), ech: self.ech, ..Found::default() })
+                Sniffed::Yes(Found { name, alpn: self.alpn.clone(), ech: self.ech == Some(true), ..Found::default() })
             }
             Some(_) => Sniffed::No,
         }
+    }
+
+    /// What has no hello hides none.
+    fn tells_ech(&self, protocol: Protocol) -> bool {
+        self.ech.is_some() || !BEAR_ALPN.contains(&protocol)
     }
 }
 
@@ -203,9 +208,16 @@ fn content_conditions(rule: &Rule, spoken: &mut dyn Spoken) -> Vec<ConditionTrac
         all.push(ConditionTrace { condition: Condition::Alpn, holding: over(&answers, |it| alpn(rule, it)), why });
     }
     if let Some(wanted) = rule.ech {
-        let hidden: Vec<_> = spoken_ones.iter().map(|it| it.ech.to_string()).collect();
+        let tells = |(protocol, answer): &(Protocol, Sniffed)| match answer {
+            Sniffed::Yes(_) if !spoken.tells_ech(*protocol) => (*protocol, Sniffed::NeedMore),
+            Sniffed::Yes(_) | Sniffed::No | Sniffed::NeedMore => (*protocol, answer.clone()),
+        };
+        let told: Vec<_> = answers.iter().map(tells).collect();
+        let shown = |told: &Sniffed| found(told).map_or_else(|| "not known".to_owned(), |it| it.ech.to_string());
+        let are_spoken = answers.iter().zip(&told).filter(|((_, answer), _)| found(answer).is_some());
+        let hidden: Vec<_> = are_spoken.map(|(_, (_, told))| shown(told)).collect();
         let why = format!("{}; wanted: {wanted}", listed(&hidden));
-        all.push(ConditionTrace { condition: Condition::Ech, holding: over(&answers, |it| ech(rule, it)), why });
+        all.push(ConditionTrace { condition: Condition::Ech, holding: over(&told, |it| ech(rule, it)), why });
     }
     all
 }

@@ -26,7 +26,7 @@ fn rules() -> Vec<Rule> {
 }
 
 fn claimed(name: &str) -> Claimed {
-    Claimed { name: Some(name.to_owned()), alpn: vec![b"h2".to_vec()], ech: true, ..Claimed::default() }
+    Claimed { name: Some(name.to_owned()), alpn: vec![b"h2".to_vec()], ech: Some(true), ..Claimed::default() }
 }
 
 fn whole() -> Known {
@@ -79,7 +79,7 @@ fn one_condition_that_does_not_hold_is_the_one_shown() {
     assert_eq!(fails(Known { client: Some("198.51.100.1".parse().unwrap()), ..whole() }, good()), [Condition::From]);
     assert_eq!(fails(whole(), claimed("box.other")), [Condition::ServerName]);
     assert_eq!(fails(whole(), Claimed { alpn: vec![b"h3".to_vec()], ..good() }), [Condition::Alpn]);
-    assert_eq!(fails(whole(), Claimed { ech: false, ..good() }), [Condition::Ech]);
+    assert_eq!(fails(whole(), Claimed { ech: Some(false), ..good() }), [Condition::Ech]);
     let other = Claimed { protocol: Some(Protocol::Http1), ..good() };
     assert_eq!(fails(whole(), other), [Condition::Protocols, Condition::ServerName, Condition::Alpn, Condition::Ech]);
 }
@@ -96,6 +96,31 @@ fn what_is_not_told_is_unknown_and_the_rules_that_it_leaves_are_listed() {
     let none =
         explain(&config(rules()[..1].to_vec()), &Known { port: Some(1), ..Known::default() }, &mut Claimed::default());
     assert_eq!(none.outcome, Outcome::NoRule);
+}
+
+#[test]
+fn whether_a_hello_hides_another_one_is_known_only_where_it_is_said_or_there_is_none() {
+    for wanted in [true, false] {
+        let hello = Rule { ech: Some(wanted), ..rules().remove(0) };
+        let holding =
+            |ech| explain(&config(vec![hello.clone()]), &whole(), &mut Claimed { ech, ..claimed("a.example") });
+        for (said, expected) in
+            [(None, Holding::Unknown), (Some(wanted), Holding::Holds), (Some(!wanted), Holding::DoesNot)]
+        {
+            let trace = holding(said).rules.remove(0);
+            assert_eq!(
+                (trace.holding, holdings(&trace).pop()),
+                (expected, Some((Condition::Ech, expected))),
+                "{said:?}"
+            );
+        }
+        let other = |ech| explain(&config(vec![hello.clone()]), &whole(), &mut Claimed { ech, ..claimed("other") });
+        assert_eq!(other(None).outcome, Outcome::NoRule, "it fails by its name whatever it hides");
+        let silent = Rule { ech: Some(wanted), ..speaking(&[Protocol::Silence], 0) };
+        let mut says_nothing = Claimed { protocol: Some(Protocol::Silence), ..Claimed::default() };
+        let expected = if wanted { Outcome::NoRule } else { Outcome::Decided(RuleId(0), Captures::default()) };
+        assert_eq!(explain(&config(vec![silent]), &whole(), &mut says_nothing).outcome, expected);
+    }
 }
 
 #[test]

@@ -10,6 +10,6 @@ pub mod preface;
 pub(crate) mod sample;
 pub mod target;
 
-pub(crate) use conditions::asks_clients;
+pub(crate) use conditions::{asked, asks_clients, asks_content};
 pub use decide::{awaits_silence, decide, final_decision, Arrived, Captures, Decision, Spoken};
 pub use preface::{DatagramPreface, TcpPreface};

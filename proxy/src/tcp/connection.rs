@@ -164,7 +164,11 @@ async fn prepare<'a>(
             (story.client, story.original_dst) = (named, destination);
         }
         if let Some(given) = introduced.unique_id {
+            let comes_back = worker.admission.circle.comes_back(&given, story.peer.ip());
             story.unique_id = UniqueId::Given(given);
+            if comes_back {
+                return Err(CloseReason::SelfLoop);
+            }
         }
         if passes_on(config) {
             if !held_of_header.grow_to(introduced.tlvs.as_bytes().len()) {
@@ -307,7 +311,7 @@ fn header_for(epoch: &Epoch, story: &mut Story, backend: BackendId, received: &T
             proxy_v1::build(story.client, story.original_dst)
         }
         Some(SendProxy::V2 { hello, unique_id, crc32c, received: has_received }) => {
-            story.header_out = HeaderOut::V2;
+            story.sends_v2();
             let found = story.spoken.as_deref().filter(|(protocol, _)| hello && *protocol == Protocol::Tls);
             let found = found.map(|(_, found)| found);
             let fields = proxy_v2::Fields {

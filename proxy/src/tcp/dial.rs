@@ -59,7 +59,7 @@ pub(crate) async fn dial(
 ) -> Result<Dialled, CloseReason> {
     let begun = Instant::now();
     let mut reason = CloseReason::BackendUnreachable;
-    let mut chain = Chain::new(backend, caller.client.ip());
+    let mut chain = Chain::new(backend, caller.client.ip(), Transport::Tcp);
     while let Some((id, index)) = chain.next(epoch) {
         match dial_candidate(epoch, locals, (id, index), caller, &mut chain).await {
             Ok(None) => {}
@@ -105,7 +105,7 @@ async fn dial_candidate(
             let seen = among.iter().find_map(|to| seen_client(locals, backend.source, caller, *to));
             let seen = seen.map(|client| client.ip());
             let is_refusal = failure.reason == CloseReason::BackendRefused;
-            let failed = Failed { seen, client: caller.client.ip(), to, is_refusal };
+            let failed = Failed { by: Transport::Tcp, seen, client: caller.client.ip(), to, is_refusal };
             condition.failed_at(failed, Instant::now().into_std());
         }
     };
@@ -115,7 +115,7 @@ async fn dial_candidate(
         note(*first, &addresses, failure);
     }
     let (stream, address, rung) = outcome.map_err(|failure| failure.reason)?;
-    condition.connected_at(address, Instant::now().into_std());
+    condition.connected_at(Transport::Tcp, address, Instant::now().into_std());
     Ok(Some((stream, address, rung, condition.begin())))
 }
 

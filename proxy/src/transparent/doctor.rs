@@ -73,7 +73,12 @@ pub fn exit_status(findings: &[Finding]) -> u8 {
     }
 }
 
-fn finding(name: impl Into<String>, status: Status, found: impl Into<String>, mend: impl Into<String>) -> Finding {
+pub(super) fn finding(
+    name: impl Into<String>,
+    status: Status,
+    found: impl Into<String>,
+    mend: impl Into<String>,
+) -> Finding {
     Finding { name: name.into(), status, found: found.into(), mend: mend.into() }
 }
 
@@ -231,8 +236,8 @@ fn ways_to_clients(facts: &HostFacts) -> Vec<Finding> {
 
 fn neighbours(Neighbourhood { backend, to, network }: &Neighbourhood) -> Finding {
     let found = format!(
-        "{to} answers clients in {network} straight, so they get no connection through this host; with source = \
-         \"client_or_own\" it sees this host instead of them, and all others as now"
+        "{to} answers clients in {network} straight, unless a rule there leads its answers here, so they get no connection \
+         through this host; with source = \"client_or_own\" it sees this host instead of them, and all others as now"
     );
     finding(format!("neighbours of {backend}"), Status::Note, found, "")
 }

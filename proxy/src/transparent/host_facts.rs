@@ -332,7 +332,7 @@ fn neighbourhoods(config: &Config, addresses: &LocalAddresses) -> io::Result<Vec
 }
 
 /// Where a target is, of a name as the proxy itself would find it; or why that is not known now. Nowhere, if clients choose.
-fn addresses_of(host: &Host, resolver: &Resolver) -> io::Result<Result<Vec<IpAddr>, String>> {
+pub(super) fn addresses_of(host: &Host, resolver: &Resolver) -> io::Result<Result<Vec<IpAddr>, String>> {
     let parts = match host {
         Host::Address(ip) => return Ok(Ok(vec![*ip])),
         Host::Name(parts) => parts,

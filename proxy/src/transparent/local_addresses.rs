@@ -83,15 +83,16 @@ impl LocalAddresses {
     }
 
     fn read_anew(&self, requests: &mut Requests) -> io::Result<()> {
-        let mut found = requests.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
+        let mut table = Table::default();
+        // Whatever is not clear by itself is so by the whole.
+        let mut take = |message| {
+            let _ = table.take(&message);
+        };
+        requests.dump_each(RouteNetlinkMessage::GetAddress(AddressMessage::default()), &mut take)?;
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut routes = RouteMessage::default();
             routes.header.address_family = family;
-            found.extend(requests.dump(RouteNetlinkMessage::GetRoute(routes))?);
-        }
-        let mut table = Table::default();
-        for message in &found {
-            table.take(message);
+            requests.dump_each(RouteNetlinkMessage::GetRoute(routes), &mut take)?;
         }
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = table;
         Ok(())

@@ -11,6 +11,7 @@ pub mod needs;
 mod neighbours;
 mod netlink;
 pub(crate) mod port_sharing;
+pub mod probe;
 pub mod rules;
 mod sharing;
 pub mod socket;

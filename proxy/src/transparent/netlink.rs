@@ -43,15 +43,31 @@ impl Requests {
 
     /// All that the kernel has of a kind. What changes meanwhile may be missing: subscribe first.
     pub(crate) fn dump(&mut self, request: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
-        self.request(request, NLM_F_DUMP)
+        let mut all = Vec::new();
+        self.dump_each(request, |answer| all.push(answer))?;
+        Ok(all)
+    }
+
+    /// The same, one after the other: a router has a million routes.
+    pub(crate) fn dump_each(
+        &mut self,
+        request: RouteNetlinkMessage,
+        take: impl FnMut(RouteNetlinkMessage),
+    ) -> io::Result<()> {
+        self.request(request, NLM_F_DUMP, take)
     }
 
     /// Has the kernel do something.
     pub(crate) fn change(&mut self, request: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
-        self.request(request, NLM_F_ACK | flags).map(drop)
+        self.request(request, NLM_F_ACK | flags, drop)
     }
 
-    fn request(&mut self, request: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+    fn request(
+        &mut self,
+        request: RouteNetlinkMessage,
+        flags: u16,
+        mut take: impl FnMut(RouteNetlinkMessage),
+    ) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags;
@@ -62,7 +78,6 @@ impl Requests {
         message.serialize(&mut bytes);
         send(self.socket.as_raw_fd(), &bytes, MsgFlags::empty())?;
 
-        let mut answers = Vec::new();
         let mut datagram = vec![0; DATAGRAM];
         loop {
             let length = match recv(self.socket.as_raw_fd(), &mut datagram, MsgFlags::empty()) {
@@ -75,8 +90,8 @@ impl Requests {
                     continue; // of a request that ended early
                 }
                 match read(answer.payload) {
-                    Answer::Part(part) => answers.push(part),
-                    Answer::End(None) => return Ok(answers),
+                    Answer::Part(part) => take(part),
+                    Answer::End(None) => return Ok(()),
                     Answer::End(Some(error)) => return Err(error),
                     Answer::Nothing => {}
                 }

@@ -41,7 +41,7 @@ impl Search {
             client,
             original_dst,
             captures,
-            chain: Chain::new(backend, client.ip()),
+            chain: Chain::new(backend, client.ip(), Transport::Udp),
             candidate: (backend, 0),
             addresses: Vec::new().into_iter(),
             reason: CloseReason::BackendUnreachable,

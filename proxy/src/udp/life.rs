@@ -332,7 +332,7 @@ impl Flow {
         }
         if let Outlet::Open(Upstream { condition: Some(condition), .. }) = &*self.outlet.borrow() {
             let Some((to, _)) = self.story.borrow().target else { return };
-            condition.connected_at(to, Instant::now().into_std());
+            condition.connected_at(Transport::Udp, to, Instant::now().into_std());
         }
     }
 
@@ -346,6 +346,7 @@ impl Flow {
         if let (Some(Upstream { condition: Some(condition), source, .. }), Some((to, _))) = (upstream, story.target) {
             let client = story.client.ip();
             let failed = Failed {
+                by: Transport::Udp,
                 seen: (*source != SourceUsed::Own).then_some(client),
                 client,
                 to,

@@ -131,12 +131,15 @@ mod tests {
         const ONE: &str = "203.0.113.1:1";
         const TWO: &str = "203.0.113.2:2";
         let (one, two, bare, spp) = (v2(ONE, b"1"), v2(TWO, b"2"), b"plain".to_vec(), simple(ONE, b"s"));
+        let (empty, empty_spp) = (v2(ONE, b""), simple(ONE, b""));
         let ok = |client: &str, payload: &[u8]| Ok((client.to_owned(), payload.to_vec()));
         let missing = || Err(HeaderIn::Missing);
         let cases = [
             (P::Never, F::Auto, vec![&one, &bare], vec![ok(PLAIN, &one), ok(PLAIN, &bare)]),
             (P::Require, F::Every, vec![&one, &two, &bare], vec![ok(ONE, b"1"), ok(TWO, b"2"), missing()]),
             (P::Optional, F::Every, vec![&one, &bare], vec![ok(ONE, b"1"), ok(PLAIN, &bare)]),
+            (P::Require, F::Every, vec![&empty, &empty_spp], vec![ok(ONE, b""), missing()]),
+            (P::Require, F::Spp, vec![&empty_spp], vec![ok(ONE, b"")]),
             (P::Require, F::First, vec![&one, &bare, &two], vec![ok(ONE, b"1"), ok(ONE, &bare), ok(ONE, &two)]),
             (P::Require, F::First, vec![&bare, &one], vec![missing(), missing()]),
             (P::Optional, F::First, vec![&bare, &one], vec![ok(PLAIN, &bare), ok(PLAIN, &one)]),

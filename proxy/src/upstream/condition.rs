@@ -1,22 +1,19 @@
-//! How one candidate fares: connections, failures in a row, and what checks say. Shared by all threads, without a lock; the
-//! time is an argument.
+//! How one candidate fares: connections, failures in a row by each transport, and what checks say. Shared by all threads,
+//! without a lock; the time is an argument.
 //!
 //! Whose the failures are, of one place or of a host with all its ports, is in [`super::extent`].
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::admission::SourceKey;
-use crate::config::model::{Ejection, HealthCheck};
+use crate::config::model::{Ejection, HealthCheck, Transport};
 
 use super::endpoints::Endpoints;
 use super::extent::Extent;
-
-/// Failures in a row of nobody yet, and of more than one client's address, or of the proxy's own.
-const OF_NOBODY: u64 = 0;
-const OF_SEVERAL: u64 = u64::MAX;
+use super::row::{nanoseconds, Row, OF_SEVERAL};
 
 /// What changed for a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,14 +59,10 @@ pub struct Condition {
     pub(super) eject: Option<Ejection>,
     health: Option<HealthCheck>,
     connections: AtomicUsize,
-    /// Failed connects since the last that succeeded.
-    failures: AtomicU32,
-    /// Whose these are, if the candidate saw one client's address each time.
-    failures_of: AtomicU64,
-    /// Nanoseconds from `epoch` until it may be used again; 0: it was never ejected.
-    rests_until: AtomicU64,
-    /// Nanoseconds from `epoch` until it was heard last, where that is asked for; 0: never.
-    pub(super) heard: AtomicU64,
+    /// What became of clients by TCP.
+    by_tcp: Row,
+    /// And by UDP.
+    by_udp: Row,
     checks: AtomicU32,
     /// What is known of the hosts that clients choose, where it is more than one and any may rest.
     pub(super) endpoints: Option<Endpoints>,
@@ -85,23 +78,10 @@ impl Condition {
     /// The same, of a candidate that may be more than one place.
     #[must_use]
     pub fn of(extent: Extent, eject: Option<Ejection>, health: Option<HealthCheck>, epoch: Instant) -> Arc<Self> {
-        let (connections, failures) = (AtomicUsize::new(0), AtomicU32::new(0));
-        let (rests_until, heard) = (AtomicU64::new(0), AtomicU64::new(0));
-        let (checks, failures_of) = (AtomicU32::new(Checked::default().packed()), AtomicU64::new(OF_NOBODY));
+        let (connections, checks) = (AtomicUsize::new(0), AtomicU32::new(Checked::default().packed()));
+        let (by_tcp, by_udp) = (Row::default(), Row::default());
         let endpoints = eject.filter(|_| extent == Extent::Hosts).map(|eject| Endpoints::new(eject, epoch));
-        Arc::new(Self {
-            epoch,
-            extent,
-            eject,
-            health,
-            connections,
-            failures,
-            failures_of,
-            rests_until,
-            heard,
-            checks,
-            endpoints,
-        })
+        Arc::new(Self { epoch, extent, eject, health, connections, by_tcp, by_udp, checks, endpoints })
     }
 
     /// Counts a connection or flow until the guard is dropped.
@@ -118,13 +98,12 @@ impl Condition {
     }
 
     /// A client's connection to it stands: the failures are no longer in a row.
-    pub fn connected(&self, now: Instant) {
-        self.note_heard(self.since_epoch(now));
-        // Most of the time there is nothing to write, and the line stays shared between threads.
-        if self.failures.load(Relaxed) != 0 {
-            self.failures.store(0, Relaxed);
-            self.failures_of.store(OF_NOBODY, Relaxed);
+    pub fn connected(&self, by: Transport, now: Instant) {
+        let row = self.row(by);
+        if let Some(eject) = self.eject.filter(|_| self.extent == Extent::Host) {
+            row.note_heard(eject, self.since_epoch(now));
         }
+        row.end();
     }
 
     /// A client's connection to it failed. After its rest a candidate is still on trial: the next failure is one more in
@@ -132,37 +111,13 @@ impl Condition {
     ///
     /// `seen`: the client whose address the candidate saw. Its host may keep out that client alone, by a firewall that bans:
     /// failures of one client's address only say nothing of the candidate.
-    pub fn failed(&self, seen: Option<IpAddr>, now: Instant) -> Option<Change> {
-        self.failed_for(seen.map_or(OF_SEVERAL, |client| SourceKey::of(client).number()), now)
+    pub fn failed(&self, by: Transport, seen: Option<IpAddr>, now: Instant) -> Option<Change> {
+        self.failed_for(by, number_of(seen), now)
     }
 
     /// The same; failures for the same number only say nothing.
-    pub(super) fn failed_for(&self, whose: u64, now: Instant) -> Option<Change> {
-        let eject = self.eject?;
-        let is_of_several = self.count_for(whose);
-        let more = |failures: u32| Some(failures.saturating_add(1));
-        let failures = self.failures.fetch_update(Relaxed, Relaxed, more).unwrap_or_else(|failures| failures);
-        let until = self.rests_until.load(Relaxed);
-        let now = self.since_epoch(now);
-        let is_row = is_of_several && failures.saturating_add(1) >= eject.failures.get();
-        if !is_row || now < until || self.was_heard_lately(now, nanoseconds(eject.duration)) {
-            return None;
-        }
-        let end = now.saturating_add(nanoseconds(eject.duration));
-        // Of threads that see the same row only one ejects.
-        let ejected = self.rests_until.compare_exchange(until, end, Relaxed, Relaxed).ok().map(|_| Change::Ejected);
-        if ejected.is_some() {
-            // Whom it bans would else keep it ejected alone, by one failure after each rest.
-            self.failures_of.store(OF_NOBODY, Relaxed);
-        }
-        ejected
-    }
-
-    /// Notes whose the next failure is; whether those in a row are of more than one.
-    fn count_for(&self, whose: u64) -> bool {
-        let together = |before| Some(if before == OF_NOBODY || before == whose { whose } else { OF_SEVERAL });
-        let before = self.failures_of.fetch_update(Relaxed, Relaxed, together).unwrap_or_else(|before| before);
-        together(before) == Some(OF_SEVERAL)
+    pub(super) fn failed_for(&self, by: Transport, whose: u64, now: Instant) -> Option<Change> {
+        self.row(by).failed(self.eject?, whose, self.since_epoch(now)).map(|_| Change::Ejected)
     }
 
     /// A check succeeded, or failed. Without health checks this says nothing.
@@ -178,21 +133,32 @@ impl Condition {
         }
     }
 
-    /// Whether to prefer it to candidates that are not.
+    /// Whether to prefer it, for a client by this transport, to candidates that are not.
     #[must_use]
-    pub fn is_usable(&self, now: Instant) -> bool {
-        self.standing(now) == Standing::Usable
+    pub fn is_usable(&self, by: Transport, now: Instant) -> bool {
+        self.is_up() && !self.row(by).rests(self.since_epoch(now))
     }
 
-    /// How it stands.
+    /// How it stands; ejected, if it rests for either transport.
     #[must_use]
     pub fn standing(&self, now: Instant) -> Standing {
-        if !Checked::unpacked(self.checks.load(Relaxed)).is_up {
+        if !self.is_up() {
             Standing::Down
-        } else if self.since_epoch(now) < self.rests_until.load(Relaxed) {
-            Standing::Ejected
-        } else {
+        } else if [Transport::Tcp, Transport::Udp].iter().all(|by| self.is_usable(*by, now)) {
             Standing::Usable
+        } else {
+            Standing::Ejected
+        }
+    }
+
+    fn is_up(&self) -> bool {
+        Checked::unpacked(self.checks.load(Relaxed)).is_up
+    }
+
+    fn row(&self, by: Transport) -> &Row {
+        match by {
+            Transport::Tcp => &self.by_tcp,
+            Transport::Udp => &self.by_udp,
         }
     }
 
@@ -201,9 +167,9 @@ impl Condition {
     }
 }
 
-/// Nanoseconds; 64 bits hold 584 years of them.
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+/// Whose a failure is, if the candidate saw this client.
+pub(super) fn number_of(seen: Option<IpAddr>) -> u64 {
+    seen.map_or(OF_SEVERAL, |client| SourceKey::of(client).number())
 }
 
 /// A connection that counts, until it is dropped.

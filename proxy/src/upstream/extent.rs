@@ -6,16 +6,12 @@
 //! that does not; so a host that has been heard within the length of a rest is not ejected.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use crate::admission::SourceKey;
-use crate::config::model::Target;
+use crate::config::model::{Target, Transport};
 
 use super::condition::{Change, Condition};
-
-/// A host is noted to be heard so many times within the length of a rest at most.
-const NOTES: u64 = 8;
 
 /// What a candidate is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +39,8 @@ impl Extent {
 /// A client's try at a candidate that failed by the candidate's doing.
 #[derive(Debug, Clone, Copy)]
 pub struct Failed {
+    /// By which transport. What one lets pass, another may not.
+    pub by: Transport,
     /// Whose address the candidate saw, if it was not the proxy's.
     pub seen: Option<IpAddr>,
     /// Who wanted to get there.
@@ -57,21 +55,21 @@ impl Condition {
     /// Counts a failure for what the candidate is.
     pub fn failed_at(&self, failed: Failed, now: Instant) -> Option<Change> {
         match self.extent {
-            Extent::Place => self.failed(failed.seen, now),
+            Extent::Place => self.failed(failed.by, failed.seen, now),
             Extent::Host if failed.is_refusal => {
-                self.connected(now);
+                self.connected(failed.by, now);
                 None
             }
-            Extent::Host => self.failed_for(failed.number(), now),
+            Extent::Host => self.failed_for(failed.by, failed.number(), now),
             Extent::Hosts => self.endpoints.as_ref()?.failed(failed, now),
         }
     }
 
     /// A client's connection to this endpoint stands.
-    pub fn connected_at(&self, to: SocketAddr, now: Instant) {
+    pub fn connected_at(&self, by: Transport, to: SocketAddr, now: Instant) {
         match self.extent {
-            Extent::Place | Extent::Host => self.connected(now),
-            Extent::Hosts => self.endpoints.iter().for_each(|endpoints| endpoints.connected(to)),
+            Extent::Place | Extent::Host => self.connected(by, now),
+            Extent::Hosts => self.endpoints.iter().for_each(|endpoints| endpoints.connected(by, to, now)),
         }
     }
 
@@ -81,33 +79,19 @@ impl Condition {
         self.extent == Extent::Hosts
     }
 
-    /// Whether this endpoint rests, of a candidate whose host clients choose.
+    /// These endpoints in their order, of a candidate whose host clients choose: those that may be used, and those that rest.
     #[must_use]
-    pub fn rests(&self, to: SocketAddr, now: Instant) -> bool {
-        self.endpoints.as_ref().is_some_and(|endpoints| endpoints.rests(to, now))
+    pub fn part(&self, by: Transport, all: Vec<SocketAddr>, now: Instant) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
+        match &self.endpoints {
+            Some(endpoints) => endpoints.part(by, all, now),
+            None => (all, Vec::new()),
+        }
     }
 
     /// How many endpoints rest, of a candidate whose host clients choose; of others none.
     #[must_use]
     pub fn resting(&self, now: Instant) -> usize {
         self.endpoints.as_ref().map_or(0, |endpoints| endpoints.resting(now))
-    }
-
-    /// Notes that a host was heard.
-    pub(super) fn note_heard(&self, now: u64) {
-        let Some(eject) = self.eject.filter(|_| self.extent == Extent::Host) else { return };
-        let apart = u64::try_from(eject.duration.as_nanos()).unwrap_or(u64::MAX) / NOTES;
-        // Most of the time there is nothing to write, and the line stays shared between threads.
-        let before = self.heard.load(Relaxed);
-        if before == 0 || now.saturating_sub(before) >= apart {
-            self.heard.store(now.max(1), Relaxed);
-        }
-    }
-
-    /// Whether a host was heard within so many nanoseconds.
-    pub(super) fn was_heard_lately(&self, now: u64, within: u64) -> bool {
-        let heard = self.heard.load(Relaxed);
-        heard != 0 && now.saturating_sub(heard) < within
     }
 }
 
@@ -129,6 +113,7 @@ mod tests {
 
     use super::*;
     use crate::config::model::Ejection;
+    use crate::config::model::Transport::{Tcp, Udp};
     use crate::upstream::condition::Standing;
 
     const REST: Duration = Duration::from_secs(30);
@@ -140,7 +125,7 @@ mod tests {
 
     fn unseen(client: &str, port: u16) -> Failed {
         let to = ([192, 0, 2, 1], port).into();
-        Failed { seen: None, client: client.parse().expect("an address"), to, is_refusal: false }
+        Failed { by: Tcp, seen: None, client: client.parse().expect("an address"), to, is_refusal: false }
     }
 
     fn seen(client: &str, port: u16) -> Failed {
@@ -195,9 +180,9 @@ mod tests {
         let begun = Instant::now();
         let condition = of(Extent::Host, 2, begun);
         let scan: Vec<_> = (1..100).map(|port| unseen(ONE, port)).collect();
-        condition.connected(begun);
+        condition.connected(Tcp, begun);
         assert!(!is_ejected(&condition, &scan, begun + REST * 7 / 8));
-        condition.connected(begun + REST);
+        condition.connected(Tcp, begun + REST);
         assert!(!is_ejected(&condition, &scan, begun + REST + REST * 7 / 8));
         assert!(is_ejected(&condition, &scan[..1], begun + 2 * REST), "the next one finds it silent for long enough");
     }
@@ -207,10 +192,30 @@ mod tests {
         let now = Instant::now();
         let refused = Failed { is_refusal: true, ..unseen(ONE, 80) };
         let place = of(Extent::Place, 2, now);
-        place.connected(now);
+        place.connected(Tcp, now);
         assert!(is_ejected(&place, &[refused; 2], now));
         let hosts = of(Extent::Hosts, 1, now);
         assert!(is_ejected(&hosts, &[unseen(ONE, 80), unseen(OTHER, 81), refused], now), "one of them");
         assert_eq!(hosts.standing(now), Standing::Usable);
+    }
+
+    #[test]
+    fn neither_transport_speaks_for_the_other() {
+        let now = Instant::now();
+        for extent in [Extent::Place, Extent::Host] {
+            for (fails, other) in [(Tcp, Udp), (Udp, Tcp)] {
+                let condition = of(extent, 2, now);
+                let by = |by, port| Failed { by, ..unseen(ONE, port) };
+                assert_eq!(condition.failed_at(by(fails, 80), now), None);
+                assert_eq!(condition.failed_at(by(other, 81), now), None, "of no row with the first");
+                condition.connected_at(other, unseen(ONE, 80).to, now);
+                if extent == Extent::Host {
+                    condition.failed_at(Failed { is_refusal: true, ..by(other, 82) }, now);
+                }
+                assert_eq!(condition.failed_at(by(fails, 83), now), Some(Change::Ejected), "{extent:?}");
+                assert_eq!([fails, other].map(|by| condition.is_usable(by, now)), [false, true]);
+                assert_eq!(condition.standing(now), Standing::Ejected, "for whoever asks, it rests for some");
+            }
+        }
     }
 }

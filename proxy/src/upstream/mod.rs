@@ -6,3 +6,4 @@ mod endpoints;
 pub mod extent;
 pub mod eyeballs;
 pub mod health;
+mod row;

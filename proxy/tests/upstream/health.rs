@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use edgeproxy::config::model::SendProxy;
+use edgeproxy::config::model::{SendProxy, Transport};
 use edgeproxy::upstream::condition::Change;
 use edgeproxy::upstream::health::{Peer, CHECKS_AT_ONCE};
 use edgeproxy::wire::{proxy_v1, proxy_v2};
@@ -42,7 +42,7 @@ fn a_candidate_goes_down_after_fall_failures_and_up_after_rise_successes() {
             assert_eq!(checking.next().await.0, "answers");
             drop(open);
             let mut failed = 0;
-            while condition.is_usable(now()) {
+            while condition.is_usable(Transport::Tcp, now()) {
                 let (seen, _, change) = checking.next().await;
                 failed += u32::from(seen == "fails: ConnectionRefused");
                 assert_eq!(change.is_some(), failed == fall, "{seen}");
@@ -50,7 +50,7 @@ fn a_candidate_goes_down_after_fall_failures_and_up_after_rise_successes() {
             assert_eq!(failed, fall);
             let _open = TcpListener::bind(address).await.unwrap();
             let mut succeeded = 0;
-            while !condition.is_usable(now()) {
+            while !condition.is_usable(Transport::Tcp, now()) {
                 let (seen, _, change) = checking.next().await;
                 succeeded += u32::from(seen == "answers");
                 assert_eq!(change, (succeeded == rise).then_some(Change::Up));
@@ -150,7 +150,7 @@ fn a_name_that_cannot_be_is_a_failure_and_a_name_that_nobody_can_tell_is_none() 
             let mut checking = Checking::start(vec![check], names(NOWHERE, closed()), |_| true);
             let (seen, _, changed) = checking.next().await;
             assert_eq!((seen.as_str(), changed), (found, change));
-            assert_eq!(condition.is_usable(now()), change.is_none());
+            assert_eq!(condition.is_usable(Transport::Tcp, now()), change.is_none());
         });
     }
 }

@@ -11,7 +11,7 @@ use crate::config::model::{
 use crate::config::notation::{is_plain_name, NAME_RULE};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-const NOT_SENT: &str = "fields for a header that is not sent";
+const NOT_SENT: &str = "of a header that is not sent";
 
 pub(super) fn backends(file: &ConfigFile, names: &Names<'_>, findings: &mut Findings<'_>) -> Vec<Backend> {
     let written = names.names.iter().filter_map(|name| Some((*name, file.backend.get(*name)?)));
@@ -63,13 +63,13 @@ fn source(written: Option<SourceFile>) -> Source {
 }
 
 fn sends_id_by_udp(path: &str, file: &BackendFile, findings: &mut Findings<'_>) -> bool {
-    let has_id = file.send_proxy_udp_with.iter().flatten().any(|field| *field == DatagramField::UniqueId);
+    let id = file.send_proxy_udp_with.iter().flatten().position(|field| *field == DatagramField::UniqueId);
     let sends_v2 = matches!(file.send_proxy_udp, Some(SendProxyUdp::Every | SendProxyUdp::First));
-    if has_id && !sends_v2 && findings.is_sound(&format!("{path}.send_proxy_udp")) {
-        let path = format!("{path}.send_proxy_udp_with");
-        findings.fault(path, NOT_SENT, "they need send_proxy_udp = \"every\" or \"first\"");
+    if let Some(index) = id.filter(|_| !sends_v2 && findings.is_sound(&format!("{path}.send_proxy_udp"))) {
+        let path = format!("{path}.send_proxy_udp_with[{index}]");
+        findings.fault(path, format!("unique_id {NOT_SENT}"), "it needs send_proxy_udp = \"every\" or \"first\"");
     }
-    has_id && sends_v2
+    sends_v2 && id.is_some()
 }
 
 fn send_proxy(path: &str, file: &BackendFile, findings: &mut Findings<'_>) -> Option<SendProxy> {
@@ -83,12 +83,27 @@ fn send_proxy(path: &str, file: &BackendFile, findings: &mut Findings<'_>) -> Op
             received: has(HeaderField::Received),
         }),
         other => {
-            if !fields.is_empty() && findings.is_sound(&format!("{path}.send_proxy")) {
-                let path = format!("{path}.send_proxy_with");
-                findings.fault(path, NOT_SENT, "they need send_proxy = \"v2\"");
+            if findings.is_sound(&format!("{path}.send_proxy")) {
+                examine_fields(path, fields, findings);
             }
             other.map(|_| SendProxy::V1)
         }
+    }
+}
+
+/// Fields of a backend that gets no version 2 by TCP.
+fn examine_fields(path: &str, fields: &[HeaderField], findings: &mut Findings<'_>) {
+    let by_tcp = "it needs send_proxy = \"v2\"";
+    let by_both = "it needs send_proxy = \"v2\"; for datagrams it stands in send_proxy_udp_with";
+    for (index, field) in fields.iter().enumerate() {
+        let (name, needs) = match field {
+            HeaderField::UniqueId => ("unique_id", by_both),
+            HeaderField::Hello => ("hello", by_tcp),
+            HeaderField::Crc32c => ("crc32c", by_tcp),
+            HeaderField::Received => ("received", by_tcp),
+        };
+        let path = format!("{path}.send_proxy_with[{index}]");
+        findings.fault(path, format!("{name} {NOT_SENT}"), needs);
     }
 }
 
