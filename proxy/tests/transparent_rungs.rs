@@ -209,6 +209,21 @@ fn neighbours_that_come_and_go_are_known_as_they_do() {
             until(|| !are());
             ip(&format!("route replace {other} dev outer"));
             until(are);
+            // One by a gateway, by several, or by none is told without the end of the one before it.
+            let (gateway, second) = (format!("{own}1"), format!("{own}2"));
+            for instead in [
+                format!("{other} metric 7 via {gateway}"),
+                format!("unreachable {other} metric 7"),
+                format!("{other} metric 7 nexthop via {gateway} nexthop via {second}"),
+            ] {
+                ip(&format!("route add {other} dev apart metric 7"));
+                ip(&format!("route del {other} dev outer"));
+                until(|| !are());
+                ip(&format!("route replace {instead}"));
+                until(are);
+                ip(&format!("route del {other} metric 7"));
+                ip(&format!("route add {other} dev outer"));
+            }
             ip("link set outer down");
             until(|| !are());
             ip("link set outer up");
@@ -225,6 +240,28 @@ fn neighbours_that_come_and_go_are_known_as_they_do() {
         ip("address add 192.0.2.1/24 dev outer");
         let (addresses, _) = LocalAddresses::open().unwrap();
         assert!(addresses.are_neighbours("192.0.2.7".parse().unwrap(), "192.0.2.9".parse().unwrap()));
+    });
+}
+
+#[test]
+fn a_network_is_known_by_this_hosts_address_whoever_put_its_route() {
+    in_namespaces("a_network_is_known_by_this_hosts_address_whoever_put_its_route", || {
+        ip("link add outer type veth peer name nobody");
+        ip("link set nobody up");
+        ip("link set outer up");
+        let (addresses, watch) = LocalAddresses::open().unwrap();
+        std::thread::spawn(|| watch.run());
+        for (own, network, protocol, one, other) in [
+            ("192.0.2.1/24", "192.0.2.0/24", "dhcp", "192.0.2.7", "192.0.2.9"),
+            ("2001:db8::1/64", "2001:db8::/64", "static", "2001:db8::7", "2001:db8::9"),
+        ] {
+            let are = || addresses.are_neighbours(one.parse().unwrap(), other.parse().unwrap());
+            ip(&format!("address add {own} dev outer noprefixroute nodad"));
+            ip(&format!("route add {network} dev outer proto {protocol}"));
+            until(are);
+            ip(&format!("address del {own} dev outer"));
+            until(|| !are());
+        }
     });
 }
 

@@ -236,8 +236,9 @@ fn ways_to_clients(facts: &HostFacts) -> Vec<Finding> {
 
 fn neighbours(Neighbourhood { backend, to, network }: &Neighbourhood) -> Finding {
     let found = format!(
-        "{to} answers clients in {network} straight, unless a rule there leads its answers here, so they get no connection \
-         through this host; with source = \"client_or_own\" it sees this host instead of them, and all others as now"
+        "{to} answers clients in {network} straight, so they get no connection through this host, unless its answers come by \
+         here all the same (a rule there, or this host is the hub of their mesh: nothing to do then); with source = \
+         \"client_or_own\" it sees this host instead of them, and all others as now"
     );
     finding(format!("neighbours of {backend}"), Status::Note, found, "")
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
@@ -17,7 +18,13 @@ use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use super::neighbours::Links;
 use super::netlink::{group, Heard, News, Requests};
 
-/// The addresses as they are; clones are the same list. Asking is a shared lock and a look-up.
+/// How long the routes are not read again, at least, after they were; and how many times as long as that took. A router that
+/// has a million of them loses news for as long as they change.
+const REST: Duration = Duration::from_secs(1);
+const REST_BY_WORK: u32 = 10;
+
+/// The addresses as they are; clones are the same list. Asking is a shared lock and a look-up; for neighbours a few for each
+/// prefix length that routes without a gateway have.
 #[derive(Debug, Clone, Default)]
 pub struct LocalAddresses(Arc<RwLock<Table>>);
 
@@ -34,6 +41,9 @@ pub struct Watch {
     news: News,
     requests: Requests,
     addresses: LocalAddresses,
+    /// The routes are to be read anew, which is not before `may_read`.
+    is_unclear: bool,
+    may_read: Instant,
 }
 
 impl LocalAddresses {
@@ -46,8 +56,9 @@ impl LocalAddresses {
         let news = News::of_routing(group::ADDRESSES | group::ROUTES | group::LINKS)?;
         let mut requests = Requests::open()?;
         let addresses = Self::default();
-        addresses.read_anew(&mut requests)?;
-        Ok((addresses.clone(), Watch { news, requests, addresses }))
+        addresses.read_addresses(&mut requests)?;
+        addresses.read_routes(&mut requests)?;
+        Ok((addresses.clone(), Watch { news, requests, addresses, is_unclear: false, may_read: Instant::now() }))
     }
 
     /// Whether it is an address of this host, in any form.
@@ -82,19 +93,28 @@ impl LocalAddresses {
         self.0.read().unwrap_or_else(PoisonError::into_inner).links.around(backend)
     }
 
-    fn read_anew(&self, requests: &mut Requests) -> io::Result<()> {
-        let mut table = Table::default();
-        // Whatever is not clear by itself is so by the whole.
-        let mut take = |message| {
-            let _ = table.take(&message);
-        };
-        requests.dump_each(RouteNetlinkMessage::GetAddress(AddressMessage::default()), &mut take)?;
+    fn read_addresses(&self, requests: &mut Requests) -> io::Result<()> {
+        let mut read = Table::default();
+        requests.dump_each(RouteNetlinkMessage::GetAddress(AddressMessage::default()), |message| {
+            let _ = read.take(&message);
+        })?;
+        let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        table.owners = read.owners;
+        table.links.take_own(read.links);
+        Ok(())
+    }
+
+    fn read_routes(&self, requests: &mut Requests) -> io::Result<()> {
+        let mut read = Table::default();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut routes = RouteMessage::default();
             routes.header.address_family = family;
-            requests.dump_each(RouteNetlinkMessage::GetRoute(routes), &mut take)?;
+            requests.dump_each(RouteNetlinkMessage::GetRoute(routes), |message| {
+                // Whatever is not clear by itself is so by the whole.
+                let _ = read.take(&message);
+            })?;
         }
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = table;
+        self.0.write().unwrap_or_else(PoisonError::into_inner).links.take_routes(read.links);
         Ok(())
     }
 }
@@ -111,23 +131,33 @@ impl Watch {
     }
 
     fn follow(&mut self) -> io::Result<()> {
-        match poll(&mut [PollFd::new(self.news.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
+        let rest = self.may_read.saturating_duration_since(Instant::now()).as_millis();
+        // One more than what is left, for poll() counts whole milliseconds.
+        let until_read = PollTimeout::try_from(rest.saturating_add(1)).unwrap_or(PollTimeout::MAX);
+        let timeout = if self.is_unclear { until_read } else { PollTimeout::NONE };
+        match poll(&mut [PollFd::new(self.news.as_fd(), PollFlags::POLLIN)], timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
         match self.news.hear()? {
             Heard::Nothing => {}
-            Heard::Lost => self.addresses.read_anew(&mut self.requests)?,
+            Heard::Lost => {
+                self.addresses.read_addresses(&mut self.requests)?;
+                self.is_unclear = true;
+            }
             Heard::Changes(changes) => {
-                let is_clear = {
-                    let mut table = self.addresses.0.write().unwrap_or_else(PoisonError::into_inner);
-                    // All of them, also behind one that is not clear.
-                    changes.iter().filter(|message| !table.take(message)).count() == 0
-                };
-                if !is_clear {
-                    self.addresses.read_anew(&mut self.requests)?;
+                let mut table = self.addresses.0.write().unwrap_or_else(PoisonError::into_inner);
+                for message in &changes {
+                    self.is_unclear |= !table.take(message);
                 }
             }
+        }
+        let start = Instant::now();
+        if self.is_unclear && start >= self.may_read {
+            self.is_unclear = false;
+            self.addresses.read_routes(&mut self.requests)?;
+            let end = Instant::now();
+            self.may_read = end + end.saturating_duration_since(start).saturating_mul(REST_BY_WORK).max(REST);
         }
         Ok(())
     }
@@ -147,9 +177,11 @@ impl Table {
         } else if let RouteNetlinkMessage::NewAddress(message) = message {
             if let Some(ip) = address(message) {
                 self.owners.entry(ip).or_default().insert(message.header.index);
+                self.links.add_own(message.header.index, ip, message.header.prefix_len);
             }
         } else if let RouteNetlinkMessage::DelAddress(message) = message {
             let Some(ip) = address(message) else { return true };
+            self.links.remove_own(message.header.index, ip, message.header.prefix_len);
             if let Some(owners) = self.owners.get_mut(&ip) {
                 owners.remove(&message.header.index);
                 if owners.is_empty() {

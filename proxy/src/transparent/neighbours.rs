@@ -6,7 +6,7 @@
 //! 6.3.4). Addresses of one network that this host reaches by different devices (containers, each at the end of a link of its
 //! own) are none: it is this host that joins them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -17,16 +17,28 @@ use super::host_facts::is_link_local;
 
 /// Routes without a gateway.
 #[derive(Debug, Default)]
-pub(crate) struct Links(HashSet<Link>);
+pub(crate) struct Links {
+    /// By family (whether it is IPv4) and prefix length, then by network: an address is looked up once a length in use.
+    routes: BTreeMap<(bool, u8), HashMap<IpNet, Vec<Link>>>,
+    /// The addresses that each device has in each network.
+    own: HashMap<(u32, IpNet), HashSet<IpAddr>>,
+}
 
-/// One of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// One of those to a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Link {
-    to: IpNet,
     device: u32,
     metric: u32,
     /// It is there because this host has an address in it, or a router said so; and so it is on the link's other hosts.
-    is_network: bool,
+    is_told: bool,
+}
+
+/// A route of the main table; the kernel puts another in its place by network and metric.
+struct Route {
+    to: IpNet,
+    metric: u32,
+    /// `None` if it does not lead to hosts without a gateway.
+    link: Option<Link>,
 }
 
 impl Links {
@@ -34,72 +46,136 @@ impl Links {
     /// without that other's end.
     #[must_use]
     pub(crate) fn add(&mut self, route: &RouteMessage) -> bool {
-        let Some(link) = Link::of(route) else { return true };
-        let is_instead =
-            |other: &Link| (other.to, other.metric) == (link.to, link.metric) && other.device != link.device;
-        let is_clear = !self.0.iter().any(is_instead);
-        self.0.insert(link);
+        let Some(Route { to, metric, link }) = Route::of(route) else { return true };
+        let Some(link) = link else {
+            let known = self.routes.get(&at(to)).and_then(|networks| networks.get(&to));
+            return !known.is_some_and(|known| known.iter().any(|known| known.metric == metric));
+        };
+        let known = self.routes.entry(at(to)).or_default().entry(to).or_default();
+        let is_clear = !known.iter().any(|known| known.metric == metric && *known != link);
+        if !known.contains(&link) {
+            known.push(link);
+        }
         is_clear
     }
 
     pub(crate) fn remove(&mut self, route: &RouteMessage) {
-        if let Some(link) = Link::of(route) {
-            self.0.remove(&link);
+        let Some(Route { to, link: Some(link), .. }) = Route::of(route) else { return };
+        let Some(networks) = self.routes.get_mut(&at(to)) else { return };
+        if let Some(known) = networks.get_mut(&to) {
+            known.retain(|known| *known != link);
+            if known.is_empty() {
+                networks.remove(&to);
+            }
+        }
+        if networks.is_empty() {
+            self.routes.remove(&at(to));
         }
     }
 
     /// Routes by a device that is down are gone, and nobody tells of each.
     pub(crate) fn see(&mut self, device: &LinkMessage, is_gone: bool) {
         if is_gone || !device.header.flags.contains(LinkFlags::Up) {
-            self.0.retain(|link| link.device != device.header.index);
+            self.routes.retain(|_, networks| {
+                networks.retain(|_, links| {
+                    links.retain(|link| link.device != device.header.index);
+                    !links.is_empty()
+                });
+                !networks.is_empty()
+            });
         }
+    }
+
+    /// Takes an address of this host, with the prefix length that it has at a device.
+    pub(crate) fn add_own(&mut self, device: u32, ip: IpAddr, length: u8) {
+        if let Ok(network) = IpNet::new(ip, length) {
+            self.own.entry((device, network.trunc())).or_default().insert(ip);
+        }
+    }
+
+    pub(crate) fn remove_own(&mut self, device: u32, ip: IpAddr, length: u8) {
+        let Ok(network) = IpNet::new(ip, length) else { return };
+        let key = (device, network.trunc());
+        if let Some(own) = self.own.get_mut(&key) {
+            own.remove(&ip);
+            if own.is_empty() {
+                self.own.remove(&key);
+            }
+        }
+    }
+
+    /// Has the routes of another instead.
+    pub(crate) fn take_routes(&mut self, other: Self) {
+        self.routes = other.routes;
+    }
+
+    /// Has the own addresses of another instead.
+    pub(crate) fn take_own(&mut self, other: Self) {
+        self.own = other.own;
     }
 
     /// Whether one of them sends to the other straight.
     pub(crate) fn are_neighbours(&self, one: IpAddr, other: IpAddr) -> bool {
         // Most clients are nobody's neighbour.
-        let Some(length) = self.best(one) else { return false };
-        let Some(length_of_other) = self.best(other) else { return false };
-        let shared = |link: &&Link| self.towards(other, length_of_other).any(|found| found.device == link.device);
-        self.towards(one, length).filter(shared).any(|link| self.joins(link.device, one, other))
+        let by_one = self.towards(one);
+        let by_other = if by_one.is_empty() { by_one } else { self.towards(other) };
+        let shared = |link: &&Link| by_other.iter().any(|found| found.device == link.device);
+        by_one.iter().filter(shared).any(|link| self.joins(link.device, one, other))
     }
 
     /// The networks of an address's neighbours.
     pub(crate) fn around(&self, ip: IpAddr) -> Vec<IpNet> {
-        let Some(length) = self.best(ip) else { return Vec::new() };
-        let is_by = |link: &&Link| self.towards(ip, length).any(|found| found.device == link.device);
-        let is_neighbours = |link: &&Link| link.is_network && link.to.addr().is_ipv4() == ip.is_ipv4();
-        let holds = |link: &&Link| link.to.contains(&ip) || ip.is_ipv6();
-        let found = self.0.iter().filter(is_neighbours).filter(holds).filter(is_by);
-        let mut found: Vec<_> = found.map(|link| link.to).collect();
+        let towards = self.towards(ip);
+        let is_by = |link: &Link| towards.iter().any(|found| found.device == link.device);
+        let networks = self.routes.range(lengths(ip)).flat_map(|(_, networks)| networks);
+        let holds = networks.filter(|(to, _)| to.contains(&ip) || ip.is_ipv6());
+        let found = holds.filter(|(to, links)| links.iter().any(|link| is_by(link) && self.is_network(**to, *link)));
+        let mut found: Vec<_> = found.map(|(to, _)| *to).collect();
         found.sort_unstable();
-        found.dedup();
         found
     }
 
     /// Whether a device has a network around both.
     fn joins(&self, device: u32, one: IpAddr, other: IpAddr) -> bool {
-        let networks = || self.0.iter().filter(|link| link.device == device && link.is_network);
+        let is_of = |to, links: &[Link]| links.iter().any(|link| link.device == device && self.is_network(to, *link));
+        let networks = |ip| self.holding(ip).filter(|(to, links)| is_of(*to, links));
         if one.is_ipv6() {
-            return [one, other].iter().all(|ip| networks().any(|link| link.to.contains(ip)));
+            return [one, other].into_iter().all(|ip| networks(ip).next().is_some());
         }
-        networks().any(|link| link.to.contains(&one) && link.to.contains(&other))
+        networks(one).any(|(to, _)| to.contains(&other))
     }
 
-    /// The prefix length of the narrowest route to an address.
-    fn best(&self, ip: IpAddr) -> Option<u8> {
-        self.0.iter().filter(|link| link.to.contains(&ip)).map(|link| link.to.prefix_len()).max()
+    /// Those who ask for an address themselves (dhcpcd, netifd) put the network's route as well, in their own name.
+    fn is_network(&self, to: IpNet, link: Link) -> bool {
+        to.prefix_len() < to.max_prefix_len() && (link.is_told || self.own.contains_key(&(link.device, to)))
     }
 
-    fn towards(&self, ip: IpAddr, length: u8) -> impl Iterator<Item = &Link> {
-        self.0.iter().filter(move |link| link.to.prefix_len() == length && link.to.contains(&ip))
+    /// By the narrowest route to an address.
+    fn towards(&self, ip: IpAddr) -> &[Link] {
+        self.holding(ip).next().map_or(&[], |(_, links)| links)
+    }
+
+    /// All around an address, the narrowest first.
+    fn holding(&self, ip: IpAddr) -> impl Iterator<Item = (IpNet, &[Link])> {
+        self.routes.range(lengths(ip)).rev().filter_map(move |((_, length), networks)| {
+            let network = IpNet::new(ip, *length).ok()?.trunc();
+            Some((network, networks.get(&network)?.as_slice()))
+        })
     }
 }
 
-impl Link {
-    /// A route of the main table that leads to hosts without a gateway.
+fn at(network: IpNet) -> (bool, u8) {
+    (network.addr().is_ipv4(), network.prefix_len())
+}
+
+fn lengths(ip: IpAddr) -> std::ops::RangeInclusive<(bool, u8)> {
+    (ip.is_ipv4(), 0)..=(ip.is_ipv4(), u8::MAX)
+}
+
+impl Route {
     fn of(route: &RouteMessage) -> Option<Self> {
         let (mut to, mut device, mut metric, mut table) = (None, None, 0, u32::from(route.header.table));
+        let mut is_straight = route.header.kind == RouteType::Unicast;
         for attribute in &route.attributes {
             if let RouteAttribute::Destination(RouteAddress::Inet(ip)) = attribute {
                 to = Some(IpAddr::V4(*ip));
@@ -113,19 +189,19 @@ impl Link {
                 table = *number;
             } else if let RouteAttribute::Gateway(_) | RouteAttribute::Via(_) | RouteAttribute::MultiPath(_) = attribute
             {
-                return None;
+                is_straight = false;
             }
         }
-        let header = &route.header;
-        if header.kind != RouteType::Unicast || table != u32::from(RouteHeader::RT_TABLE_MAIN) {
+        if table != u32::from(RouteHeader::RT_TABLE_MAIN) {
             return None;
         }
-        let to = IpNet::new(to?, header.destination_prefix_length).ok()?;
+        let to = IpNet::new(to?, route.header.destination_prefix_length).ok()?.trunc();
         if is_link_local(to.addr()) {
             return None; // every link has it, and no client is there
         }
-        let is_told = [RouteProtocol::Kernel, RouteProtocol::Ra].contains(&header.protocol);
-        Some(Self { to, device: device?, metric, is_network: is_told && to.prefix_len() < to.max_prefix_len() })
+        let is_told = [RouteProtocol::Kernel, RouteProtocol::Ra].contains(&route.header.protocol);
+        let link = device.filter(|_| is_straight).map(|device| Link { device, metric, is_told });
+        Some(Self { to, metric, link })
     }
 }
 
@@ -247,6 +323,36 @@ mod tests {
         let mut links = with(&[put("10.9.0.3/32", 6)]);
         assert!(links.add(&put("10.9.0.3/32", 6)));
         assert!(!links.add(&put("10.9.0.3/32", 7)));
+    }
+
+    #[test]
+    fn one_with_a_gateway_in_the_place_of_another_is_not_clear() {
+        let mut links = with(&[put("10.9.0.3/32", 6)]);
+        let mut by_gateway = put("10.9.0.3/32", 6);
+        by_gateway.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet([192, 0, 2, 1].into())));
+        let mut refused = put("10.9.0.3/32", 6);
+        refused.header.kind = RouteType::BlackHole;
+        assert!(!links.add(&by_gateway) && !links.add(&refused));
+        by_gateway.attributes.push(RouteAttribute::Priority(100));
+        assert!(links.add(&by_gateway), "beside it");
+    }
+
+    #[test]
+    fn a_network_that_others_put_is_one_if_this_host_has_an_address_of_it() {
+        let mut links = with(&[put("192.168.1.0/24", 2), put("10.0.0.0/8", 3)]);
+        let is = |links: &Links| are(links, "192.168.1.10", "192.168.1.20");
+        assert!(!is(&links));
+        let own: IpAddr = "192.168.1.5".parse().unwrap();
+        links.add_own(3, own, 24);
+        assert!(!is(&links), "at another device");
+        links.add_own(2, own, 24);
+        links.add_own(2, own, 24);
+        assert!(is(&links));
+        assert_eq!(links.around("192.168.1.10".parse().unwrap()).len(), 1);
+        links.remove_own(2, own, 24);
+        assert!(!is(&links));
+        links.add_own(3, "10.0.0.1".parse().unwrap(), 32);
+        assert!(!are(&links, "10.1.1.1", "10.2.2.2"), "a tunnel");
     }
 
     #[test]

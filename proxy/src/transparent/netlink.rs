@@ -14,6 +14,8 @@ use nix::sys::time::{TimeVal, TimeValLike};
 
 /// The kernel's own datagrams are at most this long (`NLMSG_GOODSIZE` of dumps, 32 KiB).
 const DATAGRAM: usize = 64 << 10;
+/// What news waits in: of many routes at once.
+const NEWS_BUFFER: usize = 4 << 20;
 /// Length of a message's header, and what messages are padded to.
 const HEADER: usize = 16;
 /// The kernel answers at once; a minute of silence is a fault, not patience.
@@ -119,10 +121,11 @@ pub(crate) enum Heard {
 
 impl News {
     pub(crate) fn of_routing(groups: u32) -> io::Result<Self> {
-        Ok(Self {
-            socket: open(SockFlag::SOCK_NONBLOCK, SockProtocol::NetlinkRoute, groups)?,
-            datagram: vec![0; DATAGRAM],
-        })
+        let socket = open(SockFlag::SOCK_NONBLOCK, SockProtocol::NetlinkRoute, groups)?;
+        // Above the host's limit (net.core.rmem_max) it takes CAP_NET_ADMIN; what does not fit is read anew.
+        let _ = setsockopt(&socket, sockopt::RcvBufForce, &NEWS_BUFFER)
+            .or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &NEWS_BUFFER));
+        Ok(Self { socket, datagram: vec![0; DATAGRAM] })
     }
 
     /// Of any change to nftables' tables (group NFNLGRP_NFTABLES, 7): only that there was one can be read from it.
