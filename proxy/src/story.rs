@@ -87,7 +87,7 @@ impl Story {
     pub(crate) fn sends_v2(&mut self) {
         self.header_out = HeaderOut::V2;
         if self.has_sent_id() {
-            self.worker.admission.circle.sent(&self.unique_id, self.peer.ip());
+            self.worker.admission.circle.sent(&self.unique_id, self.listener_name(), self.peer.ip());
         }
     }
 
@@ -95,6 +95,10 @@ impl Story {
         let backend = self.backend.and_then(|id| self.epoch.config().backends.get(id.0));
         let is_asked = matches!(backend.and_then(|it| it.send_proxy), Some(SendProxy::V2 { unique_id: true, .. }));
         self.transport == Transport::Tcp && self.header_out == HeaderOut::V2 && is_asked
+    }
+
+    fn listener_name(&self) -> &str {
+        self.epoch.config().listeners.get(self.listener.0).map_or("", |listener| &listener.name)
     }
 
     /// Lets it be seen by those who ask who is here.
@@ -129,7 +133,7 @@ impl Story {
         let found = self.spoken.as_deref();
         Active {
             unique_id: self.unique_id.to_string(),
-            listener: config.listeners.get(self.listener.0).map_or_else(String::new, |listener| listener.name.clone()),
+            listener: self.listener_name().to_owned(),
             transport: access_line::transport(self.transport).to_owned(),
             peer: self.peer,
             client: self.client,
@@ -160,7 +164,7 @@ fn canonical(endpoint: SocketAddr) -> SocketAddr {
 impl Drop for Story {
     fn drop(&mut self) {
         if self.has_sent_id() {
-            self.worker.admission.circle.forget(&self.unique_id);
+            self.worker.admission.circle.forget(&self.unique_id, self.listener_name(), self.peer.ip());
         }
         let close = self.close();
         self.epoch.counters.closed(self.listener, self.transport, close);
@@ -180,7 +184,7 @@ impl Drop for Story {
         log.record(&Record {
             time: SystemTime::now(),
             unique_id: &self.unique_id,
-            listener: config.listeners.get(self.listener.0).map_or("", |listener| &listener.name),
+            listener: self.listener_name(),
             transport: self.transport,
             peer: self.peer,
             client: self.client,

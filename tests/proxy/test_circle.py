@@ -22,6 +22,14 @@ targets = ["OTHER:$port"]
 send_proxy = "v2"
 send_proxy_with = ["unique_id"]
 """
+# Two listeners of an edge: a TLS terminator, which the test is, leads from the one to the other.
+TWICE = CONFIG.replace(
+    "[[rule]]",
+    """[listener.plain]
+tcp = ["HERE:8080"]
+proxy_header = [{from = "127.0.0.0/8", policy = "optional"}]
+[[rule]]""",
+).replace("OTHER:$port", "OTHER:8443")
 SAID = b"SSH-2.0-x\r\n"
 
 
@@ -63,3 +71,19 @@ def test_an_identifier_is_free_again_when_its_connection_has_ended_and_a_peer_ma
             third.sendall(said)
             with accepted(server) as end:
                 assert pp.decode(read(end, 16 + 12 + 3 + len(b"same") + len(SAID))).rest == SAID
+
+
+def test_another_listener_leads_on_what_comes_back_once(start: Start) -> None:
+    there = own_address()
+    proxy = start(TWICE.replace("OTHER", there))
+    with listening(there, 8443) as server, connect(proxy.here, 8443, "127.0.0.2") as client:
+        client.sendall(SAID)
+        with accepted(server) as end:
+            unique_id = pp.decode(read(end, 16 + 12 + 3 + 16 + len(SAID))).tlvs[pp.UNIQUE_ID]
+            said = pp.v2(tlvs=pp.tlv(pp.UNIQUE_ID, unique_id), ends=(("203.0.113.7", 40000), (proxy.here, 443))) + SAID
+            proxy.ended(refused(proxy.here, 8443, said, there), "self_loop")
+            with connect(proxy.here, 8080, there) as again:
+                again.sendall(said)
+                with accepted(server) as second:
+                    assert pp.decode(read(second, 16 + 12 + 3 + 16 + len(SAID))).tlvs[pp.UNIQUE_ID] == unique_id
+                    proxy.ended(refused(proxy.here, 8080, said, there), "self_loop")

@@ -78,6 +78,8 @@ struct Shared {
     cache: RefCell<Cache>,
     /// Lookups under way, each with what it has found so far.
     lookups: RefCell<HashMap<HostName, watch::Receiver<Option<Known>>>>,
+    /// Of short names of the configuration, what each was last found as.
+    completed: RefCell<HashMap<HostName, HostName>>,
     turns: Turns,
 }
 
@@ -91,6 +93,7 @@ impl Names {
             client: Client::new(settings.timeout),
             cache: RefCell::new(Cache::new(settings)),
             lookups: RefCell::default(),
+            completed: RefCell::default(),
             turns: Turns::new(),
         };
         Self { shared: Rc::new(shared) }
@@ -131,26 +134,66 @@ impl Names {
     }
 
     /// The same for a name that the configuration alone says: a short one is first looked for in the domains that this machine
-    /// searches (resolv.conf(5)), where its servers are asked. The next is asked for only if somebody who could know denies
-    /// the one before.
+    /// searches (resolv.conf(5)), where its servers are asked; one with a final dot is complete. The next is asked for only if
+    /// somebody who could know denies the one before. What it was found as is kept to while its addresses hold, and when they
+    /// have run out, as long as no server answers.
     ///
     /// # Errors
     /// [`NameError`] says why there are none.
     pub async fn addresses_by_search(&self, asker: Option<IpAddr>, name: &str) -> Result<Vec<IpAddr>, NameError> {
-        for host in self.searched(name) {
-            match self.addresses_for(asker, host.as_str()).await {
-                Err(error) if error.is_denial() => {}
-                known => return known,
+        let Some((host, domains)) = self.searched(name) else { return self.addresses_for(asker, name).await };
+        let completed = self.shared.completed.borrow().get(&host).cloned();
+        let completed = completed.filter(|last| *last == host || domains.contains(last));
+        let Some(last) = completed else { return self.search(asker, &host, &domains).await };
+        let found = self.shared.cache.borrow_mut().find(&last, now());
+        match found {
+            Found::Stale { addresses, refresh: Refresh::Untried } => {
+                match timeout(STALE_WAIT, self.search(asker, &host, &domains)).await {
+                    Ok(Ok(addresses)) => Ok(addresses),
+                    Ok(Err(error)) if error.is_denial() => Err(error),
+                    Ok(Err(_)) | Err(_) => {
+                        // It may not have been asked for itself, and yet nobody is to wait for it again.
+                        let unanswered = Known::Unanswered(Fault::Silent);
+                        self.shared.cache.borrow_mut().learn(&last, unanswered, Duration::ZERO, now());
+                        Ok(addresses.to_vec())
+                    }
+                }
             }
+            Found::Fresh(Known::Addresses(_)) | Found::Stale { .. } => self.addresses_for(asker, last.as_str()).await,
+            Found::Fresh(_) | Found::Nothing => self.search(asker, &host, &domains).await,
         }
-        self.addresses_for(asker, name).await
     }
 
-    fn searched(&self, name: &str) -> Vec<HostName> {
+    async fn search(
+        &self,
+        asker: Option<IpAddr>,
+        host: &HostName,
+        domains: &[HostName],
+    ) -> Result<Vec<IpAddr>, NameError> {
+        let mut found = Err(NameError::NoSuchName);
+        for candidate in domains.iter().chain([host]) {
+            found = self.addresses_for(asker, candidate.as_str()).await;
+            match &found {
+                Err(error) if error.is_denial() => {}
+                Err(_) => break,
+                Ok(_) => {
+                    self.shared.completed.borrow_mut().insert(host.clone(), candidate.clone());
+                    break;
+                }
+            }
+        }
+        found
+    }
+
+    /// A short name, and what is asked for before it.
+    fn searched(&self, name: &str) -> Option<(HostName, Vec<HostName>)> {
         let Shared { settings, system, .. } = &*self.shared;
-        let host = HostName::parse(name).filter(|_| settings.servers.is_empty());
-        let host = host.filter(|host| self.without_servers(host).is_none());
-        host.map_or(Vec::new(), |host| system.resolv_conf(now()).before(&host))
+        if name.ends_with('.') || !settings.servers.is_empty() {
+            return None;
+        }
+        let host = HostName::parse(name).filter(|host| self.without_servers(host).is_none())?;
+        let domains = system.resolv_conf(now()).before(&host);
+        (!domains.is_empty()).then_some((host, domains))
     }
 
     /// What needs no server: the hosts file's word, as nsswitch.conf(5) has it (`files dns`), and localhost.
@@ -258,3 +301,6 @@ fn outcome(known: &Known) -> Result<Vec<IpAddr>, NameError> {
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,7 +24,7 @@ pub enum Destination {
         name: String,
         /// At which port.
         port: u16,
-        /// The file says all of it, so that this host's search list holds.
+        /// The file says all of it, without a final dot, so that this host's search list holds.
         is_searched: bool,
     },
 }
@@ -113,7 +113,8 @@ pub fn fill(
             if parts.iter().any(|part| matches!(part, NamePart::Capture(_))) {
                 chosen(name, allow_suffixes, port)
             } else {
-                Ok(Destination::Name { name, port, is_searched: true })
+                let is_complete = matches!(parts.last(), Some(NamePart::Literal(end)) if end.ends_with('.'));
+                Ok(Destination::Name { name, port, is_searched: !is_complete })
             }
         }
     }

@@ -63,7 +63,8 @@ fn a_choice_must_end_as_the_backend_allows() {
 fn names_of_the_file_are_free_as_long_as_they_are_names() {
     let literal = |text: &str| filled(Host::Name(vec![NamePart::Literal(text.to_owned())]), &[], "");
     assert_eq!(literal("localhost"), name_of_file("localhost"));
-    assert_eq!(literal("Box.Example."), name_of_file("box.example"));
+    assert_eq!(literal("Box.Example"), name_of_file("box.example"));
+    assert_eq!(literal("Box.Example."), name("box.example"), "a final dot ends the search");
     assert_eq!(literal("a b"), Err(TargetError::Character));
 }
 

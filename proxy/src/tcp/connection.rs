@@ -164,7 +164,7 @@ async fn prepare<'a>(
             (story.client, story.original_dst) = (named, destination);
         }
         if let Some(given) = introduced.unique_id {
-            let comes_back = worker.admission.circle.comes_back(&given, story.peer.ip());
+            let comes_back = worker.admission.circle.comes_back(&given, &listener.name, story.peer.ip());
             story.unique_id = UniqueId::Given(given);
             if comes_back {
                 return Err(CloseReason::SelfLoop);

@@ -22,7 +22,7 @@ impl Notation for Target {
 fn host(text: &str) -> Result<Host, String> {
     // No name ends in a label of digits (RFC 3696 section 2), so that is an address, right or wrong.
     let ends_in_digits =
-        || text.rsplit('.').next().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
+        || spelt(text).rsplit('.').next().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
     if text.contains(['[', ':']) || ends_in_digits() {
         let address = address(text)?;
         if address.is_unspecified() || address.is_multicast() {
@@ -54,10 +54,15 @@ fn name(text: &str) -> Result<Vec<NamePart>, String> {
             NamePart::Capture(_) => "x",
         })
         .collect();
-    match host_fault(&sample) {
+    match host_fault(if text.contains('$') { &sample } else { spelt(&sample) }) {
         Some(fault) => Err(format!("the name {text:?} {fault}")),
         None => Ok(parts),
     }
+}
+
+/// Without the final dot of a name that is complete, so that no domain is searched for it; one with captures never is.
+fn spelt(text: &str) -> &str {
+    text.strip_suffix('.').filter(|_| !text.contains('$')).unwrap_or(text)
 }
 
 fn keep(parts: &mut Vec<NamePart>, literal: &str) {
@@ -98,6 +103,7 @@ mod tests {
         assert_eq!(Target::read("[2001:db8::1]:22"), Ok(Target { host: address, port: TargetPort::Fixed(22) }));
         for (text, parts) in [
             ("NAS.tailnet:1", vec![literal("nas.tailnet")]),
+            ("nas.:1", vec![literal("nas.")]),
             ("$host.tailnet:1", vec![capture("host"), literal(".tailnet")]),
             ("web-${host}er.tailnet:1", vec![literal("web-"), capture("host"), literal("er.tailnet")]),
             ("${a}$b:1", vec![capture("a"), capture("b")]),
@@ -110,7 +116,9 @@ mod tests {
 
     #[test]
     fn targets_are_shown_as_they_are_written() {
-        for text in ["192.0.2.1:22", "[2001:db8::1]:$port", "a-${host}er.tailnet:1", "$a$b.c:$port", "nas:443"] {
+        for text in
+            ["192.0.2.1:22", "[2001:db8::1]:$port", "a-${host}er.tailnet:1", "$a$b.c:$port", "nas:443", "nas.:443"]
+        {
             assert_eq!(Target::read(text).unwrap().to_string(), text);
         }
     }
@@ -135,6 +143,10 @@ mod tests {
             ("nas..tailnet:22", "an empty label"),
             (".tailnet:22", "an empty label"),
             ("$host..tailnet:22", "an empty label"),
+            ("nas..:22", "is not an address"),
+            (".:22", "is not an address"),
+            ("10.1.:22", "is not an address"),
+            ("$host.tailnet.:22", "is not an address"),
             ("na s:22", "' ', which no host name has"),
             ("unix:/run/x", "not a port"),
         ] {
