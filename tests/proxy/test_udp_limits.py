@@ -268,6 +268,27 @@ def test_a_listener_has_no_more_flows_than_its_limit_and_its_own_give_way(start:
         assert silent(backend), "those in use stay"
 
 
+@pytest.mark.parametrize("before", ["", "udp_flows = 100"])
+def test_a_limit_by_reload_lets_newcomers_in_for_flows_that_were_there_before(start: Start, before: str) -> None:
+    def text(bound: str) -> str:
+        own = PLAIN.replace('udp = ["HERE:8443"]', f'udp = ["HERE:8443"]\n{bound}')
+        return "workers = 1\n" + own + '[timeouts]\nudp_one_way = "1h"\n'
+
+    proxy = start(text(before))
+    with udp(proxy.here, 9001) as backend, ExitStack() as stack:
+        clients = [stack.enter_context(udp(proxy.here)) for _ in range(11)]
+        for client in clients[:-1]:
+            client.sendto(b"?", (proxy.here, 8443))
+            assert heard(backend)[0] == b"?"
+        proxy.reload(text("udp_flows = 2"))
+        clients[-1].sendto(b"new", (proxy.here, 8443))
+        assert heard(backend)[0] == b"new"
+        for client in clients[:-2]:
+            flow_ended(proxy, client, "evicted")
+        assert flows(proxy) == 2
+    assert drops(proxy) == {}
+
+
 def test_a_flow_too_many_of_a_source_has_nobody_give_way(start: Start) -> None:
     proxy = start("workers = 1\n" + PLAIN + "[limits]\nudp_flows = 2\nudp_flows_per_source = 1\n")
     other = own_address()

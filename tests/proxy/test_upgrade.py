@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -257,6 +258,27 @@ def test_a_new_process_that_fails_at_any_stage_leaves_all_to_the_old_one(
         load.wait(10)
     assert load.faults == []
     assert [len(flow.backend_saw) for flow in flows] == [1] * len(flows)
+
+
+def test_flows_that_come_back_at_once_find_their_places_free(start: Start) -> None:
+    count = 400  # they do not end in one turn
+    limits = f"[limits]\nudp_flows = {count}\nudp_flows_per_source = {count}\n"
+    proxy = start(with_workers(1) + limits)
+    with ExitStack() as stack:
+        stack.enter_context(UdpEcho(proxy.here, 9001))
+        flows = [Flow(proxy.here, 8001) for _ in range(count)]
+        for flow in flows:
+            stack.callback(flow.close)
+            flow.ask()
+        for number in range(1, 4):
+            heir = Heir(proxy)
+            offer = heir.hear_until("offer_ends")
+            heir.say({"taken": {"endpoints": sockets(offer), "admin_socket": True}})
+            heir.close()
+            wait_until(lambda at=number: proxy.said.count("did not take over") == at, DEADLINE, "word of it")  # type: ignore[misc]
+            for flow in flows:
+                flow.ask()
+    assert [len(flow.backend_saw) for flow in flows] == [1] * count
 
 
 def killed(process: subprocess.Popen[bytes]) -> bool:

@@ -1,4 +1,4 @@
-//! Flows of one listener that has a bound of its own, of this worker: which of them gives way when there are so many.
+//! Flows of one listener, of this worker: which of them gives way when there are as many as the listener may have.
 
 use std::cell::Cell;
 use std::rc::{Rc, Weak};
@@ -31,6 +31,8 @@ impl Crowd {
         if was_confirmed {
             self.queue.unconfirm();
         }
+        // At a listener to which nobody comes any more nobody else does it.
+        self.queue.sweep(self.living.get());
     }
 
     pub(super) fn is_empty(&self) -> bool {

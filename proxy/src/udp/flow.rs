@@ -191,7 +191,7 @@ impl Flow {
         limited(&mut self.up_allowance.borrow_mut(), &self.epoch, joined, |joined| self.send(joined));
     }
 
-    /// Where its listener has a bound of its own.
+    /// The flows of its listener.
     fn crowd(&self) -> Option<Rc<Crowd>> {
         let listener = self.story.try_borrow().ok()?.listener;
         self.worker.udp.crowd(&self.epoch.generation, listener)

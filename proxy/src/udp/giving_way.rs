@@ -79,10 +79,15 @@ impl<F> Default for Queue<F> {
 impl<F: GivesWay> Queue<F> {
     /// A new flow; `living` of them are there.
     pub(crate) fn push(&self, flow: Weak<F>, living: usize) {
-        let mut unanswered = self.unanswered.borrow_mut();
-        unanswered.push_back(flow);
-        let mut answered = self.answered.borrow_mut();
-        // What has ended, or is there no more, is taken out now and then.
+        self.unanswered.borrow_mut().push_back(flow);
+        self.sweep(living);
+    }
+
+    /// Takes out what has ended, or is there no more, where that is much.
+    pub(crate) fn sweep(&self, living: usize) {
+        // A flow may end while others are looked at.
+        let Ok(mut unanswered) = self.unanswered.try_borrow_mut() else { return };
+        let Ok(mut answered) = self.answered.try_borrow_mut() else { return };
         if unanswered.len() + answered.len() + self.confirmed.borrow().len() > 2 * living + LOOKS {
             self.confirmed.borrow_mut().retain(|_, flow| flow.strong_count() > 0);
             for queue in [&mut *unanswered, &mut *answered] {

@@ -69,6 +69,10 @@ impl Lending {
 impl Flow {
     /// A socket towards another backend by the port of this one.
     pub(super) fn lend_port(&self, to: SocketAddr) -> Lent {
+        // Its port may go on in another process.
+        if self.is_ended.get() {
+            return ControlFlow::Continue(());
+        }
         // No call of the kernel for those that have none to lend, for all are asked.
         let target = self.story.try_borrow().ok().and_then(|story| story.target);
         if !target.is_some_and(|(target, source)| source == SourceUsed::Own && may_share(target, to)) {

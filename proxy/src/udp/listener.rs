@@ -37,6 +37,9 @@ use super::unwrapping::{unwrapped, Unwrapped};
 /// How long a socket rests that fails for no reason of one datagram's.
 const REST: Duration = Duration::from_millis(5);
 
+/// Flows that give way to one newcomer at most: where a reload has lowered a bound, there are more than it allows.
+const MOST_TO_GO: usize = 64;
+
 /// Messages of a batch are marked by bits.
 const _: () = assert!(BATCH <= 64);
 
@@ -301,7 +304,7 @@ impl Listener {
         let (occupancy, bounds) = generation.flow_bounds(here.id)?;
         let (station, flows) = (&self.worker.udp, &self.worker.flows);
         // The total may be wanting, and then the listener's own.
-        for _ in 0..3 {
+        for _ in 0..MOST_TO_GO {
             let has_room = match flows.admit(client.ip(), occupancy, bounds) {
                 Ok(permit) => return Some(permit),
                 Err(Bound::Source) => {

@@ -59,7 +59,7 @@ pub(crate) struct Station {
     pub(crate) living: Cell<usize>,
     /// Those of them that have a place: others have given theirs to newcomers, and are about to end.
     pub(crate) admitted: Cell<usize>,
-    /// Flows of listeners that have a bound of their own.
+    /// Flows of each listener.
     crowds: RefCell<HashMap<ListenerKey, Rc<Crowd>>>,
     /// No flow begins any more.
     pub(crate) is_draining: Cell<bool>,
@@ -116,12 +116,9 @@ impl Station {
         }
     }
 
-    /// The flows of this worker at a listener that has a bound of its own.
+    /// The flows of this worker at a listener: a reload may give it a bound of its own, and keeps its flows.
     pub(crate) fn crowd(&self, generation: &Generation, listener: ListenerId) -> Option<Rc<Crowd>> {
-        let (occupancy, bounds) = generation.flow_bounds(listener)?;
-        if bounds.listener >= bounds.total {
-            return None;
-        }
+        let (occupancy, _) = generation.flow_bounds(listener)?;
         let (key, mut crowds) = (ListenerKey::of(occupancy), self.crowds.borrow_mut());
         if !crowds.contains_key(&key) {
             // Those of listeners that have gone with a reload.

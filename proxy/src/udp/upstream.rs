@@ -148,13 +148,15 @@ impl Upstream {
         take_errors(self.socket.as_fd())
     }
 
-    /// The socket and the header, for another process.
+    /// The socket and the header, for another process, or for this one again: what is claimed here is free for that.
     ///
     /// # Errors
     ///
     /// There are no descriptors left.
-    pub(crate) fn copy(&self) -> io::Result<(OwnedFd, Header)> {
-        Ok((self.socket.as_fd().try_clone_to_owned()?, self.header.clone()))
+    pub(crate) fn hand_over(&mut self) -> io::Result<(OwnedFd, Header)> {
+        let socket = self.socket.as_fd().try_clone_to_owned()?;
+        self.claim = None;
+        Ok((socket, self.header.clone()))
     }
 
     /// Sends datagrams of the client.

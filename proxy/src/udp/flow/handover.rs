@@ -150,10 +150,10 @@ impl Flow {
             return None;
         }
         let mut outlet = self.outlet.borrow_mut();
-        let (stage, upstream) = match &*outlet {
+        let (stage, upstream) = match &mut *outlet {
             // It stays open until the flow has ended: other workers may have datagrams for it on their way.
             Outlet::Open(upstream) => {
-                let (socket, header) = match upstream.copy() {
+                let (socket, header) = match upstream.hand_over() {
                     Ok(copy) => copy,
                     Err(error) => {
                         // No descriptor is left for it: its client's next datagram begins another flow.
@@ -181,6 +181,8 @@ impl Flow {
             unique_id: matches!(stage, Stage::Held(_)).then(|| self.story.borrow().unique_id.clone()),
             stage,
         };
+        // It may come back before it has ended here.
+        self.leave();
         self.close(CloseReason::HandedOver);
         Some(Heritage { state, upstream })
     }
@@ -385,10 +387,11 @@ mod tests {
             let taken = endpoints.claim(from, open.target);
             assert_eq!(open.outlet(copy(), &endpoints).is_some(), goes_on, "{source:?} {is_shared}");
             drop(taken);
-            let outlet = open.outlet(copy(), &endpoints);
-            assert!(outlet.is_some(), "it is free again");
+            let Some(Outlet::Open(mut upstream)) = open.outlet(copy(), &endpoints) else { panic!("it is free again") };
             let is_claimed = endpoints.claim(from, open.target).is_none();
             assert_eq!(is_claimed, !goes_on, "{source:?} {is_shared}");
+            let (given, _) = upstream.hand_over().expect("a copy");
+            assert!(open.outlet(given, &endpoints).is_some(), "it may come back at once, as {source:?}");
         }
     }
 }
