@@ -1,14 +1,19 @@
 #!/bin/sh
 # Unpacks peers that Debian has from its release 13 on into a folder: sslh-ev with its libraries, and go-mmproxy. Nothing is
-# installed; apt checks the signatures with the keys of the host's Debian.
+# installed. They come from where this host has its Debian from; apt checks the signatures with the keys of that.
 # usage: trixie.sh FOLDER
 set -eu
 
+mirror=$(apt-get indextargets --format '$(SITE)' 'Label: Debian' | head -n 1)
+if [ -z "$mirror" ]; then
+	echo "trixie.sh: no Debian among the sources of apt: sslh-ev and go-mmproxy are left out" >&2
+	exit 1
+fi
 packages="go-mmproxy sslh libc6 libcap2 libconfig11 libev4t64 libpcre2-8-0 libsystemd0 libwrap0 libnsl2 libtirpc3t64"
 mkdir -p "$1/state/lists/partial" "$1/cache/archives/partial"
 folder=$(realpath "$1")
 cd "$folder"
-echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main" >sources.list
+echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror trixie main" >sources.list
 : >state/status
 
 own() {
