@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -130,6 +131,10 @@ def is_here(command: str, version: str) -> bool:
 def test_edgeproxy_does_all_that_is_asked(command: LabCommand, sent: str) -> None:
     with running(f'{EDGEPROXY}send_proxy = "{sent}"') as proxy:
         found = conform(command, proxy.here, code=ExitCode.OK)
+        where = ("--to", f"{proxy.here}:{PORT}", "--backend", f"{proxy.here}:{BACKEND}", "--patience", str(DEADLINE))
+        assert len(command("conform", *where, code=ExitCode.OK).stdout.splitlines()) == 1, "nothing to tell"
+        in_full = command("conform", *where, "--all", code=ExitCode.OK).stdout
+        assert sum(line.endswith("  yes") for line in in_full.splitlines()) == len(cases())
     assert found["addresses_seen"]
     assert found["held"] == found["asked"] == len(cases()) > 70
     refused = {each["name"] for each in found["outcomes"] if each["did"] == "refused"}
@@ -205,8 +210,10 @@ def test_who_passes_all_on_unread_and_keeps_its_connections_is_told_so_and_not_w
 
 def test_who_takes_connections_and_says_nothing_takes_nothing(command: LabCommand) -> None:
     here = own_address()
+    began = time.monotonic()
     with socket.create_server((here, PORT), backlog=4096):
-        found = conform(command, here, "--patience", "1", code=ExitCode.FAILED)
+        found = conform(command, here, "--patience", "0.05", code=ExitCode.FAILED)
+    assert time.monotonic() - began < 10, "with the patience of one who says nothing of it 13 s"
     assert {each["did"] for each in found["outcomes"]} == {"nothing came"}
     assert wrong(found) == {case.name for case in cases() if not case.must.may_refuse}
 
