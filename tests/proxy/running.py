@@ -92,7 +92,7 @@ class Proxy:
         """The line of the one connection that came from this endpoint."""
 
         def look() -> bool:
-            self.connections()  # whoever is not here any more is in the log by then
+            self.connections()  # whoever is not here any more is on the way to the log by then
             return bool(self.lines_of(peer))
 
         wait_until(look, DEADLINE, f"a log line of {peer}")

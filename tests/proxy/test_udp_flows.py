@@ -106,7 +106,7 @@ def test_what_an_undecided_flow_may_keep_is_bounded_by_bytes_and_told(start: Sta
 
         def have_ended() -> bool:
             """4 KiB are three datagrams of 1200 bytes. What the proxy hears after a flow's end begins another flow."""
-            proxy.connections()  # whoever is not here any more is in the log by then
+            proxy.connections()  # whoever is not here any more is on the way to the log by then
             return found["refused"] <= 3 * len(proxy.lines_of(peer))
 
         wait_until(have_ended, DEADLINE, f"flows of three datagrams at most have ended; {found}")
