@@ -31,7 +31,7 @@ old one, which ends with the last of them. If the new one cannot start, the old 
 SIGHUP reads it anew (and opens the access log anew); a file with faults changes nothing. SIGTERM and SIGINT accept no
 more and wait for open connections as long as timeouts.drain says; a second one does not wait.
 
-Exit status: 0 ended by a signal, 1 it failed while running, 2 the configuration is wrong, 3 the host is not able.
+Exit status: 0 ended by a signal, 1 it failed, 2 the configuration is wrong, 3 the host is not able.
 
 example: edgeproxy run -c /etc/edgeproxy/edge.toml
 ",
