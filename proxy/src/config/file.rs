@@ -93,7 +93,7 @@ pub(crate) struct HeaderTrustFile {
     /// What they do.
     #[schemars(required)]
     pub(crate) policy: Option<HeaderPolicy>,
-    /// Which of their datagrams begin with a header. Without it: every.
+    /// Which of their datagrams begin with a header. Without it: `every`.
     pub(crate) udp: Option<HeaderFraming>,
 }
 
