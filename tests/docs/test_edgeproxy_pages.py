@@ -86,7 +86,7 @@ def test_every_key_that_is_shown_with_a_value_is_one_and_takes_it(page: Path) ->
     assert pairs
     for key, value in pairs:
         assert key in keys, f"{key} = {value}"
-        words = [set(each["enum"]) for each in keys[key] if "enum" in each]
+        words = [{one["const"] for one in each["oneOf"]} for each in keys[key] if "oneOf" in each]
         if words and value.startswith('"'):
             assert any(value.strip('"') in some for some in words), f"{key} = {value}"
 
