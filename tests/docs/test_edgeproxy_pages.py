@@ -97,3 +97,16 @@ def test_a_piece_of_a_configuration_is_one_that_may_stand_in_the_shipped_one(tmp
     for piece in pieces:
         (tmp_path / "c.toml").write_text(EXAMPLES["edge.toml"] + "\n" + re.sub("^    ", "", piece, flags=re.MULTILINE))
         said("check", "-c", str(tmp_path / "c.toml"))
+
+
+def test_what_the_pages_have_jq_ask_of_lines_is_answered() -> None:
+    if shutil.which("jq") is None:
+        pytest.skip("jq is not here")
+    line = {"close": "no_rule", "client": "203.0.113.7:4711", "server_name": "git.nas.example.net", "rule": "ssh"}
+    text = f"edgeproxy: ready\n{json.dumps(line | {'target': '10.0.0.1:22', 'bytes_out': 1})}\n"
+    asked = re.findall(r"jq (-\w+) '([^'.]+[^']*)'", "\n".join([*PAGES.values(), said("connections", "--help")]))
+    assert len(asked) >= 3
+    for option, program in asked:
+        lines = text if "R" in option else text.partition("\n")[2]
+        done = subprocess.run(["jq", option, program], input=lines, capture_output=True, text=True, check=True)
+        assert "203.0.113.7" in done.stdout or "10.0.0.1:22" in done.stdout, program
