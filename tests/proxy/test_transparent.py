@@ -72,6 +72,7 @@ source = "{source}"
 """
     for port, (name, addresses, source) in PLACES.items()
 )
+LACK = "note: transparent.manage_rules is off"
 HOME = {4: "198.51.100.1", 6: "2001:db8:1::1"}
 CLIENT = {4: "198.51.100.66", 6: "2001:db8:1::66"}
 
@@ -285,6 +286,7 @@ def test_without_management_the_printed_lines_do_the_same(lab: Lab, lab_folder: 
         words = [edgeproxy(), "rules", "-c", str(proxy.config)]
         doctor = [edgeproxy(), "doctor", "-c", str(proxy.config)]
         assert rules(nas) == before
+        assert LACK in proxy.said
         assert nas.run(doctor).returncode == 1
         with lab["home"].connect(("192.168.1.10", 8443), DEADLINE) as client:
             assert is_reset(client), "its answers go astray"
@@ -295,6 +297,8 @@ def test_without_management_the_printed_lines_do_the_same(lab: Lab, lab_folder: 
         server.settimeout(DEADLINE)
         with lab["home"].connect(("192.168.1.10", 8443), DEADLINE) as client, accepted(server) as end:
             assert peer(end) == own(client)
+    with running_in(nas, UNMANAGED, "127.0.0.1", folder) as proxy:
+        assert LACK not in proxy.said
         nas.run(["sh", "-e"], input=nas.run([*words, "--remove"], check=True).stdout, check=True)
         assert rules(nas) == before
 
