@@ -6,10 +6,12 @@ import json
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema.validators import validator_for
 
 from tests.proxy.running import DEADLINE, edgeproxy
 
@@ -97,6 +99,26 @@ def test_a_piece_of_a_configuration_is_one_that_may_stand_in_the_shipped_one(tmp
     for piece in pieces:
         (tmp_path / "c.toml").write_text(EXAMPLES["edge.toml"] + "\n" + re.sub("^    ", "", piece, flags=re.MULTILINE))
         said("check", "-c", str(tmp_path / "c.toml"))
+
+
+def test_the_schema_by_which_editors_examine_takes_what_check_takes_and_no_other_key_or_word() -> None:
+    schema = json.loads(said("schema"))
+    examine = validator_for(schema)(schema)
+    configurations = [
+        *EXAMPLES.values(),
+        *re.findall(r"^```toml\n(.*?)^```$", READ[-1].read_text(), re.DOTALL | re.MULTILINE),
+    ]
+    assert len(configurations) >= 8
+    for text in configurations:
+        assert [fault.message for fault in examine.iter_errors(tomllib.loads(text))] == []
+    edge = EXAMPLES["edge.toml"]
+    for right, wrong in (
+        ("[operation]", "[operations]"),
+        ('send_proxy = "v2"', 'send_proxy = "v3"'),
+        ("tcp = [", "tpc = ["),
+    ):
+        assert right in edge
+        assert list(examine.iter_errors(tomllib.loads(edge.replace(right, wrong)))), wrong
 
 
 def test_what_the_pages_have_jq_ask_of_lines_is_answered() -> None:
