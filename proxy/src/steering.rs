@@ -131,7 +131,7 @@ impl Proxy {
     }
 
     /// Waits until workers have obeyed all orders so far.
-    async fn obeyed(&self) {
+    pub(crate) async fn obeyed(&self) {
         self.active(Page { skip: 0, most: 0 }).await;
     }
 
@@ -195,7 +195,9 @@ impl Proxy {
         say("edgeproxy: ready");
         loop {
             tokio::select! {
-                _ = hangup.recv() => self.reload_and_say(),
+                _ = hangup.recv() => {
+                    self.reload().await;
+                }
                 () = stops.any() => break,
                 Some(failure) = self.failures.recv() => {
                     say(&format!("edgeproxy: {failure}: nothing new is taken, so that whoever started this starts it anew"));
@@ -212,7 +214,7 @@ impl Proxy {
                     }
                     Ordered::Answer(Asked::Reload, answer) => {
                         // Whoever asked may be gone.
-                        let _ = answer.send(self.reload());
+                        let _ = answer.send(Response::Reload(Box::new(self.reload().await)));
                     }
                     Ordered::Answer(Asked::Connections(page), answer) => {
                         let _ = answer.send(Response::Connections(self.active(page).await));
