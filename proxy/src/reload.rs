@@ -20,6 +20,7 @@ use crate::operation::state::KernelRules;
 use crate::run_error::host;
 use crate::steering::{copies, Proxy};
 use crate::transparent::keeper::{Report, Want};
+use crate::transparent::local_addresses::needs_neighbours;
 use crate::worker::Order;
 
 impl Proxy {
@@ -79,6 +80,9 @@ impl Proxy {
         let new: Vec<_> = wanted.iter().copied().filter(|endpoint| !held.contains(endpoint)).collect();
         let bound = bind_all(&new, &held, count, &generation.config.timeouts).map_err(ReloadTold::refused)?;
         let sockets = copies(&bound).map_err(|error| ReloadTold::refused(host("sockets of workers")(error)))?;
+        if needs_neighbours(&generation.config) {
+            self.routes.follow().map_err(|error| ReloadTold::refused(host("routes of this host")(error)))?;
+        }
         let of_rules = |unkept: Unkept| {
             ReloadTold::faulty(vec![places.fault("transparent.manage_rules", unkept.found, unkept.mend)])
         };

@@ -38,7 +38,7 @@ use crate::succession::heir::{unless_told_to_end, Estate, Inheritance};
 use crate::suspicion::told_of;
 use crate::transparent::keeper::Want;
 use crate::transparent::keeper_channel::RuleKeeper;
-use crate::transparent::local_addresses::LocalAddresses;
+use crate::transparent::local_addresses::{LocalAddresses, Routes};
 use crate::udp::flow::handover::{Gate, Heritage};
 use crate::upstream::health;
 use crate::worker::Order;
@@ -79,6 +79,7 @@ pub(crate) struct Proxy {
     /// What it keeps.
     pub(crate) wanted: Option<Want>,
     pub(crate) locals: LocalAddresses,
+    pub(crate) routes: Routes,
     pub(crate) files: SystemFiles,
     /// Who copies these files.
     pub(crate) reader: Option<Reader>,
@@ -195,9 +196,7 @@ impl Proxy {
         say("edgeproxy: ready");
         loop {
             tokio::select! {
-                _ = hangup.recv() => {
-                    self.reload().await;
-                }
+                _ = hangup.recv() => drop(self.reload().await),
                 () = stops.any() => break,
                 Some(failure) = self.failures.recv() => {
                     say(&format!("edgeproxy: {failure}: nothing new is taken, so that whoever started this starts it anew"));
