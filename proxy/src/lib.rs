@@ -12,6 +12,7 @@ mod chain;
 mod circle;
 mod commands;
 pub mod config;
+mod drain;
 mod generation;
 mod kernel;
 mod listening;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{channel, Receiver, UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 use tokio::task::{spawn_local, yield_now, JoinHandle as Task};
-use tokio::time::{interval, sleep, Instant};
+use tokio::time::{interval, Instant};
 
 use crate::admission::Admission;
 use crate::commands::say;
@@ -42,9 +42,6 @@ use crate::transparent::local_addresses::{LocalAddresses, Routes};
 use crate::udp::flow::handover::{Gate, Heritage};
 use crate::upstream::health;
 use crate::worker::Order;
-
-/// How often the end of the last connection is looked for while draining.
-pub(crate) const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
 /// How long the log may take for its last lines.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -308,36 +305,6 @@ impl Proxy {
             found.extend(some);
         }
         found
-    }
-
-    /// Takes nothing new, and waits for those who are here.
-    async fn drain(&mut self, stops: &mut Stops) {
-        self.state().draining = true;
-        self.tell_manager(ServiceState::Stopping, "draining");
-        self.leave_now(|endpoint| endpoint.transport == Transport::Tcp).await;
-        let deadline = Instant::now() + self.generation.config.timeouts.drain;
-        let mut are_flows_in_use = self.are_flows_in_use().await;
-        while (self.admission.total() > 0 || are_flows_in_use) && Instant::now() < deadline {
-            tokio::select! {
-                () = sleep(DRAIN_LOOK) => {}
-                // A second signal ends the wait.
-                () = stops.any() => break,
-            }
-            // Connections last longer, as a rule.
-            are_flows_in_use = self.admission.total() == 0 && self.are_flows_in_use().await;
-        }
-        self.leave(|_| true);
-    }
-
-    /// Has no flow of datagrams begin any more; whether any is in use.
-    async fn are_flows_in_use(&self) -> bool {
-        let mut are_in_use = false;
-        for hand in &self.workers {
-            let (answer, answered) = oneshot::channel();
-            hand.tell(Order::Drain(answer));
-            are_in_use |= answered.await.unwrap_or(false);
-        }
-        are_in_use
     }
 
     /// As [`Self::leave`], and waits until it is done.
