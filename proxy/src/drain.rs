@@ -18,11 +18,18 @@ pub(crate) const DRAIN_LOOK: Duration = Duration::from_millis(20);
 const HANDSHAKE: Duration = Duration::from_secs(1);
 
 impl Proxy {
-    /// Takes nothing new, and waits for those who are here.
-    pub(crate) async fn drain(&mut self, stops: &mut Stops) {
+    /// Says that it ends, after `delay` takes nothing new, and waits for those who are here. A second signal ends all waiting.
+    pub(crate) async fn drain(&mut self, delay: Duration, stops: &mut Stops) {
         self.state().draining = true;
         self.tell_manager(ServiceState::Stopping, "draining");
-        let mut deadline = Instant::now() + self.generation.config.timeouts.drain;
+        let mut most = self.generation.config.timeouts.drain;
+        if !delay.is_zero() {
+            tokio::select! {
+                () = sleep(delay) => {}
+                () = stops.any() => most = Duration::ZERO,
+            }
+        }
+        let mut deadline = Instant::now() + most;
         if self.sockets.iter().filter(|bound| bound.refuse_newcomers()).count() > 0 {
             tokio::select! {
                 () = sleep_until(deadline.min(Instant::now() + HANDSHAKE)) => {}
@@ -34,7 +41,6 @@ impl Proxy {
         while (self.admission.total() > 0 || are_flows_in_use) && Instant::now() < deadline {
             tokio::select! {
                 () = sleep(DRAIN_LOOK) => {}
-                // A second signal ends the wait.
                 () = stops.any() => break,
             }
             // Connections last longer, as a rule.

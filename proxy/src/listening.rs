@@ -215,6 +215,7 @@ mod tests {
             udp_one_way: second,
             udp_idle: second,
             drain: second,
+            drain_delay: second,
             handed_over: second,
             keepalive: second,
             user_timeout: None,

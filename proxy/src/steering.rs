@@ -203,7 +203,7 @@ impl Proxy {
                 _ = looks.tick() => self.look(),
                 Some(ordered) = orders.recv() => match ordered {
                     Ordered::Answer(Asked::Drain, answer) => {
-                        let _ = answer.send(Response::Done("nothing new is taken".to_owned()));
+                        let _ = answer.send(Response::Done("draining".to_owned()));
                         // Where nobody is waited for, this process would be gone before the answer has left.
                         yield_now().await;
                         break;
@@ -233,7 +233,9 @@ impl Proxy {
         }
         // A new process that was about to take over hears that there is nothing to take.
         drop((steps, to_here));
-        self.drain(&mut stops).await;
+        // Clients of a worker that is lost wait in vain.
+        let delay = if lost.is_ok() { self.generation.config.timeouts.drain_delay } else { Duration::ZERO };
+        self.drain(delay, &mut stops).await;
         self.end();
         lost
     }

@@ -175,7 +175,7 @@ pub enum Order {
     Connections(Page),
     /// [`Request::Reload`]; answered when the new configuration is in use, or refused.
     Reload,
-    /// [`Request::Drain`]; answered when nothing new is taken.
+    /// [`Request::Drain`]; answered when it begins.
     Drain,
     /// [`Request::HandOver`]; not answered: the connection goes with it.
     HandOver,

@@ -32,7 +32,7 @@ fn process(text: &mut Text, state: &State, now: std::time::Instant) {
     let began = state.started_at.duration_since(UNIX_EPOCH).unwrap_or_default();
     text.sample("edgeproxy_start_time_seconds", &[], began.as_secs());
     text.single("edgeproxy_workers", "gauge", "Threads that accept and relay.", state.workers);
-    text.single("edgeproxy_draining", "gauge", "1 while nothing new is taken.", u8::from(state.draining));
+    text.single("edgeproxy_draining", "gauge", "1 once the proxy was told to end.", u8::from(state.draining));
     text.single("edgeproxy_reloads_total", "counter", "Configurations that replaced another.", state.reloads);
     let failures = state.reload_failures;
     text.single("edgeproxy_reload_failures_total", "counter", "Configurations that were refused.", failures);

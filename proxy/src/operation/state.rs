@@ -80,7 +80,7 @@ pub struct State {
     pub reloads: u64,
     /// Configurations that were refused.
     pub reload_failures: u64,
-    /// It takes nothing new.
+    /// It was told to end.
     pub draining: bool,
     /// The kernel's rules; none where they are left to others, or none are wanted and nobody keeps them.
     pub kernel_rules: Option<KernelRules>,
@@ -184,7 +184,7 @@ pub struct Status {
     pub reloads: u64,
     /// Configurations that were refused.
     pub reload_failures: u64,
-    /// It takes nothing new.
+    /// It was told to end.
     pub draining: bool,
     /// The kernel's rules, where this process has them kept.
     pub kernel_rules: Option<KernelRules>,
