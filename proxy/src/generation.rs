@@ -16,7 +16,7 @@ use crate::listening::Endpoint;
 use crate::names::Names;
 use crate::operation::counters::WorkerCounters;
 use crate::operation::sparing::SparingByReason;
-use crate::operation::state::{self, TargetCondition};
+use crate::operation::state::{self, TargetCondition, TransportCondition};
 use crate::route::forbidden::Own;
 use crate::route::{asks_clients, order};
 use crate::suspicion::Suspicion;
@@ -160,18 +160,24 @@ impl Generation {
         checks.collect()
     }
 
-    /// How all candidates stand, for those who ask.
+    /// How all candidates stand, for those who ask; also for each transport by which clients come.
     pub(crate) fn conditions_now(&self, now: Instant) -> Vec<TargetCondition> {
+        let now = now.into_std();
+        let listeners = &self.config.listeners;
+        let tcp = listeners.iter().any(|listener| !listener.tcp.is_empty()).then_some(Transport::Tcp);
+        let udp = listeners.iter().any(|listener| !listener.udp.is_empty()).then_some(Transport::Udp);
+        let by_transport = |condition: &Condition| {
+            let of =
+                |transport| TransportCondition { transport, condition: told(condition.standing_by(transport, now)) };
+            tcp.into_iter().chain(udp).map(of).collect()
+        };
         let of_backend = |(backend, candidates): (&Backend, &Vec<Candidate>)| -> Vec<TargetCondition> {
             let of_target = |(target, candidate): (&Target, &Candidate)| TargetCondition {
                 backend: backend.name.clone(),
                 target: target.to_string(),
-                resting: candidate.condition.resting(now.into_std()),
-                condition: match candidate.condition.standing(now.into_std()) {
-                    Standing::Usable => state::Condition::Up,
-                    Standing::Ejected => state::Condition::Ejected,
-                    Standing::Down => state::Condition::Down,
-                },
+                resting: candidate.condition.resting(now),
+                condition: told(candidate.condition.standing(now)),
+                by_transport: by_transport(&candidate.condition),
             };
             backend.targets.iter().zip(candidates).map(of_target).collect()
         };
@@ -209,6 +215,14 @@ impl Generation {
         let tcp = listeners.iter().flat_map(|listener| of(Transport::Tcp, listener, &listener.tcp));
         let udp = listeners.iter().flat_map(|listener| of(Transport::Udp, listener, &listener.udp));
         tcp.chain(udp).collect()
+    }
+}
+
+fn told(standing: Standing) -> state::Condition {
+    match standing {
+        Standing::Usable => state::Condition::Up,
+        Standing::Ejected => state::Condition::Ejected,
+        Standing::Down => state::Condition::Down,
     }
 }
 

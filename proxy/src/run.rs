@@ -43,7 +43,7 @@ use crate::tcp::resting::REST;
 use crate::transparent::keeper::{Report, Want};
 use crate::transparent::keeper_channel::RuleKeeper;
 use crate::transparent::kernel_rules;
-use crate::transparent::local_addresses::{LocalAddresses, Watch};
+use crate::transparent::local_addresses::{needs_neighbours, LocalAddresses, Routes, Watch};
 use crate::transparent::udp_endpoints::UdpEndpoints;
 use crate::udp::station::Membership;
 use crate::worker::{work, Beginning};
@@ -172,6 +172,7 @@ struct Opened {
     metrics: Option<(SocketAddr, TcpListener)>,
     locals: LocalAddresses,
     watch: Watch,
+    routes: Routes,
     notifier: Notifier,
     keeper: Option<RuleKeeper>,
     seeds: Vec<[u8; 16]>,
@@ -196,7 +197,7 @@ impl Opened {
             Ok::<_, RunError>((address, listener.map_err(named("operation.metrics", address))?))
         });
         let (log, admin, metrics) = (log.transpose()?, admin.transpose()?, metrics.transpose()?);
-        let (locals, watch) = LocalAddresses::open().map_err(host("addresses of this host, by netlink"))?;
+        let (locals, watch, routes) = follow_host(&config).map_err(host("addresses of this host, by netlink"))?;
         let notifier =
             Notifier::connect(std::env::var_os("NOTIFY_SOCKET").as_deref()).map_err(host("NOTIFY_SOCKET"))?;
         let seeds = (0..count).map(|_| fresh_seed()).collect::<Result<_, _>>().map_err(host("/dev/urandom"))?;
@@ -207,13 +208,40 @@ impl Opened {
         let generation = Arc::new(Generation::after(None, config, &locals, Instant::now()));
         let bound = listen(&generation, count, from)?;
         let (files, reader) = (SystemFiles::default(), None);
-        Ok(Self { generation, bound, log, admin, metrics, locals, watch, notifier, keeper, seeds, files, reader })
+        Ok(Self {
+            generation,
+            bound,
+            log,
+            admin,
+            metrics,
+            locals,
+            watch,
+            routes,
+            notifier,
+            keeper,
+            seeds,
+            files,
+            reader,
+        })
     }
 
     /// Starts all threads. A connection of which nothing has moved for as long as `rest` rests.
     fn start(self, path: &Path, rest: Duration) -> Result<Proxy, RunError> {
-        let Self { generation, bound, log, admin, metrics, locals, watch, notifier, keeper, seeds, files, reader } =
-            self;
+        let Self {
+            generation,
+            bound,
+            log,
+            admin,
+            metrics,
+            locals,
+            watch,
+            routes,
+            notifier,
+            keeper,
+            seeds,
+            files,
+            reader,
+        } = self;
         let log = log.map(OpenedLog::start).transpose().map_err(host("a thread"))?;
         spawn("addresses", move || {
             say(&format!("edgeproxy: this host's addresses are as they were until a restart: {}", watch.run()));
@@ -268,6 +296,7 @@ impl Opened {
             notifier,
             keeper,
             locals,
+            routes,
             files,
             reader,
             checks: None,
@@ -275,6 +304,13 @@ impl Opened {
             giving: None,
         })
     }
+}
+
+fn follow_host(config: &Config) -> io::Result<(LocalAddresses, Watch, Routes)> {
+    let open = if needs_neighbours(config) { LocalAddresses::open_with_routes } else { LocalAddresses::open };
+    let (locals, mut watch) = open()?;
+    let routes = watch.routes()?;
+    Ok((locals, watch, routes))
 }
 
 fn own_admin_socket(path: &Path) -> io::Result<AdminSocket> {

@@ -76,8 +76,8 @@ impl Running {
 
     fn reload(&self, text: &str) -> String {
         self.write(text);
-        let Response::Done(what) = self.ask(&Request::Reload {}) else { panic!("an answer to another question") };
-        what
+        let Response::Reload(told) = self.ask(&Request::Reload {}) else { panic!("an answer to another question") };
+        told.to_string()
     }
 
     fn connect(&self) -> TcpStream {

@@ -198,6 +198,7 @@ fn every_default_is_this() {
         ("half_closed", timeouts.half_closed, 300),
         ("udp_one_way", timeouts.udp_one_way, 60),
         ("udp_idle", timeouts.udp_idle, 180),
+        ("drain_delay", timeouts.drain_delay, 0),
         ("drain", timeouts.drain, 30),
         ("handed_over", timeouts.handed_over, 7 * 86_400),
         ("keepalive", timeouts.keepalive, 60),
@@ -294,8 +295,9 @@ fn every_key_is_heeded() {
         timeouts.drain,
         timeouts.keepalive,
         timeouts.user_timeout.unwrap(),
+        timeouts.drain_delay,
     ];
-    assert_eq!(times, [20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30].map(seconds));
+    assert_eq!(times, [20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31].map(seconds));
 
     assert_eq!(config.targets.allow, ["127.0.0.1/32".parse().unwrap()]);
     assert_eq!(config.targets.own, ["203.0.113.10/32".parse().unwrap(), "2001:db8:a::/64".parse().unwrap()]);

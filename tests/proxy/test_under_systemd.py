@@ -89,10 +89,10 @@ class Visit:
 
 
 @contextmanager
-def visiting(lab: Lab) -> Iterator[Visit]:
+def visiting(lab: Lab, port: int = 80) -> Iterator[Visit]:
     said = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
     with (
-        lab["home"].listen(80, "127.0.0.1") as server,
+        lab["home"].listen(port, "127.0.0.1") as server,
         lab["client"].connect((HOME, 444), DEADLINE, source=(CLIENT, next(PORTS))) as client,
     ):
         client.sendall(said)
@@ -151,17 +151,38 @@ def test_the_service_starts_carries_and_is_told_of_in_the_journal(lab: Lab, home
 
 
 def test_a_reload_takes_a_new_file_and_refuses_a_faulty_one(lab: Lab, home: Booted) -> None:
+    """The reload is over when the file is in force, for the one who asked systemd, too."""
     first = main_pid(home)
+    shipped = home.run("cat /etc/edgeproxy/edgeproxy.toml").stdout
+    assert '127.0.0.1:80"' in shipped
     with visiting(lab) as visit:
-        home.run("systemctl reload edgeproxy")
-        wait_until(lambda: said(home, "edgeproxy: reloaded"), DEADLINE, "the reload")
-        visit.goes_on()
+        for port in range(81, 86):
+            home.put("/etc/edgeproxy/edgeproxy.toml", shipped.replace('127.0.0.1:80"', f'127.0.0.1:{port}"'))
+            home.run("systemctl reload edgeproxy")
+            state = home.state(UNIT)
+            assert {key: state[key] for key in SERVES} == SERVES
+            with visiting(lab, port):
+                visit.goes_on()
         home.run("echo '[faulty' >> /etc/edgeproxy/edgeproxy.toml")
-        assert home.run("systemctl reload edgeproxy", check=False).returncode != 0
+        refused = home.run("systemctl reload edgeproxy", check=False)
+        assert refused.returncode != 0
+        assert said(home, "/etc/edgeproxy/edgeproxy.toml:"), "what is wrong stands in the journal"
         assert main_pid(home) == first
+        assert home.state(UNIT)["Result"] == "success"
         visit.goes_on()
-    with visiting(lab):
+        home.run(f"kill -HUP {first}")
+        wait_until(lambda: told_of_refusals(home) == 2, DEADLINE, "the refusal of what the signal asks for")
+        main_pid(home)
+        visit.goes_on()
+    with visiting(lab, 85):
         pass
+
+
+def told_of_refusals(system: Booted) -> int:
+    """Of the proxy itself, not of the command that asked."""
+    main = system.state(UNIT)["MainPID"]
+    lines = [line for line in system.lines(UNIT) if line["_PID"] == main]
+    return sum("not reloaded, the old configuration stays: " in str(line["MESSAGE"]) for line in lines)
 
 
 def test_a_log_in_a_file_is_rotated_and_root_asks_at_the_socket(lab: Lab, home: Booted) -> None:

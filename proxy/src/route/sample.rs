@@ -47,6 +47,7 @@ pub(crate) fn config(rules: Vec<Rule>) -> Config {
             udp_one_way: second,
             udp_idle: second,
             drain: second,
+            drain_delay: second,
             handed_over: second,
             keepalive: second,
             user_timeout: None,

@@ -204,6 +204,7 @@ mod tests {
             udp_one_way: SECOND,
             udp_idle: SECOND,
             drain: SECOND,
+            drain_delay: SECOND,
             handed_over: SECOND,
             keepalive: SECOND,
             user_timeout: None,

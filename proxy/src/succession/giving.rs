@@ -16,12 +16,13 @@ use super::heir::Estate;
 use super::message::Taken;
 use crate::commands::say;
 use crate::config::model::Transport;
+use crate::drain::DRAIN_LOOK;
 use crate::listening::{Bound, Endpoint};
 use crate::operation::admin::{write, Prefix, Response};
 use crate::operation::notify::ServiceState;
 use crate::operation::socket_file::AdminSocket;
 use crate::signals::Stops;
-use crate::steering::{copies, Proxy, DRAIN_LOOK};
+use crate::steering::{copies, Proxy};
 use crate::worker::Order;
 
 /// A new process is about to take over.
