@@ -13,6 +13,7 @@ mod circle;
 mod commands;
 pub mod config;
 mod generation;
+mod hop;
 mod kernel;
 mod listening;
 mod mend;

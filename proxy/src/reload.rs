@@ -11,6 +11,7 @@ use crate::commands::say;
 use crate::config::model::Config;
 use crate::config::Checked;
 use crate::generation::Generation;
+use crate::hop;
 use crate::listening::bind_all;
 use crate::mend;
 use crate::operation::admin::Response;
@@ -81,8 +82,11 @@ impl Proxy {
             let found = format!("it takes {lack}, and this process gave up all that it did not begin with");
             return Err(places.fault("operation.fixed_ports", found, RESTART_FOR_PORTS).to_string());
         }
+        let keys = hop::load(&config);
+        let keys = keys.map_err(|fault| places.fault(&fault.place, fault.found, fault.allowed).to_string())?;
         let count = self.workers.len();
-        let generation = Arc::new(Generation::after(Some(&self.generation), config, &self.locals, Instant::now()));
+        let generation = Generation::after(Some(&self.generation), config, keys, &self.locals, Instant::now());
+        let generation = Arc::new(generation);
         let wanted = generation.endpoints();
         let held: Vec<_> = self.sockets.iter().map(|bound| bound.endpoint).collect();
         let new: Vec<_> = wanted.iter().copied().filter(|endpoint| !held.contains(endpoint)).collect();
@@ -100,7 +104,7 @@ impl Proxy {
             state.deny.replace_fixed(&generation.config.deny);
             state.ledger.begin(ledger::Names::of(&generation.config), count)
         };
-        generation.set_rates(Instant::now());
+        generation.come_into_force(Instant::now());
         // Before the new configuration, which knows nothing of those who wait at an endpoint that it has not got.
         self.leave(|endpoint| !wanted.contains(&endpoint));
         for (hand, counters) in self.workers.iter().zip(counters) {

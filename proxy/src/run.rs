@@ -22,6 +22,7 @@ use crate::commands::{fail, say, HOST_NOT_ABLE, WRONG_INPUT};
 use crate::config::model::Config;
 use crate::config::Checked;
 use crate::generation::Generation;
+use crate::hop::{self, KeyFault, Loaded};
 use crate::kernel::scheduling;
 use crate::listening::{bind_all, widen, Bound, ListenError};
 use crate::names::reader::Reader;
@@ -70,12 +71,18 @@ pub(crate) fn command(path: &Path, start: &Start) -> ExitCode {
     if let Err(cause) = signals::begin() {
         return fail(HOST_NOT_ABLE, &host("signals")(cause).to_string());
     }
-    let Checked { config, notes, .. } = match crate::config::check(path) {
+    let Checked { config, notes, places } = match crate::config::check(path) {
         Ok(checked) => checked,
         Err(faults) => return fail(WRONG_INPUT, &faults.to_string()),
     };
     notes.iter().for_each(|note| say(&format!("edgeproxy: note: {note}")));
-    match run(path, config, start) {
+    let keys = match hop::load(&config) {
+        Ok(keys) => keys,
+        Err(KeyFault { place, found, allowed }) => {
+            return fail(WRONG_INPUT, &places.fault(&place, found, allowed).to_string());
+        }
+    };
+    match run(path, config, keys, start) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error.exit_status(), &error.to_string()),
     }
@@ -83,7 +90,7 @@ pub(crate) fn command(path: &Path, start: &Start) -> ExitCode {
 
 /// Runs a configuration until SIGTERM or SIGINT, and reads its file anew on SIGHUP. Faults after the start are told on stderr
 /// and end nothing.
-fn run(path: &Path, config: Config, start: &Start) -> Result<(), RunError> {
+fn run(path: &Path, config: Config, keys: Loaded, start: &Start) -> Result<(), RunError> {
     let most = raise_descriptor_limit();
     if let Some(lack) = lack_of_descriptors(&config, most) {
         say(&format!("edgeproxy: {lack}"));
@@ -96,7 +103,7 @@ fn run(path: &Path, config: Config, start: &Start) -> Result<(), RunError> {
     let mut reading = Command::new("/proc/self/exe");
     reading.arg(crate::commands::names::READ);
     let (reader, files) = Reader::start(reading).map_err(host("the reader of /etc/hosts"))?;
-    let opened = Opened { files, reader: Some(reader), ..Opened::all(config, inheritance.as_mut())? };
+    let opened = Opened { files, reader: Some(reader), ..Opened::all(config, keys, inheritance.as_mut())? };
     signals::hold().map_err(host("signals"))?;
     let allowed = Allowed::of(&opened.generation.config, path);
     let report = sandbox::enter(&allowed)?;
@@ -179,7 +186,7 @@ struct Opened {
 }
 
 impl Opened {
-    fn all(config: Config, mut from: Option<&mut Inheritance>) -> Result<Self, RunError> {
+    fn all(config: Config, keys: Loaded, mut from: Option<&mut Inheritance>) -> Result<Self, RunError> {
         let count = config.workers.get();
         let operation = &config.operation;
         let log = operation.access_log.as_deref();
@@ -200,7 +207,7 @@ impl Opened {
             Notifier::connect(std::env::var_os("NOTIFY_SOCKET").as_deref()).map_err(host("NOTIFY_SOCKET"))?;
         let seeds = (0..count).map(|_| fresh_seed()).collect::<Result<_, _>>().map_err(host("/dev/urandom"))?;
         let keeper = keeper(&config, &locals, from.as_mut().and_then(|from| from.keeper()))?;
-        let generation = Arc::new(Generation::after(None, config, &locals, Instant::now()));
+        let generation = Arc::new(Generation::after(None, config, keys, &locals, Instant::now()));
         let bound = listen(&generation, count, from)?;
         let (files, reader) = (SystemFiles::default(), None);
         Ok(Self { generation, bound, log, admin, metrics, locals, watch, notifier, keeper, seeds, files, reader })

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{print, say, WRONG_INPUT};
 use crate::config::{self, Checked, Faults};
+use crate::hop::{self, KeyFault};
 
 /// What is asked.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub(crate) struct Check {
 
 pub(crate) fn run(check: &Check) -> ExitCode {
     let file = check.config.display().to_string();
-    match config::check(&check.config) {
+    match config::check(&check.config).and_then(with_keys) {
         Ok(checked) => {
             if check.json {
                 return print(&format!("{}\n", right_as_json(&file, &checked)));
@@ -35,6 +36,14 @@ pub(crate) fn run(check: &Check) -> ExitCode {
             }
             ExitCode::from(WRONG_INPUT)
         }
+    }
+}
+
+/// What a start or a reload would find wrong with files of keys is told too.
+fn with_keys(checked: Checked) -> Result<Checked, Faults> {
+    match hop::load(&checked.config) {
+        Ok(_) => Ok(checked),
+        Err(KeyFault { place, found, allowed }) => Err(Faults(vec![checked.places.fault(&place, found, allowed)])),
     }
 }
 

@@ -76,7 +76,10 @@ impl Allowed {
         let log = operation.access_log.as_deref().filter(|path| *path != Path::new("-"));
         let directory = |path: Option<&Path>| path.and_then(Path::parent).map(Path::to_owned).into_iter().collect();
         Self {
-            read: vec![readable(config_file)],
+            read: std::iter::once(config_file)
+                .chain(config.key_files.iter().map(|file| file.path.as_path()))
+                .map(readable)
+                .collect(),
             write: log.map(writable).into_iter().collect(),
             remove: directory(operation.admin_socket.as_deref()),
             ports: if operation.fixed_ports { ports_of(config) } else { Ports::Any },
@@ -170,6 +173,7 @@ mod tests {
             send_proxy: None,
             send_proxy_udp: None,
             send_proxy_udp_id: false,
+            sign_proxy: None,
             health: None,
             eject: None,
             connect_timeout: SECOND,
@@ -224,6 +228,7 @@ mod tests {
                 fixed_ports: false,
             },
             deny: Vec::new(),
+            key_files: Vec::new(),
         }
     }
 
