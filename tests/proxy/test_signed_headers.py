@@ -15,7 +15,7 @@ import pytest
 
 from lab.realise.asking import wait_until
 from tests.proxy import proxy_protocol as pp
-from tests.proxy.conftest import Start
+from tests.proxy.conftest import Keys, Start
 from tests.proxy.ends import DEADLINE, accepted, connect, is_reset, listening, own, read_all, refused
 from tests.proxy.hellos import hello
 from tests.proxy.running import Proxy, edgeproxy
@@ -51,22 +51,6 @@ send_proxy = "v2"
 send_proxy_with = ["hello", "unique_id", "crc32c", "received"]
 sign_proxy = "KEY"
 """
-Keys = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
-    """`keys(one, two)`: a file of them; `at` an earlier one, whose keys they replace."""
-
-    def write(*secrets: bytes, at: str = "") -> str:
-        path = Path(at) if at else tmp_path_factory.mktemp("keys") / "hop.key"
-        new = path.with_name("new")
-        new.write_text("# hop\n" + "".join(f"{secret.hex()}\n" for secret in secrets))
-        new.chmod(0o600)
-        new.replace(path)
-        return str(path)
-
-    return write
 
 
 @pytest.fixture(scope="module")
@@ -300,6 +284,36 @@ def test_check_and_start_refuse_a_file_of_no_keys_and_say_nothing_of_it(tmp_path
         assert f"listener.in.proxy_header[0].key: {key}: {found}" in done.stderr
         assert text.strip() == "" or text[:20] not in done.stdout + done.stderr
         assert f"c.toml:{5}:" in done.stderr
+
+
+@pytest.mark.parametrize(("folder", "status"), [("", 2), ("elsewhere", 2), ("here", 0)])
+def test_what_systemd_keeps_from_others_needs_no_mode_that_says_so(tmp_path: Path, folder: str, status: int) -> None:
+    key, config = tmp_path / "hop.key", tmp_path / "c.toml"
+    key.write_text(ONE.hex())
+    key.chmod(0o440)  # of an access list this is the mask
+    config.write_text(HOME.replace("KEY", str(key)).replace("HERE", "127.0.0.1"))
+    given = {"": {}, "elsewhere": {"CREDENTIALS_DIRECTORY": "/run"}, "here": {"CREDENTIALS_DIRECTORY": str(tmp_path)}}
+    command = [edgeproxy(), "check", "-c", str(config)]
+    done = subprocess.run(command, env=given[folder], capture_output=True, timeout=DEADLINE, check=False)
+    assert done.returncode == status, done.stderr
+
+
+def test_doctor_looks_at_keys_and_at_the_clock_and_explain_needs_neither(tmp_path: Path, keys: Keys) -> None:
+    config, missing = tmp_path / "c.toml", str(tmp_path / "none.key")
+    edge = EDGE.replace("KEY", keys(ONE, TWO), 1).replace("KEY", missing).replace("HOME", "127.0.0.1:1")
+    config.write_text(edge.replace("HERE", "127.0.0.1"))
+
+    def ask(*words: str) -> str:
+        command = [edgeproxy(), *words, "-c", str(config)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False).stdout
+
+    found = {finding["name"]: finding for finding in json.loads(ask("doctor", "--json"))["findings"]}
+    (right,) = (found[name] for name in found if name == "keys of listener.in.proxy_header[0].key")
+    assert (right["status"], right["found"]) == ("ok", "2 keys, of 4 at most")
+    wrong = found["keys of backend.home.sign_proxy"]
+    assert (wrong["status"], missing in wrong["found"]) == ("missing", True)
+    assert found["clock"]["status"] in {"ok", "note", "not_tried"}
+    assert "home (127.0.0.1:1) with signed headers" in ask("explain")
 
 
 @pytest.mark.skipif(not shutil.which("haproxy"), reason="haproxy is not installed")

@@ -16,7 +16,7 @@ const SHORTEST_KEY: usize = 32;
 /// What is longer, HMAC would shorten (RFC 2104 section 3).
 const LONGEST_KEY: usize = 64;
 /// One, and while it is changed another; each costs a MAC for whoever has none of them.
-const MOST_KEYS: usize = 4;
+pub(super) const MOST_KEYS: usize = 4;
 /// Of as many random bytes hardly any are alike: fewer were typed.
 const FEWEST_VALUES: usize = 12;
 
@@ -52,7 +52,7 @@ pub(crate) fn load(config: &Config) -> Result<Loaded, KeyFault> {
     all.collect::<Result<_, _>>().map(Loaded)
 }
 
-fn read(path: &Path) -> Result<Vec<HopKey>, (String, String)> {
+pub(super) fn read(path: &Path) -> Result<Vec<HopKey>, (String, String)> {
     // Not one that is made for whoever reads it: a pipe would be waited for.
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
     let (file, metadata) = opened

@@ -1,6 +1,7 @@
 //! Keys that this host shares with the next hop or the one before: files of them, signing, and the judgement of signatures.
 
 mod key_file;
+mod look;
 mod rings;
 mod used;
 
@@ -15,6 +16,7 @@ use crate::operation::outcomes::SignatureFault;
 use crate::wire::signature::{self, HopKey, Stamp, Unsigned};
 
 pub(crate) use key_file::{load, KeyFault, Loaded};
+pub(crate) use look::look;
 pub(crate) use rings::{Inherited, Rings};
 use used::{Refused, Used};
 

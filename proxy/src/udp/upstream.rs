@@ -228,3 +228,38 @@ fn fragments(socket: BorrowedFd<'_>, may_fragment: bool) -> Option<Fragments> {
     let is_ipv6 = || SockRef::from(&socket).local_addr().is_ok_and(|own| own.is_ipv6());
     (!may_fragment).then(|| Fragments::new(is_ipv6()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hop::tests::{key, ring};
+
+    fn header(wanted: SendProxyUdp, time: u64) -> Header {
+        let (client, original_dst) = ("203.0.113.7:1".parse().expect("one"), "192.0.2.1:2".parse().expect("one"));
+        Header::of(Some(wanted), client, original_dst, None, Some(&(key(1), Stamp { time, nonce: [1; 16] })))
+    }
+
+    #[test]
+    fn a_signature_is_made_anew_when_it_is_old_and_the_header_is_still_sent() {
+        let ring = ring(&[2]);
+        let (_, Stamp { time, .. }) = ring.signer().expect("a key");
+        for (wanted, has_gone, age, is_anew) in [
+            (SendProxyUdp::Every, true, 0, false),
+            (SendProxyUdp::Every, true, 6_000, true),
+            (SendProxyUdp::Every, false, 6_000, true),
+            (SendProxyUdp::First, false, 6_000, true),
+            (SendProxyUdp::First, true, 6_000, false),
+        ] {
+            let mut header = Header { has_gone, ..header(wanted, time - age) };
+            let before = header.bytes.clone();
+            header.sign_anew(&ring);
+            assert_eq!(header.bytes != before, is_anew, "{wanted:?} {has_gone} {age}");
+            let signature = signature::read(&header.bytes).expect("signed");
+            assert!(key(if is_anew { 2 } else { 1 }).has_signed(&header.bytes, &signature));
+            assert_eq!(header.bytes.len(), before.len());
+        }
+        let mut spp = header(SendProxyUdp::Spp, 0);
+        spp.sign_anew(&ring);
+        assert_eq!(spp, header(SendProxyUdp::Spp, 0), "it has no signature");
+    }
+}
