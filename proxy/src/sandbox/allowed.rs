@@ -141,7 +141,7 @@ mod tests {
 
     use super::*;
     use crate::config::model::{
-        Backend, Balance, Limits, Listener, NamePart, Operation, Resolver, Target, TargetPolicy, Timeouts,
+        Backend, Balance, KeyFile, Limits, Listener, NamePart, Operation, Resolver, Target, TargetPolicy, Timeouts,
         TransparentRules,
     };
     use crate::operation::scratch::Scratch;
@@ -285,6 +285,12 @@ mod tests {
         assert_eq!(allowed.read, [PathBuf::from("/opt/edgeproxy")]);
         assert_eq!(allowed.write, [PathBuf::from("/var/log/edgeproxy")]);
         assert_eq!(allowed.remove, [PathBuf::from("/run/edgeproxy")]);
+        let mut signing = config(Source::Own, vec![fixed(1)]);
+        let key_file = |path: &str| KeyFile { path: path.into(), place: String::new() };
+        signing.key_files = ["/run/credentials/edgeproxy.service/hop.key", "/etc/hop.key"].map(key_file).to_vec();
+        let allowed = Allowed::of(&signing, Path::new("/opt/edgeproxy/edge.toml"));
+        let read = ["/opt/edgeproxy", "/run/credentials/edgeproxy.service", "/etc/hop.key"].map(PathBuf::from);
+        assert_eq!(allowed.read, read, "files of keys, which a reload reads again");
         let mut quiet = config(Source::Own, vec![fixed(1)]);
         quiet.operation = Operation { access_log: Some("-".into()), ..Operation::default() };
         let allowed = Allowed::of(&quiet, Path::new("/opt/edgeproxy/edge.toml"));
