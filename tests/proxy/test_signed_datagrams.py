@@ -104,6 +104,7 @@ def test_before_the_first_datagram_a_header_counts_once_and_what_follows_is_payl
         assert silent(backend)
 
 
+@pytest.mark.essential
 @pytest.mark.parametrize("framing", ["every", "first"])
 def test_a_home_believes_the_clients_of_its_edge(start: Start, keys: Keys, framing: str) -> None:
     key = keys(ONE)

@@ -183,6 +183,7 @@ def test_an_optional_header_may_be_left_out_and_other_prefixes_need_no_key(
     assert through(proxy, backend, pp.v2() + b"payload", UNKEYED) == (b"payload", CLIENT)
 
 
+@pytest.mark.essential
 def test_an_edge_signs_what_its_home_believes_and_no_hop_passes_a_signature_on(start: Start, keys: Keys) -> None:
     """Three hops with a key for each pair, two of them in one process each, with the sandbox as in production."""
     outer, inner = keys(ONE), keys(TWO)

@@ -153,6 +153,9 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
     use crate::operation::scratch::Scratch;
 
@@ -192,6 +195,19 @@ mod tests {
             let told = found(&text);
             assert!(told.starts_with(expected), "{told}");
             assert!(!told.contains("0a0b") && !told.contains("2425"), "{told}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_file_holds_is_keys_or_a_fault_that_does_not_tell_it(bytes in vec(any::<u8>(), 0..200)) {
+            let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            for held in [bytes.as_slice(), text.as_bytes(), &text.as_bytes()[..text.len().min(140)]] {
+                match keys(held) {
+                    Ok(keys) => prop_assert!((1..=MOST_KEYS).contains(&keys.len())),
+                    Err((found, _)) => prop_assert!(text.len() < 8 || !found.contains(&text[..8])),
+                }
+            }
         }
     }
 

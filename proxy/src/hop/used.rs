@@ -53,6 +53,8 @@ impl Used {
         while memory.taken.first().is_some_and(|oldest| oldest.time < over) {
             memory.forget_oldest();
         }
+        // Where this host's clock was set back by more, it is waited for as long as for any, and not until it is there again.
+        memory.since = memory.since.min(now.saturating_add(millis(WINDOW)));
         if stamp.time < memory.since {
             return Err(Refused::Stale);
         }
@@ -122,6 +124,15 @@ mod tests {
         assert_eq!(used.take(at(later, 2), later), Ok(()));
         assert_eq!(used.memory().taken.len(), 1, "it takes no room");
         assert_eq!(used.take(at(NOW, 1), NOW), Err(Refused::Stale));
+    }
+
+    #[test]
+    fn a_clock_that_was_far_ahead_at_the_beginning_and_is_set_right_shuts_nobody_out_for_long() {
+        let used = Used::since(NOW + 3_600_000);
+        assert_eq!(used.take(at(NOW, 1), NOW), Err(Refused::Stale));
+        let later = NOW + millis(WINDOW);
+        assert_eq!(used.take(at(later - 1, 2), later), Err(Refused::Stale));
+        assert_eq!(used.take(at(later, 3), later), Ok(()));
     }
 
     #[test]
