@@ -78,7 +78,7 @@ pub(crate) fn command(path: &Path, start: &Start) -> ExitCode {
     notes.iter().for_each(|note| say(&format!("edgeproxy: note: {note}")));
     let keys = match hop::load(&config) {
         Ok(keys) => keys,
-        Err(KeyFault { place, found, allowed }) => {
+        Err(KeyFault { place, found, allowed, .. }) => {
             return fail(WRONG_INPUT, &places.fault(&place, found, allowed).to_string());
         }
     };

@@ -312,6 +312,16 @@ def test_what_systemd_keeps_from_others_needs_no_mode_that_says_so(tmp_path: Pat
     assert done.returncode == status, done.stderr
 
 
+def test_check_notes_a_key_that_only_the_service_can_see(tmp_path: Path) -> None:
+    config, key = tmp_path / "c.toml", "/run/credentials/nobody.service/hop.key"
+    config.write_text(HOME.replace("KEY", key).replace("HERE", "127.0.0.1"))
+    command = [edgeproxy(), "check", "-c", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    assert done.returncode == 0
+    assert done.stderr.startswith("note: ")
+    assert f"listener.in.proxy_header[0].key: {key}: " in done.stderr
+
+
 def test_doctor_looks_at_keys_and_at_the_clock_and_explain_needs_neither(tmp_path: Path, keys: Keys) -> None:
     config, missing = tmp_path / "c.toml", str(tmp_path / "none.key")
     edge = EDGE.replace("KEY", keys(ONE, TWO), 1).replace("KEY", missing).replace("HOME", "127.0.0.1:1")

@@ -39,11 +39,18 @@ pub(crate) fn run(check: &Check) -> ExitCode {
     }
 }
 
-/// What a start or a reload would find wrong with files of keys is told too.
-fn with_keys(checked: Checked) -> Result<Checked, Faults> {
-    match hop::load(&checked.config) {
-        Ok(_) => Ok(checked),
-        Err(KeyFault { place, found, allowed }) => Err(Faults(vec![checked.places.fault(&place, found, allowed)])),
+/// What a start or a reload would find wrong with files of keys is told too; what only the proxy's own process can see is noted.
+fn with_keys(mut checked: Checked) -> Result<Checked, Faults> {
+    let (notes, faults): (Vec<_>, Vec<_>) =
+        hop::faults(&checked.config).into_iter().partition(|fault| fault.is_of_asker);
+    let placed = |KeyFault { place, found, allowed, .. }: KeyFault| checked.places.fault(&place, found, allowed);
+    let faults: Vec<_> = faults.into_iter().map(placed).collect();
+    let notes: Vec<_> = notes.into_iter().map(placed).collect();
+    checked.notes.extend(notes);
+    if faults.is_empty() {
+        Ok(checked)
+    } else {
+        Err(Faults(faults))
     }
 }
 

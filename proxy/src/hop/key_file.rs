@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use crate::config::model::Config;
+use crate::config::model::{Config, KeyFile};
 use crate::wire::signature::HopKey;
 
 /// Bytes of a file at most.
@@ -22,6 +22,8 @@ const FEWEST_VALUES: usize = 12;
 
 /// A line that makes such a file.
 const MAKE: &str = "`(umask 077; openssl rand -hex 32 >FILE)` makes one";
+/// Where systemd puts what it gives to services, for their own processes alone.
+const CREDENTIALS: &str = "/run/credentials";
 /// Modes that let others read or write.
 const OTHERS: u32 = 0o077;
 
@@ -35,6 +37,8 @@ pub(crate) struct KeyFault {
     pub(crate) place: String,
     pub(crate) found: String,
     pub(crate) allowed: String,
+    /// It says nothing of the proxy's own process: only that has what systemd gives it, and the rights of its user.
+    pub(crate) is_of_asker: bool,
 }
 
 /// Reads all files of a configuration.
@@ -43,32 +47,40 @@ pub(crate) struct KeyFault {
 ///
 /// The first that is not as it must be.
 pub(crate) fn load(config: &Config) -> Result<Loaded, KeyFault> {
-    let all = config.key_files.iter().map(|file| {
-        read(&file.path).map_err(|(found, allowed)| {
-            let (place, found) = (file.place.clone(), format!("{}: {found}", file.path.display()));
-            KeyFault { place, found, allowed }
-        })
-    });
-    all.collect::<Result<_, _>>().map(Loaded)
+    config.key_files.iter().map(read).collect::<Result<_, _>>().map(Loaded)
 }
 
-pub(super) fn read(path: &Path) -> Result<Vec<HopKey>, (String, String)> {
+/// All that are not as they must be.
+pub(crate) fn faults(config: &Config) -> Vec<KeyFault> {
+    config.key_files.iter().filter_map(|file| read(file).err()).collect()
+}
+
+pub(super) fn read(file: &KeyFile) -> Result<Vec<HopKey>, KeyFault> {
+    let path = file.path.as_path();
+    let told = |found: String, allowed: String, is_of_asker| {
+        let (place, found) = (file.place.clone(), format!("{}: {found}", path.display()));
+        KeyFault { place, found, allowed, is_of_asker }
+    };
+    let failed = |error: io::Error| {
+        let is_given = path.starts_with(CREDENTIALS) && error.kind() == io::ErrorKind::NotFound;
+        told(error.to_string(), mend_of(&error), is_given || error.kind() == io::ErrorKind::PermissionDenied)
+    };
     // Not one that is made for whoever reads it: a pipe would be waited for.
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    let (file, metadata) = opened
-        .and_then(|file| file.metadata().map(|metadata| (file, metadata)))
-        .map_err(|error| (error.to_string(), mend_of(&error)))?;
+    let opened = opened.and_then(|file| file.metadata().map(|metadata| (file, metadata)));
+    let (opened, metadata) = opened.map_err(failed)?;
     if !metadata.is_file() {
-        return Err(("not a file".to_owned(), MAKE.to_owned()));
+        return Err(told("not a file".to_owned(), MAKE.to_owned(), false));
     }
     let mode = metadata.permissions().mode();
     if mode & OTHERS != 0 && !is_credential(path) {
         let found = format!("its mode is {:o}: others may read or write it", mode & 0o777);
-        return Err((found, format!("`chmod 600 {}`; if others had read it, make another", path.display())));
+        let allowed = format!("`chmod 600 {}`; if others had read it, make another", path.display());
+        return Err(told(found, allowed, false));
     }
     let mut bytes = Vec::with_capacity(LONGEST + 1); // which stays where it is, so that nothing of it is left elsewhere
-    let keys =
-        fill(&file, &mut bytes).map_err(|error| (error.to_string(), mend_of(&error))).and_then(|()| keys(&bytes));
+    let filled = fill(&opened, &mut bytes).map_err(failed);
+    let keys = filled.and_then(|()| keys(&bytes).map_err(|(found, allowed)| told(found, allowed, false)));
     wipe(&mut bytes);
     keys
 }
@@ -162,6 +174,10 @@ mod tests {
     const ONE: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
     const TWO: &str = "202122232425262728292A2B2C2D2E2F303132333435363738393a3b3c3d3e3f";
 
+    fn read(path: &Path) -> Result<Vec<HopKey>, KeyFault> {
+        super::read(&KeyFile { path: path.to_owned(), place: "here".to_owned() })
+    }
+
     fn found(text: &str) -> String {
         keys(text.as_bytes()).unwrap_err().0
     }
@@ -222,8 +238,11 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             let read = read(&path);
             assert_eq!(read.is_ok(), is_right, "{mode:o}: {read:?}");
-            if let Err((found, allowed)) = read {
-                assert!(found.contains(&format!("{mode:o}")) && allowed.contains("chmod 600"), "{found} {allowed}");
+            if let Err(KeyFault { found, allowed, is_of_asker, .. }) = read {
+                assert!(
+                    !is_of_asker && found.contains(&format!("{mode:o}")) && allowed.contains("chmod 600"),
+                    "{found} {allowed}"
+                );
             }
         }
         symlink(&path, scratch.path("link")).unwrap();
@@ -238,8 +257,11 @@ mod tests {
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
         fs::create_dir(&folder).unwrap();
         for path in [pipe, folder] {
-            assert_eq!(read(&path).unwrap_err().0, "not a file");
+            assert_eq!(read(&path).unwrap_err().found, format!("{}: not a file", path.display()));
         }
-        assert!(read(&scratch.path("none")).unwrap_err().1.contains("openssl rand -hex 32"));
+        let none = read(&scratch.path("none")).unwrap_err();
+        assert!(none.allowed.contains("openssl rand -hex 32") && !none.is_of_asker);
+        let given = read(Path::new("/run/credentials/nobody.service/hop.key")).unwrap_err();
+        assert!(given.is_of_asker, "others cannot see whether it will be there");
     }
 }

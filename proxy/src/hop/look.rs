@@ -1,6 +1,6 @@
 //! What `edgeproxy doctor` finds of keys, and of the clock by which headers are signed.
 
-use super::key_file::{self, MOST_KEYS};
+use super::key_file::{self, KeyFault, MOST_KEYS};
 use super::WINDOW;
 use crate::config::model::{Config, KeyFile};
 use crate::kernel::clock;
@@ -17,14 +17,15 @@ fn judge(config: &Config, is_kept_right: Option<bool>) -> Vec<Finding> {
     }
     let of_file = |file: &KeyFile| {
         let name = format!("keys of {}", file.place);
-        match key_file::read(&file.path) {
+        match key_file::read(file) {
             Ok(keys) => {
                 let count = keys.len();
                 let found = format!("{count} key{}, of {MOST_KEYS} at most", if count == 1 { "" } else { "s" });
                 finding(name, Status::Ok, found, String::new())
             }
-            Err((found, allowed)) => {
-                finding(name, Status::Missing, format!("{}: {found}", file.path.display()), allowed)
+            Err(KeyFault { found, allowed, is_of_asker, .. }) => {
+                let status = if is_of_asker { Status::NotTried } else { Status::Missing };
+                finding(name, status, found, allowed)
             }
         }
     };

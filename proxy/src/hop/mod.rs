@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use crate::operation::outcomes::SignatureFault;
 use crate::wire::signature::{self, HopKey, Stamp, Unsigned};
 
-pub(crate) use key_file::{load, KeyFault, Loaded};
+pub(crate) use key_file::{faults, load, KeyFault, Loaded};
 pub(crate) use look::look;
 pub(crate) use rings::{Inherited, Rings};
 use used::{Refused, Used};
