@@ -14,6 +14,7 @@ mod commands;
 pub mod config;
 mod drain;
 mod generation;
+mod hop;
 mod kernel;
 mod listening;
 mod mend;

@@ -11,6 +11,7 @@ use crate::commands::say;
 use crate::config::model::Config;
 use crate::config::{Checked, Fault, Faults};
 use crate::generation::Generation;
+use crate::hop::{self, KeyFault};
 use crate::listening::bind_all;
 use crate::mend;
 use crate::operation::ledger;
@@ -73,8 +74,11 @@ impl Proxy {
             let fault = places.fault("operation.fixed_ports", found, RESTART_FOR_PORTS);
             return Err(ReloadTold::faulty(vec![fault]));
         }
+        let of_key = |fault: KeyFault| vec![places.fault(&fault.place, fault.found, fault.allowed)];
+        let keys = hop::load(&config).map_err(|fault| ReloadTold::faulty(of_key(fault)))?;
         let count = self.workers.len();
-        let generation = Arc::new(Generation::after(Some(&self.generation), config, &self.locals, Instant::now()));
+        let generation = Generation::after(Some(&self.generation), config, keys, &self.locals, Instant::now());
+        let generation = Arc::new(generation);
         let wanted = generation.endpoints();
         let held: Vec<_> = self.sockets.iter().map(|bound| bound.endpoint).collect();
         let new: Vec<_> = wanted.iter().copied().filter(|endpoint| !held.contains(endpoint)).collect();
@@ -97,7 +101,7 @@ impl Proxy {
             state.deny.replace_fixed(&generation.config.deny);
             state.ledger.begin(ledger::Names::of(&generation.config), count)
         };
-        generation.set_rates(Instant::now());
+        generation.come_into_force(Instant::now());
         // Before the new configuration, which knows nothing of those who wait at an endpoint that it has not got.
         self.leave(|endpoint| !wanted.contains(&endpoint));
         for (hand, counters) in self.workers.iter().zip(counters) {

@@ -22,6 +22,7 @@ use crate::commands::{fail, say, HOST_NOT_ABLE, WRONG_INPUT};
 use crate::config::model::Config;
 use crate::config::Checked;
 use crate::generation::Generation;
+use crate::hop::{self, KeyFault, Loaded};
 use crate::kernel::scheduling;
 use crate::listening::{bind_all, widen, Bound, ListenError};
 use crate::names::reader::Reader;
@@ -71,12 +72,18 @@ pub(crate) fn command(path: &Path, start: &Start) -> ExitCode {
     if let Err(cause) = signals::begin() {
         return fail(HOST_NOT_ABLE, &host("signals")(cause).to_string());
     }
-    let Checked { config, notes, .. } = match crate::config::check(path) {
+    let Checked { config, notes, places } = match crate::config::check(path) {
         Ok(checked) => checked,
         Err(faults) => return fail(WRONG_INPUT, &faults.to_string()),
     };
     notes.iter().for_each(|note| say(&format!("edgeproxy: note: {note}")));
-    match run(path, config, start) {
+    let keys = match hop::load(&config) {
+        Ok(keys) => keys,
+        Err(KeyFault { place, found, allowed, .. }) => {
+            return fail(WRONG_INPUT, &places.fault(&place, found, allowed).to_string());
+        }
+    };
+    match run(path, config, keys, start) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error.exit_status(), &error.to_string()),
     }
@@ -84,7 +91,7 @@ pub(crate) fn command(path: &Path, start: &Start) -> ExitCode {
 
 /// Runs a configuration until SIGTERM or SIGINT, and reads its file anew on SIGHUP. Faults after the start are told on stderr
 /// and end nothing.
-fn run(path: &Path, config: Config, start: &Start) -> Result<(), RunError> {
+fn run(path: &Path, config: Config, keys: Loaded, start: &Start) -> Result<(), RunError> {
     let most = raise_descriptor_limit();
     if let Some(lack) = lack_of_descriptors(&config, most) {
         say(&format!("edgeproxy: {lack}"));
@@ -97,7 +104,7 @@ fn run(path: &Path, config: Config, start: &Start) -> Result<(), RunError> {
     let mut reading = Command::new("/proc/self/exe");
     reading.arg(crate::commands::names::READ);
     let (reader, files) = Reader::start(reading).map_err(host("the reader of /etc/hosts"))?;
-    let opened = Opened { files, reader: Some(reader), ..Opened::all(config, inheritance.as_mut())? };
+    let opened = Opened { files, reader: Some(reader), ..Opened::all(config, keys, inheritance.as_mut())? };
     signals::hold().map_err(host("signals"))?;
     let allowed = Allowed::of(&opened.generation.config, path);
     let report = sandbox::enter(&allowed)?;
@@ -181,7 +188,7 @@ struct Opened {
 }
 
 impl Opened {
-    fn all(config: Config, mut from: Option<&mut Inheritance>) -> Result<Self, RunError> {
+    fn all(config: Config, keys: Loaded, mut from: Option<&mut Inheritance>) -> Result<Self, RunError> {
         let count = config.workers.get();
         let operation = &config.operation;
         let log = operation.access_log.as_deref();
@@ -205,7 +212,7 @@ impl Opened {
         if let Some(lack) = kernel_rules::lack(&config, |address| locals.is_local(address)) {
             say(&format!("edgeproxy: note: {lack}"));
         }
-        let generation = Arc::new(Generation::after(None, config, &locals, Instant::now()));
+        let generation = Arc::new(Generation::after(None, config, keys, &locals, Instant::now()));
         let bound = listen(&generation, count, from)?;
         let (files, reader) = (SystemFiles::default(), None);
         Ok(Self {

@@ -150,7 +150,8 @@ impl Proxy {
             return self.failed().map(|()| true);
         };
         let given = unless_told_to_end(stops, move || inheritance.accept()).await.map_err(taking)?;
-        let Some((Estate { flows, denied }, succession)) = given else { return Ok(false) };
+        let Some((Estate { flows, denied, signatures }, succession)) = given else { return Ok(false) };
+        self.generation.rings.inherit(signatures);
         let now = std::time::Instant::now();
         for (prefix, left) in denied {
             let Some(until) = now.checked_add(left) else { continue };
@@ -273,6 +274,7 @@ impl Proxy {
         if let Some(suspect) = self.generation.suspicion.to_tell() {
             say(&format!("edgeproxy: {}", told_of(suspect)));
         }
+        self.generation.rings.to_tell().for_each(|told| say(&format!("edgeproxy: {told}")));
         let conditions = self.generation.conditions_now(Instant::now());
         self.state().conditions = conditions;
     }

@@ -15,8 +15,9 @@ import pytest
 
 from lab.realise.asking import wait_until
 from lab.realise.lab import Lab
+from tests.proxy import proxy_protocol as pp
 from tests.proxy.booted import Booted, booted
-from tests.proxy.ends import DEADLINE, PORTS, accepted, own, peer, read
+from tests.proxy.ends import DEADLINE, PORTS, accepted, is_reset, own, peer, read
 from tests.proxy.running import edgeproxy
 from tests.realise.conftest import Up
 
@@ -183,6 +184,35 @@ def told_of_refusals(system: Booted) -> int:
     main = system.state(UNIT)["MainPID"]
     lines = [line for line in system.lines(UNIT) if line["_PID"] == main]
     return sum("not reloaded, the old configuration stays: " in str(line["MESSAGE"]) for line in lines)
+
+
+def test_a_key_for_signed_headers_comes_by_systemd_and_stays_roots(lab: Lab, home: Booted) -> None:
+    key, given = bytes(range(32)), "/run/credentials/edgeproxy.service/hop.key"
+    home.run(f"umask 077; echo {key.hex()} >/etc/edgeproxy/hop.key; mkdir -p /etc/systemd/system/{UNIT}.d")
+    home.put(f"/etc/systemd/system/{UNIT}.d/key.conf", "[Service]\nLoadCredential=hop.key:/etc/edgeproxy/hop.key\n")
+    trust = f'proxy_header = [{{from = "{CLIENT}/32", policy = "optional", key = "{given}"}}]'
+    home.run(f"sed -i '/^proxy_header/c{trust}' /etc/edgeproxy/edgeproxy.toml; systemctl daemon-reload")
+    home.run("systemctl restart edgeproxy")
+    main_pid(home)
+    request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+    def say(header: bytes) -> socket.socket:
+        client = lab["client"].connect((HOME, 444), DEADLINE, source=(CLIENT, next(PORTS)))
+        client.sendall(header + request)
+        return client
+
+    for _ in range(2):
+        with lab["home"].listen(80, "127.0.0.1") as server, say(pp.signed(key)):
+            server.settimeout(DEADLINE)
+            with accepted(server) as backend:
+                assert read(backend, len(request)) == request
+                assert peer(backend) == "203.0.113.7:40000"
+        with say(pp.v2()) as client:
+            assert is_reset(client)
+        home.run("systemctl reload edgeproxy")  # what is in the sandbox can read it again
+        wait_until(lambda: said(home, "edgeproxy: reloaded"), DEADLINE, "the reload")
+    assert home.run(f"stat -c %a%U {given}").stdout.strip().startswith("4")
+    assert not said(home, key.hex())
 
 
 def test_a_log_in_a_file_is_rotated_and_root_asks_at_the_socket(lab: Lab, home: Booted) -> None:

@@ -90,7 +90,15 @@ struct End {
     line: usize,
     captures: Vec<(String, String)>,
     /// The backend, then its fallbacks; none: the client is refused.
-    backends: Vec<(String, Vec<Candidate>)>,
+    backends: Vec<Led>,
+}
+
+/// Where a client is led.
+struct Led {
+    backend: String,
+    /// The PROXY headers that it gets are signed.
+    is_signed: bool,
+    candidates: Vec<Candidate>,
 }
 
 /// One target of a backend.
@@ -119,7 +127,8 @@ fn end(config: &Config, known: &Known, RuleId(id): RuleId, captures: Option<&Cap
     };
     while let Some(backend) = at.and_then(|BackendId(id)| config.backends.get(id)) {
         let candidates = backend.targets.iter().map(|target| candidate(config, known, backend, target, captures));
-        backends.push((backend.name.clone(), candidates.collect()));
+        let candidates = candidates.collect();
+        backends.push(Led { backend: backend.name.clone(), is_signed: backend.sign_proxy.is_some(), candidates });
         at = backend.fallback;
     }
     let captures = captures.into_iter().flat_map(Captures::iter);
@@ -194,10 +203,13 @@ fn end_as_text(end: &End) -> String {
     if end.backends.is_empty() {
         text += " -> refused";
     }
-    for (index, (name, candidates)) in end.backends.iter().enumerate() {
-        text += &format!("{} {name}", if index == 0 { " ->" } else { ", then" });
+    for (index, Led { backend, is_signed, candidates }) in end.backends.iter().enumerate() {
+        text += &format!("{} {backend}", if index == 0 { " ->" } else { ", then" });
         let shown: Vec<_> = candidates.iter().map(candidate_as_text).collect();
         text += &format!(" ({})", shown.join(", "));
+        if *is_signed {
+            text += " with signed headers";
+        }
     }
     text
 }
@@ -232,7 +244,7 @@ fn as_json(explanation: &Explanation, ends: &[End]) -> Value {
 
 fn end_as_json(end: &End) -> Value {
     let candidate = |one: &Candidate| json!({"target": one.target, "refused": one.refused});
-    let backend = |(name, candidates): &(String, Vec<Candidate>)| json!({"backend": name, "candidates": candidates.iter().map(candidate).collect::<Vec<_>>()});
+    let backend = |Led { backend, is_signed, candidates }: &Led| json!({"backend": backend, "signed": is_signed, "candidates": candidates.iter().map(candidate).collect::<Vec<_>>()});
     let captures: serde_json::Map<_, _> =
         end.captures.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
     let backends: Vec<_> = end.backends.iter().map(backend).collect();

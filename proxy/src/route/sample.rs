@@ -56,6 +56,7 @@ pub(crate) fn config(rules: Vec<Rule>) -> Config {
         transparent: TransparentRules { manage_rules: false, mark: NonZeroU32::MIN, table: NonZeroU32::MIN },
         operation: Operation::default(),
         deny: Vec::new(),
+        key_files: Vec::new(),
     }
 }
 

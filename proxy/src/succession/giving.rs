@@ -77,7 +77,7 @@ impl Proxy {
             denied
         };
         self.giving = Some(Giving { taken });
-        if let Err(estate) = reply.send(Estate { flows, denied }) {
+        if let Err(estate) = reply.send(Estate { flows, denied, signatures: self.generation.rings.taken() }) {
             self.take_back(&io::ErrorKind::BrokenPipe.into(), estate).await;
         }
     }
