@@ -104,6 +104,7 @@ fn each_word_of_a_close_detail_is_told() {
     let label = ["const fn label(self)", "\n}\n"];
     let mut known = words(include_str!("../src/route/target.rs"), label, "=>");
     known.extend(words(include_str!("../src/wire/header.rs"), label, "=>"));
+    known.extend(words(include_str!("../src/operation/outcomes.rs"), ["impl SignatureFault {", "\n}\n"], "=>"));
     known.extend(words(include_str!("../src/operation/close_reason.rs"), ["const ERROR_KINDS", "];"], "ErrorKind::"));
     known.push(CloseReason::IoError(std::io::ErrorKind::WriteZero).detail().unwrap());
     assert!(known.len() > 50, "{known:?}");
