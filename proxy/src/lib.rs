@@ -16,6 +16,7 @@ mod generation;
 mod kernel;
 mod listening;
 mod mend;
+pub mod multipath;
 pub mod names;
 pub mod operation;
 mod reload;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-use crate::config::model::{Arrival, Timeouts, Transport};
-use crate::mend;
+use crate::config::model::{Arrival, Listener, Timeouts, Transport};
+use crate::{mend, multipath};
 
 /// Connections that wait to be accepted, at most; the kernel's own bound is `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -24,11 +24,26 @@ pub(crate) struct Endpoint {
     pub(crate) transport: Transport,
     pub(crate) address: SocketAddr,
     pub(crate) is_tproxy: bool,
+    /// Its sockets are of Multipath TCP, or were to be where the kernel makes none.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) is_multipath: bool,
+}
+
+/// Left out, an endpoint is what an older process says and understands.
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's way
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl Endpoint {
     pub(crate) fn new(transport: Transport, address: SocketAddr, arrival: Arrival) -> Self {
-        Self { transport, address, is_tproxy: arrival == Arrival::Tproxy }
+        Self { transport, address, is_tproxy: arrival == Arrival::Tproxy, is_multipath: false }
+    }
+
+    /// One of a listener.
+    pub(crate) fn of(listener: &Listener, transport: Transport, address: SocketAddr) -> Self {
+        let is_multipath = listener.mptcp && transport == Transport::Tcp;
+        Self { is_multipath, ..Self::new(transport, address, listener.arrival) }
     }
 
     /// Whether one socket cannot be bound here while another is there, unless both share.
@@ -136,11 +151,13 @@ fn share(endpoint: Endpoint, count: usize, timeouts: &Timeouts) -> io::Result<Ve
 }
 
 fn bound(endpoint: Endpoint, is_shared: bool) -> io::Result<Socket> {
-    let (kind, protocol) = match endpoint.transport {
-        Transport::Tcp => (Type::STREAM, Protocol::TCP),
-        Transport::Udp => (Type::DGRAM, Protocol::UDP),
+    let socket = match endpoint.transport {
+        Transport::Tcp => multipath::stream(endpoint.address, endpoint.is_multipath)?,
+        Transport::Udp => {
+            let kind = Type::DGRAM.nonblocking().cloexec();
+            Socket::new(Domain::for_address(endpoint.address), kind, Some(Protocol::UDP))?
+        }
     };
-    let socket = Socket::new(Domain::for_address(endpoint.address), kind.nonblocking().cloexec(), Some(protocol))?;
     if endpoint.address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -174,7 +191,11 @@ pub(crate) fn keep_alive(socket: &SockRef<'_>, timeouts: &Timeouts) -> io::Resul
     let interval = (timeouts.keepalive / PROBES).max(Duration::from_secs(1));
     let probing = TcpKeepalive::new().with_time(timeouts.keepalive).with_interval(interval).with_retries(PROBES);
     socket.set_tcp_keepalive(&probing)?;
-    socket.set_tcp_user_timeout(timeouts.user_timeout)
+    match socket.set_tcp_user_timeout(timeouts.user_timeout) {
+        // Multipath TCP has none: what one way does not carry another one may.
+        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(()),
+        done => done,
+    }
 }
 
 #[cfg(test)]

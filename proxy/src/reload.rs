@@ -13,6 +13,7 @@ use crate::config::Checked;
 use crate::generation::Generation;
 use crate::listening::bind_all;
 use crate::mend;
+use crate::multipath;
 use crate::operation::admin::Response;
 use crate::operation::ledger;
 use crate::operation::notify::ServiceState;
@@ -79,8 +80,13 @@ impl Proxy {
         let Checked { config, places, .. } = crate::config::check(&self.path).map_err(|faults| faults.to_string())?;
         if let Some(lack) = self.ports.lack(&config) {
             let found = format!("it takes {lack}, and this process gave up all that it did not begin with");
-            return Err(places.fault("operation.fixed_ports", found, RESTART_FOR_PORTS).to_string());
+            return Err(places.fault("operation.fixed_ports", found, RESTART_WHOLLY).to_string());
         }
+        if let Some(key) = multipath::wanted_by(&config).filter(|_| !self.may_multipath) {
+            let found = "this process began without MPTCP, and gave up all that it did not begin with";
+            return Err(places.fault(&key, found, RESTART_WHOLLY).to_string());
+        }
+        let warning = multipath::warning(&config);
         let count = self.workers.len();
         let generation = Arc::new(Generation::after(Some(&self.generation), config, &self.locals, Instant::now()));
         let wanted = generation.endpoints();
@@ -110,6 +116,9 @@ impl Proxy {
         self.listen(sockets, Vec::new());
         self.receive();
         self.generation = generation;
+        if let Some(warning) = warning {
+            say(&format!("edgeproxy: note: {warning}"));
+        }
         self.begin_checks();
         self.look();
         Ok(())
@@ -246,7 +255,7 @@ const RESTART: &str =
     "restart it, or start it with `--take-over` beside itself, with CAP_NET_ADMIN; or load the lines of `edgeproxy rules`, \
      and leave manage_rules off";
 
-const RESTART_FOR_PORTS: &str = "restart it, or start it with `--take-over` beside itself";
+const RESTART_WHOLLY: &str = "restart it, or start it with `--take-over` beside itself";
 
 fn since_boot() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)

@@ -90,7 +90,15 @@ struct End {
     line: usize,
     captures: Vec<(String, String)>,
     /// The backend, then its fallbacks; none: the client is refused.
-    backends: Vec<(String, Vec<Candidate>)>,
+    backends: Vec<Led>,
+}
+
+/// A backend to which it leads.
+struct Led {
+    name: String,
+    /// By Multipath TCP, where that can be.
+    mptcp: bool,
+    candidates: Vec<Candidate>,
 }
 
 /// One target of a backend.
@@ -119,7 +127,8 @@ fn end(config: &Config, known: &Known, RuleId(id): RuleId, captures: Option<&Cap
     };
     while let Some(backend) = at.and_then(|BackendId(id)| config.backends.get(id)) {
         let candidates = backend.targets.iter().map(|target| candidate(config, known, backend, target, captures));
-        backends.push((backend.name.clone(), candidates.collect()));
+        let mptcp = backend.mptcp && known.transport != Some(Transport::Udp);
+        backends.push(Led { name: backend.name.clone(), mptcp, candidates: candidates.collect() });
         at = backend.fallback;
     }
     let captures = captures.into_iter().flat_map(Captures::iter);
@@ -194,8 +203,9 @@ fn end_as_text(end: &End) -> String {
     if end.backends.is_empty() {
         text += " -> refused";
     }
-    for (index, (name, candidates)) in end.backends.iter().enumerate() {
-        text += &format!("{} {name}", if index == 0 { " ->" } else { ", then" });
+    for (index, Led { name, mptcp, candidates }) in end.backends.iter().enumerate() {
+        let by = if *mptcp { " by MPTCP" } else { "" };
+        text += &format!("{} {name}{by}", if index == 0 { " ->" } else { ", then" });
         let shown: Vec<_> = candidates.iter().map(candidate_as_text).collect();
         text += &format!(" ({})", shown.join(", "));
     }
@@ -232,7 +242,7 @@ fn as_json(explanation: &Explanation, ends: &[End]) -> Value {
 
 fn end_as_json(end: &End) -> Value {
     let candidate = |one: &Candidate| json!({"target": one.target, "refused": one.refused});
-    let backend = |(name, candidates): &(String, Vec<Candidate>)| json!({"backend": name, "candidates": candidates.iter().map(candidate).collect::<Vec<_>>()});
+    let backend = |led: &Led| json!({"backend": led.name, "mptcp": led.mptcp, "candidates": led.candidates.iter().map(candidate).collect::<Vec<_>>()});
     let captures: serde_json::Map<_, _> =
         end.captures.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
     let backends: Vec<_> = end.backends.iter().map(backend).collect();

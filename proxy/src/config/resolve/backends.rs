@@ -37,6 +37,7 @@ fn as_meant(name: &str, file: &BackendFile, names: &Names<'_>, findings: &mut Fi
         targets,
         balance: file.balance.unwrap_or(Balance::InOrder),
         source: source(file.source),
+        mptcp: file.mptcp,
         send_proxy: send_proxy(&path, file, findings),
         send_proxy_udp: file.send_proxy_udp,
         send_proxy_udp_id: sends_id_by_udp(&path, file, findings),

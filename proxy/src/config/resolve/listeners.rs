@@ -55,6 +55,7 @@ fn as_meant(
         name: name.to_owned(),
         tcp,
         udp,
+        mptcp: file.mptcp,
         arrival: file.arrival.unwrap_or(Arrival::Direct),
         proxy_header: trusts(&path, file, findings),
         connections: file.connections.map_or(limits.connections, size),

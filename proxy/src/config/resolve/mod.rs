@@ -5,6 +5,7 @@ mod backends;
 mod bounds;
 mod exposed;
 mod listeners;
+mod multipath;
 mod reach;
 mod rules;
 mod shadow;
@@ -36,6 +37,7 @@ pub(crate) fn resolve(file: &ConfigFile, cores: NonZeroUsize, findings: &mut Fin
 
     let operation = bounds::operation(&file.operation, &listeners, findings);
     exposed::examine(&listeners, &operation, findings);
+    multipath::examine(&listeners, &backends, &operation, &timeouts, findings);
     Config {
         workers: file.workers.map_or(cores, size),
         listeners,
