@@ -207,6 +207,17 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_of_one_way_is_written_as_processes_write_it_that_know_no_other() {
+        let plain = endpoint(Transport::Tcp, "192.0.2.1", 443);
+        let older = r#"{"transport":"tcp","address":"192.0.2.1:443","is_tproxy":false}"#;
+        assert_eq!(serde_json::to_string(&plain).expect("JSON"), older);
+        assert_eq!(serde_json::from_str::<Endpoint>(older).expect("an endpoint"), plain);
+        let several = Endpoint { is_multipath: true, ..plain };
+        let written = serde_json::to_string(&several).expect("JSON");
+        assert_eq!(serde_json::from_str::<Endpoint>(&written).expect("an endpoint"), several);
+    }
+
+    #[test]
     fn an_endpoint_within_one_of_our_own_can_be_had_and_one_of_another_process_cannot() {
         let second = Duration::from_secs(1);
         let timeouts = Timeouts {
