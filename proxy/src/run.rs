@@ -43,6 +43,7 @@ use crate::succession::heir::Inheritance;
 use crate::tcp::resting::REST;
 use crate::transparent::keeper::{Report, Want};
 use crate::transparent::keeper_channel::RuleKeeper;
+use crate::transparent::kernel_rules;
 use crate::transparent::local_addresses::{LocalAddresses, Watch};
 use crate::transparent::udp_endpoints::UdpEndpoints;
 use crate::udp::station::Membership;
@@ -204,6 +205,9 @@ impl Opened {
             Notifier::connect(std::env::var_os("NOTIFY_SOCKET").as_deref()).map_err(host("NOTIFY_SOCKET"))?;
         let seeds = (0..count).map(|_| fresh_seed()).collect::<Result<_, _>>().map_err(host("/dev/urandom"))?;
         let keeper = keeper(&config, &locals, from.as_mut().and_then(|from| from.keeper()))?;
+        if let Some(lack) = kernel_rules::lack(&config, |address| locals.is_local(address)) {
+            say(&format!("edgeproxy: note: {lack}"));
+        }
         let generation = Arc::new(Generation::after(None, config, &locals, Instant::now()));
         let bound = listen(&generation, count, from)?;
         let (files, reader) = (SystemFiles::default(), None);

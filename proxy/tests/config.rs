@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use edgeproxy::config::model::{
-    Action, Arrival, Balance, Config, HeaderFraming, HeaderPolicy, Protocol, Rule, SendProxy, SendProxyUdp, Source,
-    Transport,
+    Action, Arrival, Balance, Config, HeaderFraming, HeaderPolicy, NameBounds, Protocol, Rule, SendProxy, SendProxyUdp,
+    Source, Transport,
 };
 use edgeproxy::config::{self, parse, Faults};
 
@@ -192,7 +192,7 @@ fn every_default_is_this() {
     let backend = &backends[0];
     assert_eq!((backend.balance, backend.source), (Balance::InOrder, Source::Own));
     assert_eq!((backend.send_proxy, backend.send_proxy_udp, backend.fallback), (None, None, None));
-    assert_eq!((backend.connect_timeout, backend.allow_suffixes.len()), (seconds(3), 0));
+    assert_eq!((backend.connect_timeout, &backend.allow_names), (seconds(3), &NameBounds::default()));
     let (health, eject) = (backend.health.unwrap(), backend.eject.unwrap());
     assert_eq!((health.interval, health.timeout), (seconds(10), seconds(2)));
     assert_eq!((health.rise.get(), health.fall.get()), (2, 3));
@@ -279,7 +279,7 @@ fn every_key_is_heeded() {
     assert_eq!((named.balance, named.source), (Balance::LeastConnections, Source::Client { or_own: true }));
     assert_eq!(named.send_proxy, Some(SendProxy::V2 { hello: true, unique_id: true, crc32c: true, received: true }));
     assert_eq!((named.connect_timeout, named.fallback.map(|id| id.0)), (seconds(8), Some(0)));
-    assert_eq!(named.allow_suffixes, [".tailnet"]);
+    assert_eq!(named.allow_names, NameBounds { suffixes: vec![".tailnet".to_owned()], single_labels: true });
     let (health, eject) = (named.health.unwrap(), named.eject.unwrap());
     assert_eq!((health.interval, health.timeout), (seconds(20), seconds(4)));
     assert_eq!((health.rise.get(), health.fall.get()), (5, 6));

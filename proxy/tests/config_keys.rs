@@ -118,8 +118,7 @@ fn the_page_has_every_key_with_its_default_and_no_other() {
     let (page, _) = page.split_once("\n## ").unwrap();
     let rows = rows(page);
     for (path, row) in &rows {
-        if let Some(default) = default_of(&schema(), path) {
-            let shown = default.as_str().map_or_else(|| default.to_string(), str::to_owned);
+        if let Some(shown) = default_of(&schema(), path) {
             let cell = row.split('|').nth(1).unwrap().trim();
             let is_told = cell == format!("`{shown}`") || (shown == "[]" && cell == "none");
             assert!(is_told, "{path} has the default {shown}: {row}");
@@ -135,12 +134,27 @@ fn the_page_has_every_key_with_its_default_and_no_other() {
     assert_eq!(on_page, expected);
 }
 
-fn default_of<'a>(schema: &'a Value, path: &str) -> Option<Value> {
+/// The default as the schema has it; of a key that may be absent its description names it: "Without it: `3s`."
+fn default_of<'a>(schema: &'a Value, path: &str) -> Option<String> {
     let mut at: &'a Value = schema;
     for key in path.split('.') {
         at = at.get("additionalProperties").filter(|inner| inner.is_object()).unwrap_or(at);
         at = at.get("items").unwrap_or(at);
         at = at.get("properties")?.get(key)?;
     }
-    at.get("default").cloned()
+    if let Some(default) = at.get("default") {
+        return Some(default.as_str().map_or_else(|| default.to_string(), str::to_owned));
+    }
+    let (_, told) = at.get("description")?.as_str()?.split_once("Without it: `")?;
+    told.split_once("`.").map(|(default, _)| default.to_owned())
+}
+
+#[test]
+fn defaults_of_keys_that_may_be_absent_are_known_too() {
+    let of = |path| default_of(&schema(), path);
+    assert_eq!(of("backend.connect_timeout").as_deref(), Some("3s"));
+    assert_eq!(of("listener.arrival").as_deref(), Some("direct"));
+    assert_eq!(of("backend.balance").as_deref(), Some("in_order"));
+    assert_eq!(of("timeouts.idle").as_deref(), Some("1h"));
+    assert_eq!(of("rule.alpn"), None);
 }

@@ -89,6 +89,35 @@ fn each_reason_has_its_row() {
     assert_eq!(rows("Why a connection ended"), ALL_LABELS.iter().map(|label| (*label).to_owned()).collect());
 }
 
+/// Words of headers that no line has: they are of datagrams, of which none begins a flow without a header that is believed, or of
+/// bytes that begin no header at all (`header_missing`).
+const NOT_IN_LINES: [&str; 5] = ["v1_missing", "v2_missing", "v2_cut", "spp_missing", "spp_cut"];
+
+/// The words that stand in double quotes on lines of a source file with this sign, between two others.
+fn words<'a>(source: &'a str, between: [&str; 2], sign: &str) -> Vec<&'a str> {
+    let (_, rest) = source.split_once(between[0]).unwrap();
+    let (part, _) = rest.split_once(between[1]).unwrap();
+    part.lines().filter(|line| line.contains(sign)).filter_map(|line| line.split('"').nth(1)).collect()
+}
+
+#[test]
+fn each_word_of_a_close_detail_is_told() {
+    let label = ["const fn label(self)", "\n}\n"];
+    let mut known = words(include_str!("../src/route/target.rs"), label, "=>");
+    known.extend(words(include_str!("../src/wire/header.rs"), label, "=>"));
+    known.extend(words(include_str!("../src/operation/close_reason.rs"), ["const ERROR_KINDS", "];"], "ErrorKind::"));
+    known.push(CloseReason::IoError(std::io::ErrorKind::WriteZero).detail().unwrap());
+    assert!(known.len() > 50, "{known:?}");
+    known.retain(|word| !NOT_IN_LINES.contains(word));
+    let page = page();
+    let (_, rest) = page.split_once("\n### Words of close_detail\n").unwrap();
+    let table = rest.split("\n## ").next().unwrap_or_default();
+    let mut told: Vec<_> = table.split('`').skip(1).step_by(2).filter(|text| *text != "allow_suffixes").collect();
+    known.sort_unstable();
+    told.sort_unstable();
+    assert_eq!(told, known);
+}
+
 #[test]
 fn each_metric_has_its_row_with_its_type() {
     let now = Instant::now();

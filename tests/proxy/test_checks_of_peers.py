@@ -36,6 +36,14 @@ to = "out"
 targets = ["HERE:9001"]
 """
 AT_ONCE = HOME.replace('protocols = ["ssh"]\n', "")
+# As the shipped home.toml has it: a last rule for whatever else there is. Nobody listens at its backend.
+WITH_THE_REST = f"""{HOME}
+[[rule]]
+name = "others"
+to = "others"
+[backend.others]
+targets = ["HERE:9"]
+"""
 MUST, MAY, OTHER = "127.0.0.1", "127.0.0.2", "127.0.0.3"
 
 
@@ -77,7 +85,9 @@ def own_line(client: socket.socket) -> bytes:
     return pp.v1((client.getsockname(), client.getpeername()))
 
 
-@pytest.mark.parametrize("config", [HOME, AT_ONCE], ids=["by-first-bytes", "at-once"])
+@pytest.mark.parametrize(
+    "config", [HOME, AT_ONCE, WITH_THE_REST], ids=["by-first-bytes", "at-once", "with-a-rule-for-the-rest"]
+)
 @pytest.mark.parametrize(
     ("source", "form"),
     [(MUST, "bare"), *((source, form) for source in (MUST, MAY) for form in ("v1-own", "v1-unknown", "v2-local"))],
@@ -100,6 +110,8 @@ def test_who_speaks_for_nobody_and_says_nothing_is_a_check(
         checked(proxy, 1)
     assert proxy.lines() == []
     assert ends(proxy, "client_left_early") == 0
+    if config == WITH_THE_REST:
+        assert proxy.metrics()['edgeproxy_rule_chosen_total{rule="others"}'] == 0
 
 
 @pytest.mark.parametrize("end", ["fin", "reset"])

@@ -32,6 +32,7 @@ def test_who_is_denied_by_command_is_reset_until_the_time_is_over(start: Start) 
     is_served(proxy, "127.0.0.9")
     proxy.ask("deny", "127.0.0.9", "127.0.0.10", "--for", "1h")
     assert proxy.ask("undeny", "127.0.0.9") == "1\n"
+    assert proxy.ask("undeny", "127.0.0.8/30") == "0\n", "a prefix is taken back as it was given"
     is_served(proxy, "127.0.0.9")
     proxy.ended(refused(proxy.here, 8443, source="127.0.0.10"), "denied")
     proxy.reload(config())

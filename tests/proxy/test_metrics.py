@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -102,6 +103,17 @@ def _documented() -> set[str]:
     return {line.split("`")[1] for line in lines if line.startswith("| `")}
 
 
+def _labels(text: str) -> set[tuple[str, str]]:
+    """Of the samples: family and label. Quotes within a value are escaped."""
+    family, found = "", set()
+    for line in text.splitlines():
+        if line.startswith("# TYPE "):
+            family = line.split(" ")[2]
+        elif "{" in line:
+            found |= {(family, label) for label in re.findall(r'[{,](\w+)="', line)}
+    return found
+
+
 def _busy(text: str) -> set[str]:
     """Those with a sample above 0."""
     family, found = "", set()
@@ -126,6 +138,13 @@ def test_every_documented_family_has_samples_of_traffic(scraped: str) -> None:
     assert _busy(scraped) == _documented() - IDLE - ABSENT
     for family in IDLE:
         assert f"\n{family}" in scraped
+
+
+def test_every_label_is_told_of_its_family(scraped: str) -> None:
+    rows = {line.split("`")[1]: line for line in PAGE.read_text().splitlines() if line.startswith("| `edgeproxy_")}
+    labels = _labels(scraped)
+    assert len({family for family, _ in labels}) > 15
+    assert [each for each in sorted(labels) if each[1] != "le" and f"`{each[1]}`" not in rows[each[0]]] == []
 
 
 def test_hidden_hellos_and_those_with_post_quantum_keys_are_counted_of_streams_and_of_flows(start: Start) -> None:

@@ -21,7 +21,7 @@ from tests.realise.conftest import Up
 CONFIG = r"""
 workers = 1
 [listener.in]
-tcp = ["127.0.0.1:8000-8004"]
+tcp = ["127.0.0.1:8000-8005"]
 [[rule]]
 ports = [8000]
 to = "searched"
@@ -39,6 +39,11 @@ to = "chosen"
 [[rule]]
 ports = [8004]
 to = "checked"
+[[rule]]
+ports = [8005]
+protocols = ["http1"]
+server_name = '^(?P<host>[^.]+)\.example\.net$'
+to = "one-label"
 [backend.searched]
 targets = ["nas:9000"]
 [backend.as-it-is]
@@ -48,6 +53,9 @@ targets = ["down:9000"]
 [backend.chosen]
 targets = ["$host:9000"]
 allow_suffixes = [".lan"]
+[backend.one-label]
+targets = ["$host:9000"]
+allow_single_labels = true
 [backend.checked]
 targets = ["nas:9001"]
 health = {interval = "1s", timeout = "900ms"}
@@ -82,6 +90,8 @@ NAMES = {
     "down": "127.0.0.2",
     "own.lan": "127.0.0.3",
     "own.lan.lan": "127.0.0.2",
+    "bare": "127.0.0.3",
+    "bare.lan": "127.0.0.2",
 }
 
 
@@ -193,6 +203,20 @@ def test_a_name_that_a_client_chooses_means_itself(node: Node, proxy: Proxy, nam
     said = b"GET / HTTP/1.1\r\nHost: own.lan\r\n\r\n"
     assert leads_to(node, proxy, 8003, said) == "127.0.0.3:9000"
     assert names.asked("own") == ["own.lan"]
+
+
+def test_so_does_one_label_where_it_may_be_one(node: Node, proxy: Proxy, names: NameServer) -> None:
+    said = b"GET / HTTP/1.1\r\nHost: bare.example.net\r\n\r\n"
+    assert leads_to(node, proxy, 8005, said) == "127.0.0.3:9000"
+    assert names.asked("bare") == ["bare"]
+    # Without the key the same name goes nowhere, and is not asked for.
+    with node.connect(("127.0.0.1", 8003), DEADLINE) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: unasked\r\n\r\n")
+        assert is_reset(client)
+        who = own(client)
+    line = proxy.line(who)
+    assert (line["close"], line["close_detail"]) == ("name_refused", "single_label")
+    assert names.asked("unasked") == []
 
 
 @pytest.mark.usefixtures("proxy")

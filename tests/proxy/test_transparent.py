@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -40,12 +41,16 @@ PLACES = {
     8448: ("never-own", ["192.168.1.10"], "client"),
 }
 BACKEND = 9001
+PAGE = (Path(__file__).parents[2] / "docs/edgeproxy.md").read_text()
+MANY_PORTS = dedent(
+    re.sub(r"^\S.*", "", PAGE.split("\n#### Many ports at one socket\n")[1].split("\n#")[0], flags=re.MULTILINE)
+)
+LISTENER, _, TPROXY = MANY_PORTS.partition("# nft -f - <<'END'\n")
+TPROXY = TPROXY.partition("END\n")[0]
 CONFIG = """
 [listener.in]
 tcp = ["0.0.0.0:8443-8449", "[::]:8443-8449"]
-[listener.all]
-tcp = ["0.0.0.0:7000"]
-arrival = "tproxy"
+LISTENER
 [[rule]]
 name = "all"
 listeners = ["all"]
@@ -67,16 +72,9 @@ source = "{source}"
 """
     for port, (name, addresses, source) in PLACES.items()
 )
+LACK = "note: transparent.manage_rules is off"
 HOME = {4: "198.51.100.1", 6: "2001:db8:1::1"}
 CLIENT = {4: "198.51.100.66", 6: "2001:db8:1::66"}
-TPROXY = """
-table ip divert {
-    chain prerouting {
-        type filter hook prerouting priority mangle; policy accept;
-        ip daddr 198.51.100.1 tcp dport 20000-29999 tproxy to :7000 meta mark set 25968 accept
-    }
-}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +91,7 @@ def proxy(lab: Lab, lab_folder: Path) -> Iterator[Proxy]:
 @contextmanager
 def serving(lab: Lab, folder: Path, *, managed: bool = True) -> Iterator[Proxy]:
     folder.mkdir()
-    text = CONFIG.replace("MANAGED", "true" if managed else "false")
+    text = CONFIG.replace("LISTENER", LISTENER).replace("MANAGED", "true" if managed else "false")
     with running_in(lab["home"], text, "127.0.0.1", folder) as found:
         yield found
 
@@ -240,7 +238,7 @@ def test_rules_are_gone_with_the_proxy(lab: Lab, lab_folder: Path, end: int) -> 
     home = lab["nas"]
     folder = lab_folder / f"ends-by-{end}"
     folder.mkdir()
-    text = CONFIG.replace("MANAGED", "true").replace("192.168.1.10", "192.168.1.77")
+    text = CONFIG.replace("LISTENER", LISTENER).replace("MANAGED", "true").replace("192.168.1.10", "192.168.1.77")
     before = rules(home)
     with running_in(home, text, "127.0.0.1", folder) as found:
         assert rules(home) != before
@@ -288,6 +286,7 @@ def test_without_management_the_printed_lines_do_the_same(lab: Lab, lab_folder: 
         words = [edgeproxy(), "rules", "-c", str(proxy.config)]
         doctor = [edgeproxy(), "doctor", "-c", str(proxy.config)]
         assert rules(nas) == before
+        assert LACK in proxy.said
         assert nas.run(doctor).returncode == 1
         with lab["home"].connect(("192.168.1.10", 8443), DEADLINE) as client:
             assert is_reset(client), "its answers go astray"
@@ -298,6 +297,8 @@ def test_without_management_the_printed_lines_do_the_same(lab: Lab, lab_folder: 
         server.settimeout(DEADLINE)
         with lab["home"].connect(("192.168.1.10", 8443), DEADLINE) as client, accepted(server) as end:
             assert peer(end) == own(client)
+    with running_in(nas, UNMANAGED, "127.0.0.1", folder) as proxy:
+        assert LACK not in proxy.said
         nas.run(["sh", "-e"], input=nas.run([*words, "--remove"], check=True).stdout, check=True)
         assert rules(nas) == before
 

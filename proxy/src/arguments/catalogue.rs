@@ -31,7 +31,7 @@ old one, which ends with the last of them. If the new one cannot start, the old 
 SIGHUP reads it anew (and opens the access log anew); a file with faults changes nothing. SIGTERM and SIGINT accept no
 more and wait for open connections as long as timeouts.drain says; a second one does not wait.
 
-Exit status: 0 ended by a signal, 1 it failed while running, 2 the configuration is wrong, 3 the host is not able.
+Exit status: 0 ended by a signal, 1 it failed, 2 the configuration is wrong, 3 the host is not able.
 
 example: edgeproxy run -c /etc/edgeproxy/edge.toml
 ",
@@ -157,6 +157,8 @@ example: edgeproxy connections | jq -r 'select(.client | startswith(\"203.0.113.
         more: "  --for TIME          how long; what is for ever stands in the configuration, as `deny`
   -s, --socket PATH   its operation.admin_socket; /run/edgeproxy/admin.sock without it
 
+It prints how many prefixes are refused by this.
+
 example: edgeproxy deny 203.0.113.7 2001:db8:7::/48 --for 1h
 ",
         parse: ask,
@@ -166,6 +168,9 @@ example: edgeproxy deny 203.0.113.7 2001:db8:7::/48 --for 1h
         takes: "ADDRESS|PREFIX... [-s SOCKET]",
         does: "refuse sources no more",
         more: "  -s, --socket PATH   its operation.admin_socket; /run/edgeproxy/admin.sock without it
+
+It prints how many were refused until now. A prefix is taken back as it was given: an address of a refused prefix stays
+refused, as do those of the configuration.
 
 example: edgeproxy undeny 203.0.113.7
 ",

@@ -150,7 +150,7 @@ fn candidate(
         (None, TargetPort::Original) => return as_written(None),
     };
     let Some(captures) = captures else { return as_written(None) };
-    match fill(target, &backend.allow_suffixes, captures, port) {
+    match fill(target, &backend.allow_names, captures, port) {
         Ok(Destination::Name { name, port, .. }) => Candidate { target: format!("{name}:{port}"), refused: None },
         Ok(Destination::Address(address, origin)) => {
             let transport = known.transport.unwrap_or(Transport::Tcp);

@@ -36,9 +36,13 @@ fn a_suffix_with_its_dot_allows_what_is_below_it_only() {
     let text = "[listener.a]\ntcp = [\"0.0.0.0:1\"]\n[[rule]]\nserver_name = '^(?P<host>.+)$'\nto = \"x\"\n\
                 [backend.x]\ntargets = [\"$host:443\"]\nallow_suffixes = [\".lan\"]\n";
     assert!(ask(text, &named("nas.lan")).0.ends_with("-> x (nas.lan:443)\n"));
-    let (shown, json) = ask(text, &named("lan"));
+    let (shown, json) = ask(text, &named("nas.nolan"));
     assert!(shown.contains("ends in none of allow_suffixes"), "{shown}");
     assert!(json["ends"][0]["backends"][0]["candidates"][0]["refused"].is_string(), "{json}");
+    let shown = ask(text, &named("lan")).0;
+    assert!(shown.contains("one label, which takes allow_single_labels"), "{shown}");
+    let allowed = text.replace("allow_suffixes = [\".lan\"]", "allow_single_labels = true");
+    assert!(ask(&allowed, &named("lan")).0.ends_with("-> x (lan:443)\n"));
 }
 
 #[test]

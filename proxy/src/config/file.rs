@@ -95,7 +95,7 @@ pub(crate) struct HeaderTrustFile {
     /// What they do.
     #[schemars(required)]
     pub(crate) policy: Option<HeaderPolicy>,
-    /// Which of their datagrams begin with a header. Without it: every.
+    /// Which of their datagrams begin with a header. Without it: `every`.
     pub(crate) udp: Option<HeaderFraming>,
 }
 
@@ -145,6 +145,8 @@ pub(crate) struct BackendFile {
     /// What names with captures must end in.
     #[schemars(length(min = 1))]
     pub(crate) allow_suffixes: Option<Vec<Written<Suffix>>>,
+    /// Whether names with captures may be one label, which is looked up as it is (LLMNR, a file of hosts). Without it: `false`.
+    pub(crate) allow_single_labels: Option<bool>,
     /// Which candidate is tried first. Without it: `in_order`.
     pub(crate) balance: Option<Balance>,
     /// Whose address the backend sees. Without it: `own`.

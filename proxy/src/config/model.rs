@@ -242,9 +242,17 @@ pub struct Backend {
     pub connect_timeout: Duration,
     /// The backend that is tried when no candidate of this one answers; never a circle.
     pub fallback: Option<BackendId>,
-    /// Names that captures or clients chose must end in one of these (`.tailnet`), which `tailnet` itself does not. Empty:
-    /// names of the file are free, names that hold captures are not allowed.
-    pub allow_suffixes: Vec<String>,
+    /// What names may be that captures or clients chose; names of the file are free.
+    pub allow_names: NameBounds,
+}
+
+/// Names that clients may choose. By default: none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NameBounds {
+    /// They end in one of these (`.tailnet`), which `tailnet` itself does not; in lower case.
+    pub suffixes: Vec<String>,
+    /// Or they are one label.
+    pub single_labels: bool,
 }
 
 /// Which candidate is tried first; the others follow in turn.

@@ -62,6 +62,7 @@ const BEAR_NAMES: &[Protocol] = &[
     Protocol::Http2,
     Protocol::Minecraft,
     Protocol::Xmpp,
+    Protocol::Git,
 ];
 
 /// Protocols that negotiate what runs inside (RFC 7301).

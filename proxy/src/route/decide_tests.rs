@@ -105,9 +105,8 @@ fn protocols_are_heeded_and_any_of_them_will_do() {
 #[test]
 fn server_name_is_heeded_for_whatever_bears_names() {
     let rules = || vec![named(r"^(?P<host>\w+)\.example$", 0), rule(1)];
-    for protocol in
-        [Protocol::Tls, Protocol::Quic, Protocol::Dtls, Protocol::Http1, Protocol::Http2, Protocol::Minecraft]
-    {
+    use Protocol::{Dtls, Git, Http1, Http2, Minecraft, Quic, Tls, Xmpp};
+    for protocol in [Tls, Quic, Dtls, Http1, Http2, Minecraft, Xmpp, Git] {
         assert_eq!(led(rules(), &arrived(), &[(protocol, tls("box.example", &[]))]), "0", "{protocol:?}");
         assert_eq!(led(rules(), &arrived(), &[(protocol, tls("box.other", &[]))]), "1", "{protocol:?}");
         assert_eq!(led(rules(), &arrived(), &[(protocol, yes())]), "1", "{protocol:?}");

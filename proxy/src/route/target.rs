@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::decide::Captures;
 use super::forbidden::Origin;
-use crate::config::model::{Host, NamePart, Target, TargetPort};
+use crate::config::model::{Host, NameBounds, NamePart, Target, TargetPort};
 
 /// RFC 1035, section 2.3.4: 255 octets with the length of each label and the root's.
 const LONGEST_NAME: usize = 253;
@@ -62,6 +62,9 @@ pub enum TargetError {
     /// None of the backend's suffixes.
     #[error("the target's name ends in none of allow_suffixes")]
     Suffix,
+    /// One label, and the backend asks for a suffix.
+    #[error("the target's name is one label, which takes allow_single_labels")]
+    SingleLabel,
     /// Nothing listens there.
     #[error("the target's port is 0")]
     PortZero,
@@ -82,19 +85,20 @@ impl TargetError {
             Self::Localhost => "localhost",
             Self::NoSuffixes => "no_suffixes",
             Self::Suffix => "suffix",
+            Self::SingleLabel => "single_label",
             Self::PortZero => "port_zero",
         }
     }
 }
 
-/// Fills a target. `allow_suffixes` are those of its backend, in lower case.
+/// Fills a target. `bounds` are those of its backend.
 ///
 /// # Errors
 ///
 /// The reason why it must not be dialled.
 pub fn fill(
     target: &Target,
-    allow_suffixes: &[String],
+    bounds: &NameBounds,
     captures: &Captures,
     original_port: u16,
 ) -> Result<Destination, TargetError> {
@@ -111,7 +115,7 @@ pub fn fill(
             let name = joined(parts, captures)?;
             host_name(&name)?;
             if parts.iter().any(|part| matches!(part, NamePart::Capture(_))) {
-                chosen(name, allow_suffixes, port)
+                chosen(name, bounds, port)
             } else {
                 let is_complete = matches!(parts.last(), Some(NamePart::Literal(end)) if end.ends_with('.'));
                 Ok(Destination::Name { name, port, is_searched: !is_complete })
@@ -153,8 +157,8 @@ fn host_name(name: &str) -> Result<(), TargetError> {
 }
 
 /// What more is asked of a name that a client had a hand in.
-fn chosen(name: String, allow_suffixes: &[String], port: u16) -> Result<Destination, TargetError> {
-    if allow_suffixes.is_empty() {
+fn chosen(name: String, bounds: &NameBounds, port: u16) -> Result<Destination, TargetError> {
+    if *bounds == NameBounds::default() {
         return Err(TargetError::NoSuffixes);
     }
     if read_as_address(&name) {
@@ -163,8 +167,12 @@ fn chosen(name: String, allow_suffixes: &[String], port: u16) -> Result<Destinat
     if name == "localhost" || name.ends_with(".localhost") || name.starts_with("localhost.") {
         return Err(TargetError::Localhost);
     }
-    if allow_suffixes.iter().any(|suffix| ends_in(&name, suffix)) {
+    let is_single = !name.contains('.');
+    if (is_single && bounds.single_labels) || bounds.suffixes.iter().any(|suffix| ends_in(&name, suffix)) {
+        // Not searched: what this host's search list would add bounds nothing.
         Ok(Destination::Name { name, port, is_searched: false })
+    } else if is_single {
+        Err(TargetError::SingleLabel)
     } else {
         Err(TargetError::Suffix)
     }

@@ -18,8 +18,9 @@ fn below_tailnet(value: &str) -> Result<Destination, TargetError> {
 }
 
 fn filled(host: Host, suffixes: &[&str], value: &str) -> Result<Destination, TargetError> {
-    let suffixes: Vec<_> = suffixes.iter().map(|it| (*it).to_owned()).collect();
-    fill(&Target { host, port: TargetPort::Fixed(80) }, &suffixes, &captured(value), 443)
+    let suffixes = suffixes.iter().map(|it| (*it).to_owned()).collect();
+    let bounds = NameBounds { suffixes, single_labels: false };
+    fill(&Target { host, port: TargetPort::Fixed(80) }, &bounds, &captured(value), 443)
 }
 
 fn name(name: &str) -> Result<Destination, TargetError> {
@@ -41,7 +42,8 @@ fn captures_stand_in_their_places() {
 #[test]
 fn ports_are_fixed_or_the_original_one() {
     let host = || Host::Address("192.0.2.7".parse().unwrap());
-    let filled = |port, original| fill(&Target { host: host(), port }, &[], &Captures::default(), original);
+    let filled =
+        |port, original| fill(&Target { host: host(), port }, &NameBounds::default(), &Captures::default(), original);
     let at = |text: &str| Ok(Destination::Address(text.parse().unwrap(), Origin::File));
     assert_eq!(filled(TargetPort::Fixed(80), 443), at("192.0.2.7:80"));
     assert_eq!(filled(TargetPort::Original, 443), at("192.0.2.7:443"));
@@ -53,10 +55,36 @@ fn a_choice_must_end_as_the_backend_allows() {
     for good in ["box.tailnet", "BOX.tailnet.", "a.b.tailnet"] {
         assert!(chosen_by(good, &[".home", ".tailnet"]).is_ok(), "{good}");
     }
-    for bad in ["box.example", "nottailnet", "box.nottailnet", "tailnet.example", "tailnet", "Tailnet.", "home"] {
+    for bad in ["box.example", "box.nottailnet", "tailnet.example", "home.tail"] {
         assert_eq!(chosen_by(bad, &[".home", ".tailnet"]), Err(TargetError::Suffix), "{bad}");
     }
+    for bad in ["nottailnet", "tailnet", "Tailnet.", "home"] {
+        assert_eq!(chosen_by(bad, &[".home", ".tailnet"]), Err(TargetError::SingleLabel), "{bad}");
+    }
     assert_eq!(chosen_by("box.tailnet", &[]), Err(TargetError::NoSuffixes));
+}
+
+#[test]
+fn one_label_may_be_allowed_beside_suffixes_and_alone() {
+    let chosen = |value: &str, suffixes: &[&str]| {
+        let suffixes = suffixes.iter().map(|it| (*it).to_owned()).collect();
+        let bounds = NameBounds { suffixes, single_labels: true };
+        let host = Host::Name(vec![NamePart::Capture("host".to_owned())]);
+        fill(&Target { host, port: TargetPort::Fixed(80) }, &bounds, &captured(value), 443)
+    };
+    for suffixes in [&[][..], &[".tailnet"]] {
+        assert_eq!(chosen("Box", suffixes), name("box"));
+        assert_eq!(chosen("box.", suffixes), name("box"), "which is not searched either");
+        assert_eq!(chosen("box.example", suffixes), Err(TargetError::Suffix));
+        assert_eq!(chosen("localhost", suffixes), Err(TargetError::Localhost));
+        for address in ["2130706433", "0x7f000001", "127"] {
+            assert_eq!(chosen(address, suffixes), Err(TargetError::AddressLiteral), "{address}");
+        }
+        assert_eq!(chosen("", suffixes), Err(TargetError::LabelEmpty));
+        assert_eq!(chosen("-box", suffixes), Err(TargetError::Hyphen));
+    }
+    assert_eq!(chosen("box.tailnet", &[".tailnet"]), name("box.tailnet"));
+    assert_eq!(chosen("box.tailnet", &[]), Err(TargetError::Suffix));
 }
 
 #[test]

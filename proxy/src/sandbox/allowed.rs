@@ -141,6 +141,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::model::NameBounds;
     use crate::config::model::{
         Backend, Balance, Limits, Listener, NamePart, Operation, Resolver, Target, TargetPolicy, Timeouts,
         TransparentRules,
@@ -180,7 +181,7 @@ mod tests {
             eject: None,
             connect_timeout: SECOND,
             fallback: None,
-            allow_suffixes: Vec::new(),
+            allow_names: NameBounds::default(),
         };
         let resolver = Resolver {
             servers: vec!["192.0.2.53:5353".parse().unwrap()],

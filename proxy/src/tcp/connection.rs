@@ -273,7 +273,14 @@ async fn decided(
     let decision = match decide(config, &arrived, preface) {
         Decision::NeedMore => {
             acknowledge_at_once(client);
-            decide_by_first_bytes(client, config, &arrived, preface, effort, begun).await
+            let decision = decide_by_first_bytes(client, config, &arrived, preface, effort, begun).await;
+            // Who spoke for nobody and has left without a word is nobody whom a rule for the rest is to lead anywhere.
+            let is_check = effort.has_ended && preface.bytes().is_empty() && story.borrow().is_peers_own;
+            if is_check {
+                Err(CloseReason::ClientLeftEarly)
+            } else {
+                decision
+            }
         }
         at_once @ (Decision::Forward { .. } | Decision::Refuse { .. } | Decision::NoRule) => Ok(at_once),
     };

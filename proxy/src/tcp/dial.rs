@@ -101,7 +101,7 @@ async fn dial_candidate(
     let backend = epoch.config().backends.get(id.0).ok_or(gone)?;
     let target = backend.targets.get(index).ok_or(gone)?;
     let candidate = epoch.generation.candidates(id).get(index).ok_or(gone)?;
-    let destination = fill(target, &backend.allow_suffixes, caller.captures, caller.original_dst.port())
+    let destination = fill(target, &backend.allow_names, caller.captures, caller.original_dst.port())
         .map_err(|error| CloseReason::NameRefused(error.label()))?;
     let addresses = allowed(epoch, destination, Transport::Tcp, caller.client.ip()).await?;
     let addresses = by_family(backend.source, addresses, caller.client.ip());

@@ -12,6 +12,8 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 
+use crate::config::model::{Config, TransparentRules};
+
 use super::needs::{Family, Needs};
 use super::netlink::Requests;
 use super::rules::{LocalRoute, PolicyRule, RuleSet, Selector, PRIORITY, PROTOCOL};
@@ -44,6 +46,21 @@ pub(crate) fn missing(requests: &mut Requests, set: &RuleSet) -> io::Result<Vec<
         }
     }
     Ok(missing)
+}
+
+/// What to say at a start where nobody is to keep the rules that a configuration needs and one of them is not there: such
+/// backends would be dialled in vain. Asking takes no right; where the kernel does not answer there is nothing to say.
+pub(crate) fn lack(config: &Config, is_local: impl Fn(IpAddr) -> bool) -> Option<&'static str> {
+    let TransparentRules { manage_rules, mark, table } = config.transparent;
+    let set = RuleSet::new(Needs::of(config, is_local), mark, table);
+    if manage_rules || set.routes.is_empty() {
+        return None;
+    }
+    let missing = missing(&mut Requests::open().ok()?, &set).ok()?;
+    (!missing.is_empty()).then_some(
+        "transparent.manage_rules is off, and rules that transparency needs are not there: unless others of yours do the same, \
+         answers to clients are lost; turn it on, or see `edgeproxy rules` and `edgeproxy doctor`",
+    )
 }
 
 /// Puts what is missing.

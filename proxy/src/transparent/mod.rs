@@ -5,7 +5,7 @@ pub mod doctor;
 pub mod host_facts;
 pub mod keeper;
 pub mod keeper_channel;
-mod kernel_rules;
+pub(crate) mod kernel_rules;
 pub mod local_addresses;
 pub mod multiple_ways;
 pub mod needs;

@@ -58,7 +58,7 @@ impl Search {
             let (id, candidate) = self.chain.next(epoch)?;
             let Some(backend) = epoch.config().backends.get(id.0) else { continue };
             let Some(target) = backend.targets.get(candidate) else { continue };
-            let destination = match fill(target, &backend.allow_suffixes, &self.captures, self.original_dst.port()) {
+            let destination = match fill(target, &backend.allow_names, &self.captures, self.original_dst.port()) {
                 Ok(destination) => destination,
                 Err(error) => {
                     self.reason = CloseReason::NameRefused(error.label());

@@ -203,7 +203,7 @@ mod tests {
     use std::num::NonZeroU32;
 
     use super::*;
-    use crate::config::model::{Balance, Source, Target};
+    use crate::config::model::{Balance, NameBounds, Source, Target};
 
     fn backend(health: Option<HealthCheck>, targets: Vec<Target>) -> Backend {
         Backend {
@@ -219,7 +219,7 @@ mod tests {
             eject: None,
             connect_timeout: Duration::from_secs(3),
             fallback: None,
-            allow_suffixes: vec![],
+            allow_names: NameBounds::default(),
         }
     }
 

@@ -6,7 +6,8 @@ use super::Names;
 use crate::config::file::{BackendFile, ConfigFile, DatagramField, HeaderField, HealthFile, SendProxyFile, SourceFile};
 use crate::config::findings::Findings;
 use crate::config::model::{
-    Backend, BackendId, Balance, Ejection, HealthCheck, Host, NamePart, SendProxy, SendProxyUdp, Source, Target,
+    Backend, BackendId, Balance, Ejection, HealthCheck, Host, NameBounds, NamePart, SendProxy, SendProxyUdp, Source,
+    Target,
 };
 use crate::config::notation::{is_plain_name, NAME_RULE};
 
@@ -28,8 +29,9 @@ fn as_meant(name: &str, file: &BackendFile, names: &Names<'_>, findings: &mut Fi
         findings.fault(&path, format!("{name:?} is not a name"), NAME_RULE);
     }
     let targets: Vec<_> = file.targets.iter().flatten().map(|written| written.0.clone()).collect();
-    let suffixes: Vec<_> = file.allow_suffixes.iter().flatten().map(|written| written.0 .0.clone()).collect();
-    examine_targets(&path, &targets, &suffixes, findings);
+    let suffixes = file.allow_suffixes.iter().flatten().map(|written| written.0 .0.clone()).collect();
+    let bounds = NameBounds { suffixes, single_labels: file.allow_single_labels.unwrap_or(false) };
+    examine_targets(&path, &targets, &bounds, findings);
     examine_uses(&path, file, &targets, findings);
     let fallback = file.fallback.as_ref().and_then(|to| names.find(to, &format!("{path}.fallback"), findings));
     Backend {
@@ -51,7 +53,7 @@ fn as_meant(name: &str, file: &BackendFile, names: &Names<'_>, findings: &mut Fi
             None => CONNECT_TIMEOUT,
         },
         fallback: fallback.map(BackendId),
-        allow_suffixes: suffixes,
+        allow_names: bounds,
     }
 }
 
@@ -128,7 +130,7 @@ fn at_least_a_moment(path: &str, time: Duration, findings: &mut Findings<'_>) ->
     time
 }
 
-fn examine_targets(path: &str, targets: &[Target], suffixes: &[String], findings: &mut Findings<'_>) {
+fn examine_targets(path: &str, targets: &[Target], bounds: &NameBounds, findings: &mut Findings<'_>) {
     for (index, target) in targets.iter().enumerate() {
         let place = format!("{path}.targets[{index}]");
         if targets.iter().take(index).any(|earlier| earlier == target) {
@@ -139,20 +141,43 @@ fn examine_targets(path: &str, targets: &[Target], suffixes: &[String], findings
         if !has_captures {
             continue;
         }
-        if suffixes.is_empty() {
+        if *bounds == NameBounds::default() {
             if findings.is_sound(&format!("{path}.allow_suffixes")) {
-                let allowed = "say what it must end in: allow_suffixes = [\".tailnet\"] or the like";
+                let allowed =
+                    "say what it must end in: allow_suffixes = [\".tailnet\"] or the like; or allow_single_labels = true";
                 findings.fault(&place, "clients choose this name, and nothing bounds it", allowed);
             }
-        } else if let Some(NamePart::Literal(end)) = parts.last() {
-            // Whatever is captured, the name ends so; a longer suffix may still be met by what is captured.
-            let can_end = |suffix: &String| end.ends_with(suffix.as_str()) || suffix.ends_with(end.as_str());
-            if !suffixes.iter().any(can_end) {
-                let found = format!("the name ends in {end:?}, which allow_suffixes does not allow");
-                findings.fault(&place, found, format!("allowed: {}", suffixes.join(", ")));
-            }
+        } else if !can_be_single(parts, bounds) && !can_end(parts, bounds) {
+            let found = match parts.last() {
+                Some(NamePart::Literal(end)) => {
+                    format!("the name ends in {end:?}, which allow_suffixes does not allow")
+                }
+                Some(NamePart::Capture(_)) | None => "the name is never one label".to_owned(),
+            };
+            let single = bounds.single_labels.then_some("one label");
+            let allowed: Vec<_> = bounds.suffixes.iter().map(String::as_str).chain(single).collect();
+            findings.fault(&place, found, format!("allowed: {}", allowed.join(", ")));
         }
     }
+}
+
+fn can_be_single(parts: &[NamePart], bounds: &NameBounds) -> bool {
+    let last = parts.len().saturating_sub(1);
+    let has_dot = |(index, part): (usize, &NamePart)| match part {
+        // The root's dot makes no label.
+        NamePart::Literal(text) if index == last => text.strip_suffix('.').unwrap_or(text).contains('.'),
+        NamePart::Literal(text) => text.contains('.'),
+        NamePart::Capture(_) => false,
+    };
+    bounds.single_labels && !parts.iter().enumerate().any(has_dot)
+}
+
+/// Whatever is captured, the name ends as it is written; a longer suffix may still be met by what is captured.
+fn can_end(parts: &[NamePart], bounds: &NameBounds) -> bool {
+    bounds.suffixes.iter().any(|suffix| match parts.last() {
+        Some(NamePart::Literal(end)) => end.ends_with(suffix.as_str()) || suffix.ends_with(end.as_str()),
+        Some(NamePart::Capture(_)) | None => true,
+    })
 }
 
 /// What is said of candidates must hold of one of them at least.

@@ -1,6 +1,6 @@
 //! Which rules lead to which backend, at once or by fallbacks, and whether the backend can serve what they bring.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::rules::Draft;
 use crate::config::findings::Findings;
@@ -21,6 +21,7 @@ pub(super) fn examine(
     let led = leading(drafts, backends);
     for (backend, rules) in backends.iter().zip(&led) {
         let path = below("backend", &backend.name);
+        examine_localhost(&path, backend, policy, findings);
         for draft in rules {
             examine_captures(&path, backend, draft, findings);
         }
@@ -101,6 +102,28 @@ fn examine_captures(path: &str, backend: &Backend, draft: &Draft, findings: &mut
                 format!("the server_name of the rule {rule} has no group called {capture}, but {}", groups.join(", "))
             };
             findings.fault(place, found, allowed);
+        }
+    }
+}
+
+/// A name that is loopback wherever it is looked up (RFC 6761, section 6.3), where no name may lead.
+fn examine_localhost(path: &str, backend: &Backend, policy: &TargetPolicy, findings: &mut Findings<'_>) {
+    let here: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    if here.iter().any(|ip| policy.allow.iter().any(|prefix| prefix.contains(ip))) {
+        return;
+    }
+    for (index, target) in backend.targets.iter().enumerate() {
+        let Host::Name(parts) = &target.host else { continue };
+        let [NamePart::Literal(written)] = parts.as_slice() else { continue };
+        let name = written.trim_end_matches('.').to_ascii_lowercase();
+        if name == "localhost" || name.ends_with(".localhost") {
+            let port = match target.port {
+                TargetPort::Fixed(port) => port.to_string(),
+                TargetPort::Original => "$port".to_owned(),
+            };
+            let found = format!("{written:?} is loopback, to which no name may lead: each client would be refused");
+            let allowed = format!("write the address: \"127.0.0.1:{port}\", or \"[::1]:{port}\" beside it");
+            findings.fault(format!("{path}.targets[{index}]"), found, allowed);
         }
     }
 }
