@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::commands::{check, doctor, explain, rules};
+use crate::commands::{check, doctor, explain, reload, rules};
 use crate::operation::command;
 use crate::run::Start;
 
@@ -26,6 +26,7 @@ pub(crate) enum Request {
     Explain(explain::Explain),
     Doctor(doctor::Doctor),
     Rules(rules::Rules),
+    Reload(reload::Reload),
     /// Ask a running proxy.
     Ask(command::Command),
     /// Internal: what `run` starts beside itself.
@@ -187,6 +188,10 @@ mod tests {
             (parse_line("rules -c c.toml"), parse_line("rules -c c.toml --remove")),
             (rules(false), rules(true))
         );
+        let reload = |socket: &str, json| Ok(Request::Reload(reload::Reload { socket: socket.into(), json }));
+        assert_eq!(parse_line("reload"), reload("/run/edgeproxy/admin.sock", false));
+        assert_eq!(parse_line("reload --json -s /x"), reload("/x", true));
+        assert_eq!(parse_line("reload --socket=/x"), reload("/x", false));
         assert_eq!(parse_line("keep-rules"), Ok(Request::KeepRules));
         assert_eq!(parse_line("--version"), Ok(Request::Version));
         assert_eq!(parse_line("-h"), Ok(Request::Help(usage())));

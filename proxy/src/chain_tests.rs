@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::generation::Generation;
+use crate::hop::Loaded;
 use crate::names::{Names, SystemFiles};
 use crate::operation::ledger::{self, Ledger};
 use crate::transparent::local_addresses::LocalAddresses;
@@ -27,7 +28,7 @@ pub(crate) fn epoch(text: &str) -> Epoch {
     let config = crate::config::parse(text, "c.toml").unwrap_or_else(|faults| panic!("{faults:?}"));
     let counters = Ledger::default().begin(ledger::Names::of(&config), 1).pop().expect("a worker");
     let names = Names::new(&config.resolver, SystemFiles::default());
-    let generation = Generation::after(None, config, &LocalAddresses::default(), Instant::now());
+    let generation = Generation::after(None, config, Loaded::default(), &LocalAddresses::default(), Instant::now());
     Epoch::new(Arc::new(generation), counters, names)
 }
 

@@ -12,11 +12,12 @@ use crate::config::model::{
     Backend, BackendId, Config, Ejection, HeaderFraming, HeaderPolicy, HealthCheck, Listener, ListenerId, Target,
     Transport,
 };
+use crate::hop::{Loaded, Ring, Rings};
 use crate::listening::Endpoint;
 use crate::names::Names;
 use crate::operation::counters::WorkerCounters;
 use crate::operation::sparing::SparingByReason;
-use crate::operation::state::{self, TargetCondition};
+use crate::operation::state::{self, TargetCondition, TransportCondition};
 use crate::route::forbidden::Own;
 use crate::route::{asks_clients, order};
 use crate::suspicion::Suspicion;
@@ -43,6 +44,8 @@ pub(crate) struct Generation {
     /// Whether clients of a listener are heard before they are led on.
     hears: Vec<bool>,
     own: Own,
+    /// Keys that are shared with other hops.
+    pub(crate) rings: Rings,
     /// Addresses that may lead back here, though the file does not say so.
     pub(crate) suspicion: Suspicion,
 }
@@ -60,8 +63,15 @@ type Lineage<'a> = (&'a str, u64, Option<Ejection>, Option<HealthCheck>);
 
 impl Generation {
     /// A configuration that comes into force after another one: what is known of the same targets and of those who are at
-    /// the same listeners goes on, and what those listeners have let pass. [`Self::set_rates`] is due when it does so.
-    pub(crate) fn after(previous: Option<&Self>, config: Config, locals: &LocalAddresses, now: Instant) -> Self {
+    /// the same listeners goes on, and what those listeners have let pass. [`Self::come_into_force`] is due when it does so.
+    pub(crate) fn after(
+        previous: Option<&Self>,
+        config: Config,
+        keys: Loaded,
+        locals: &LocalAddresses,
+        now: Instant,
+    ) -> Self {
+        let rings = Rings::after(previous.map(|before| &before.rings), &config, keys);
         let known: Vec<(Lineage<'_>, &Arc<Condition>)> = previous.into_iter().flat_map(Self::conditions).collect();
         let candidate = |backend: &Backend, target: &Target| {
             let key = order::key(target);
@@ -96,7 +106,18 @@ impl Generation {
         let hears = (0..config.listeners.len()).map(hears).collect();
         let locals = locals.clone();
         let own = Own::new(&config, move |address| locals.is_local(address));
-        Self { config, candidates, turns, occupancies, flows, rates, hears, own, suspicion: Suspicion::default() }
+        Self {
+            config,
+            candidates,
+            turns,
+            occupancies,
+            flows,
+            rates,
+            hears,
+            own,
+            rings,
+            suspicion: Suspicion::default(),
+        }
     }
 
     fn conditions(&self) -> impl Iterator<Item = (Lineage<'_>, &Arc<Condition>)> {
@@ -143,8 +164,10 @@ impl Generation {
         self.rates.get(id.0).cloned()
     }
 
-    /// Comes into force: what it shares with the configuration before, of which connections go on, is bound by its rates.
-    pub(crate) fn set_rates(&self, now: Instant) {
+    /// Comes into force: what it shares with the configuration before, of which connections go on, is bound by its rates, and
+    /// signs with its keys.
+    pub(crate) fn come_into_force(&self, now: Instant) {
+        self.rings.come_into_force();
         for (listener, rates) in self.config.listeners.iter().zip(&self.rates) {
             rates.iter().for_each(|bound| bound.set(listener.rate.map(NonZeroU32::get), now));
         }
@@ -155,23 +178,30 @@ impl Generation {
         let backends = self.config.backends.iter().zip(&self.candidates);
         let checks = backends.flat_map(|(backend, candidates)| {
             let conditions: Vec<_> = candidates.iter().map(|candidate| Arc::clone(&candidate.condition)).collect();
-            health::checks(backend, &conditions)
+            let ring = self.signs_for(backend);
+            health::checks(backend, &conditions).into_iter().map(move |check| check.signed_with(ring))
         });
         checks.collect()
     }
 
-    /// How all candidates stand, for those who ask.
+    /// How all candidates stand, for those who ask; also for each transport by which clients come.
     pub(crate) fn conditions_now(&self, now: Instant) -> Vec<TargetCondition> {
+        let now = now.into_std();
+        let listeners = &self.config.listeners;
+        let tcp = listeners.iter().any(|listener| !listener.tcp.is_empty()).then_some(Transport::Tcp);
+        let udp = listeners.iter().any(|listener| !listener.udp.is_empty()).then_some(Transport::Udp);
+        let by_transport = |condition: &Condition| {
+            let of =
+                |transport| TransportCondition { transport, condition: told(condition.standing_by(transport, now)) };
+            tcp.into_iter().chain(udp).map(of).collect()
+        };
         let of_backend = |(backend, candidates): (&Backend, &Vec<Candidate>)| -> Vec<TargetCondition> {
             let of_target = |(target, candidate): (&Target, &Candidate)| TargetCondition {
                 backend: backend.name.clone(),
                 target: target.to_string(),
-                resting: candidate.condition.resting(now.into_std()),
-                condition: match candidate.condition.standing(now.into_std()) {
-                    Standing::Usable => state::Condition::Up,
-                    Standing::Ejected => state::Condition::Ejected,
-                    Standing::Down => state::Condition::Down,
-                },
+                resting: candidate.condition.resting(now),
+                condition: told(candidate.condition.standing(now)),
+                by_transport: by_transport(&candidate.condition),
             };
             backend.targets.iter().zip(candidates).map(of_target).collect()
         };
@@ -212,12 +242,51 @@ impl Generation {
     }
 }
 
-/// What a peer at a listener does about the PROXY protocol, and how it frames it over UDP: the first prefix that holds it
-/// decides.
-pub(crate) fn header_policy(listener: &Listener, peer: IpAddr) -> (HeaderPolicy, HeaderFraming) {
-    let peer = peer.to_canonical();
-    let trust = listener.proxy_header.iter().find(|trust| trust.from.contains(&peer));
-    trust.map_or((HeaderPolicy::Never, HeaderFraming::default()), |trust| (trust.policy, trust.udp))
+fn told(standing: Standing) -> state::Condition {
+    match standing {
+        Standing::Usable => state::Condition::Up,
+        Standing::Ejected => state::Condition::Ejected,
+        Standing::Down => state::Condition::Down,
+    }
+}
+
+/// What a peer at a listener does about the PROXY protocol: the first prefix that holds it decides.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HeaderRule<'a> {
+    pub(crate) policy: HeaderPolicy,
+    /// How it frames it over UDP.
+    pub(crate) framing: HeaderFraming,
+    /// The keys with one of which it must be signed.
+    pub(crate) ring: Option<&'a Ring>,
+}
+
+impl Generation {
+    /// What a peer at a listener does. A key that is not there lets nobody in.
+    pub(crate) fn header_rule(&self, listener: &Listener, peer: IpAddr) -> Option<HeaderRule<'_>> {
+        let peer = peer.to_canonical();
+        let Some(trust) = listener.proxy_header.iter().find(|trust| trust.from.contains(&peer)) else {
+            let (policy, framing) = (HeaderPolicy::Never, HeaderFraming::default());
+            return Some(HeaderRule { policy, framing, ring: None });
+        };
+        let ring = match trust.key {
+            Some(id) => Some(&**self.rings.get(id)?),
+            None => None,
+        };
+        Some(HeaderRule { policy: trust.policy, framing: trust.udp, ring })
+    }
+
+    /// The keys that sign what a backend gets.
+    pub(crate) fn signs_for(&self, backend: &Backend) -> Option<&Arc<Ring>> {
+        backend.sign_proxy.and_then(|id| self.rings.get(id))
+    }
+
+    /// The same, of one that a story names.
+    pub(crate) fn ring_of(&self, backend: Option<BackendId>) -> Option<&Ring> {
+        backend
+            .and_then(|id| self.config.backends.get(id.0))
+            .and_then(|backend| self.signs_for(backend))
+            .map(|ring| &**ring)
+    }
 }
 
 /// A generation as one worker has it.

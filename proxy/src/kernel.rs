@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 #![allow(clippy::cast_possible_truncation)] // sizes of C structures, all below 64 KiB
 
+pub(crate) mod clock;
 pub(crate) mod descriptors;
 pub(crate) mod ending;
 mod memory;

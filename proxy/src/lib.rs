@@ -12,7 +12,9 @@ mod chain;
 mod circle;
 mod commands;
 pub mod config;
+mod drain;
 mod generation;
+mod hop;
 mod kernel;
 mod listening;
 mod mend;
@@ -41,7 +43,7 @@ use std::env;
 use std::process::ExitCode;
 
 use arguments::Request;
-use commands::{ask, check, doctor, explain, fail, print, rules, schema, WRONG_INPUT};
+use commands::{ask, check, doctor, explain, fail, print, reload as ask_to_reload, rules, schema, WRONG_INPUT};
 
 /// The whole command.
 ///
@@ -56,6 +58,7 @@ pub fn run() -> ExitCode {
         Ok(Request::Explain(asked)) => explain::run(&asked),
         Ok(Request::Doctor(asked)) => doctor::run(&asked),
         Ok(Request::Rules(asked)) => rules::run(&asked),
+        Ok(Request::Reload(asked)) => ask_to_reload::run(&asked),
         Ok(Request::Ask(command)) => ask::run(&command),
         Ok(Request::KeepRules) => rules::keep(),
         Ok(Request::ReadNames) => commands::names::read(),

@@ -18,6 +18,9 @@ const BACKLOG: i32 = 4096;
 /// Bytes that a UDP socket may hold for a worker that is busy; the kernel's own bound is `net.core.rmem_max`.
 const UDP_BUFFER: usize = 4 * 1024 * 1024;
 
+/// The loopback device, which each network namespace has.
+const LOOPBACK: &[u8] = b"lo";
+
 /// An endpoint of a listener. Two configurations that name the same one mean the same sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Endpoint {
@@ -70,6 +73,21 @@ pub(crate) struct ListenError {
 pub(crate) struct Bound {
     pub(crate) endpoint: Endpoint,
     pub(crate) sockets: Vec<OwnedFd>,
+}
+
+impl Bound {
+    /// Has the kernel refuse whoever begins to connect, and let in those whose handshake is under way, whom it resets when the
+    /// socket is closed: a listener is looked up for SYN segments alone, and one that is bound to the loopback device is found
+    /// by none from elsewhere (`SO_BINDTODEVICE`, socket(7)). Whether any handshake may be under way: on the loopback device
+    /// it takes no time.
+    pub(crate) fn refuse_newcomers(&self) -> bool {
+        let Endpoint { transport, address, is_tproxy, .. } = self.endpoint;
+        let is_reached = is_tproxy || !address.ip().is_loopback();
+        // Where the kernel does not let it, the socket is closed as it is.
+        transport == Transport::Tcp
+            && is_reached
+            && self.sockets.iter().all(|socket| SockRef::from(socket).bind_device(Some(LOOPBACK)).is_ok())
+    }
 }
 
 /// Sockets of an endpoint that an earlier process had, with further ones where that had fewer workers. Of UDP there are no
@@ -229,6 +247,7 @@ mod tests {
             udp_one_way: second,
             udp_idle: second,
             drain: second,
+            drain_delay: second,
             handed_over: second,
             keepalive: second,
             user_timeout: None,

@@ -9,59 +9,49 @@ use tokio::time::Instant;
 
 use crate::commands::say;
 use crate::config::model::Config;
-use crate::config::Checked;
+use crate::config::{Checked, Fault, Faults};
 use crate::generation::Generation;
+use crate::hop::{self, KeyFault};
 use crate::listening::bind_all;
 use crate::mend;
 use crate::multipath;
-use crate::operation::admin::Response;
 use crate::operation::ledger;
 use crate::operation::notify::ServiceState;
+use crate::operation::reload_told::ReloadTold;
 use crate::operation::state::KernelRules;
 use crate::run_error::host;
 use crate::steering::{copies, Proxy};
 use crate::transparent::keeper::{Report, Want};
+use crate::transparent::local_addresses::needs_neighbours;
 use crate::worker::Order;
 
 impl Proxy {
-    pub(crate) fn reload_and_say(&mut self) {
+    /// Takes the file as it is now, if it is valid and its endpoints can be had; otherwise all stays as it was. The manager and
+    /// the log hear of it. When this is over, each worker serves by what is in force.
+    pub(crate) async fn reload(&mut self) -> ReloadTold {
         self.tell_manager(ServiceState::Reloading { monotonic: since_boot() }, "reloading");
-        match self.reload() {
-            Response::Error(why) => say(&format!("edgeproxy: not reloaded, the old configuration stays: {why}")),
-            Response::Done(what) => say(&format!("edgeproxy: {what}")),
-            Response::Status(_)
-            | Response::Connections(_)
-            | Response::Denied(_)
-            | Response::Changed(_)
-            | Response::Metrics(_) => {}
-        }
-        self.tell_manager(ServiceState::Ready, "serving");
-    }
-
-    /// Takes the file as it is now, if it is valid and its endpoints can be had; otherwise all stays as it was.
-    pub(crate) fn reload(&mut self) -> Response {
         if let Some(log) = &self.log {
             log.reopen();
         }
-        match self.take_over() {
-            Ok(()) => {
+        let told = match self.take_over() {
+            Ok(notes) => {
+                self.obeyed().await;
                 self.state().reloads += 1;
-                let waiting = self.waiting_for_a_start(&self.generation.config);
-                Response::Done(if waiting.is_empty() {
-                    "reloaded".to_owned()
-                } else {
-                    format!("reloaded, but what was changed here holds from the next start on: {}", waiting.join(", "))
-                })
+                let next_start = self.waiting_for_a_start(&self.generation.config);
+                ReloadTold { reloaded: true, next_start, notes, ..ReloadTold::default() }
             }
-            Err(why) => {
+            Err(refused) => {
                 self.state().reload_failures += 1;
-                Response::Error(why)
+                refused
             }
-        }
+        };
+        say(&format!("edgeproxy: {told}"));
+        self.tell_manager(ServiceState::Ready, "serving");
+        told
     }
 
     /// Keys whose values are not those that the process began with, and which only a start takes.
-    fn waiting_for_a_start(&self, config: &Config) -> Vec<&'static str> {
+    fn waiting_for_a_start(&self, config: &Config) -> Vec<String> {
         let (now, wanted) = (&self.begun_with, &config.operation);
         let keys = [
             ("workers", self.workers.len() == config.workers.get()),
@@ -70,31 +60,42 @@ impl Proxy {
             ("operation.access_log", now.access_log == wanted.access_log),
             ("operation.fixed_ports", now.fixed_ports == wanted.fixed_ports),
         ];
-        keys.into_iter().filter(|(_, is_same)| !is_same).map(|(key, _)| key).collect()
+        keys.into_iter().filter(|(_, is_same)| !is_same).map(|(key, _)| key.to_owned()).collect()
     }
 
-    fn take_over(&mut self) -> Result<(), String> {
+    /// The notes on the file that is taken.
+    fn take_over(&mut self) -> Result<Vec<Fault>, ReloadTold> {
         if self.giving.is_some() {
-            return Err("a new process is about to take over".to_owned());
+            return Err(ReloadTold::refused("a new process is about to take over"));
         }
-        let Checked { config, places, .. } = crate::config::check(&self.path).map_err(|faults| faults.to_string())?;
+        let Checked { config, notes, places } =
+            crate::config::check(&self.path).map_err(|Faults(faults)| ReloadTold::faulty(faults))?;
         if let Some(lack) = self.ports.lack(&config) {
             let found = format!("it takes {lack}, and this process gave up all that it did not begin with");
-            return Err(places.fault("operation.fixed_ports", found, RESTART_WHOLLY).to_string());
+            let fault = places.fault("operation.fixed_ports", found, RESTART_WHOLLY);
+            return Err(ReloadTold::faulty(vec![fault]));
         }
         if let Some(key) = multipath::wanted_by(&config).filter(|_| !self.may_multipath) {
             let found = "this process began without MPTCP, and gave up all that it did not begin with";
-            return Err(places.fault(&key, found, RESTART_WHOLLY).to_string());
+            return Err(ReloadTold::faulty(vec![places.fault(&key, found, RESTART_WHOLLY)]));
         }
+        let of_key = |fault: KeyFault| vec![places.fault(&fault.place, fault.found, fault.allowed)];
+        let keys = hop::load(&config).map_err(|fault| ReloadTold::faulty(of_key(fault)))?;
         let warning = multipath::warning(&config);
         let count = self.workers.len();
-        let generation = Arc::new(Generation::after(Some(&self.generation), config, &self.locals, Instant::now()));
+        let generation = Generation::after(Some(&self.generation), config, keys, &self.locals, Instant::now());
+        let generation = Arc::new(generation);
         let wanted = generation.endpoints();
         let held: Vec<_> = self.sockets.iter().map(|bound| bound.endpoint).collect();
         let new: Vec<_> = wanted.iter().copied().filter(|endpoint| !held.contains(endpoint)).collect();
-        let bound = bind_all(&new, &held, count, &generation.config.timeouts).map_err(|error| error.to_string())?;
-        let sockets = copies(&bound).map_err(|error| host("sockets of workers")(error).to_string())?;
-        let of_rules = |unkept: Unkept| places.fault("transparent.manage_rules", unkept.found, unkept.mend).to_string();
+        let bound = bind_all(&new, &held, count, &generation.config.timeouts).map_err(ReloadTold::refused)?;
+        let sockets = copies(&bound).map_err(|error| ReloadTold::refused(host("sockets of workers")(error)))?;
+        if needs_neighbours(&generation.config) {
+            self.routes.follow().map_err(|error| ReloadTold::refused(host("routes of this host")(error)))?;
+        }
+        let of_rules = |unkept: Unkept| {
+            ReloadTold::faulty(vec![places.fault("transparent.manage_rules", unkept.found, unkept.mend)])
+        };
         // Connections go on under the configuration that they began with, and so do its rules.
         self.earlier.push(Arc::downgrade(&self.generation));
         if let Err(unkept) = self.keep_rules(&generation.config) {
@@ -106,7 +107,7 @@ impl Proxy {
             state.deny.replace_fixed(&generation.config.deny);
             state.ledger.begin(ledger::Names::of(&generation.config), count)
         };
-        generation.set_rates(Instant::now());
+        generation.come_into_force(Instant::now());
         // Before the new configuration, which knows nothing of those who wait at an endpoint that it has not got.
         self.leave(|endpoint| !wanted.contains(&endpoint));
         for (hand, counters) in self.workers.iter().zip(counters) {
@@ -121,7 +122,7 @@ impl Proxy {
         }
         self.begin_checks();
         self.look();
-        Ok(())
+        Ok(notes)
     }
 
     fn want_of(&self, config: &Config) -> Want {

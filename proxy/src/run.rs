@@ -22,6 +22,7 @@ use crate::commands::{fail, say, HOST_NOT_ABLE, WRONG_INPUT};
 use crate::config::model::Config;
 use crate::config::Checked;
 use crate::generation::Generation;
+use crate::hop::{self, KeyFault, Loaded};
 use crate::kernel::scheduling;
 use crate::listening::{bind_all, widen, Bound, ListenError};
 use crate::multipath;
@@ -44,7 +45,7 @@ use crate::tcp::resting::REST;
 use crate::transparent::keeper::{Report, Want};
 use crate::transparent::keeper_channel::RuleKeeper;
 use crate::transparent::kernel_rules;
-use crate::transparent::local_addresses::{LocalAddresses, Watch};
+use crate::transparent::local_addresses::{needs_neighbours, LocalAddresses, Routes, Watch};
 use crate::transparent::udp_endpoints::UdpEndpoints;
 use crate::udp::station::Membership;
 use crate::worker::{work, Beginning};
@@ -72,12 +73,18 @@ pub(crate) fn command(path: &Path, start: &Start) -> ExitCode {
     if let Err(cause) = signals::begin() {
         return fail(HOST_NOT_ABLE, &host("signals")(cause).to_string());
     }
-    let Checked { config, notes, .. } = match crate::config::check(path) {
+    let Checked { config, notes, places } = match crate::config::check(path) {
         Ok(checked) => checked,
         Err(faults) => return fail(WRONG_INPUT, &faults.to_string()),
     };
     notes.iter().for_each(|note| say(&format!("edgeproxy: note: {note}")));
-    match run(path, config, start) {
+    let keys = match hop::load(&config) {
+        Ok(keys) => keys,
+        Err(KeyFault { place, found, allowed, .. }) => {
+            return fail(WRONG_INPUT, &places.fault(&place, found, allowed).to_string());
+        }
+    };
+    match run(path, config, keys, start) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error.exit_status(), &error.to_string()),
     }
@@ -85,7 +92,7 @@ pub(crate) fn command(path: &Path, start: &Start) -> ExitCode {
 
 /// Runs a configuration until SIGTERM or SIGINT, and reads its file anew on SIGHUP. Faults after the start are told on stderr
 /// and end nothing.
-fn run(path: &Path, config: Config, start: &Start) -> Result<(), RunError> {
+fn run(path: &Path, config: Config, keys: Loaded, start: &Start) -> Result<(), RunError> {
     let most = raise_descriptor_limit();
     if let Some(warning) = multipath::warning(&config) {
         say(&format!("edgeproxy: note: {warning}"));
@@ -101,7 +108,7 @@ fn run(path: &Path, config: Config, start: &Start) -> Result<(), RunError> {
     let mut reading = Command::new("/proc/self/exe");
     reading.arg(crate::commands::names::READ);
     let (reader, files) = Reader::start(reading).map_err(host("the reader of /etc/hosts"))?;
-    let opened = Opened { files, reader: Some(reader), ..Opened::all(config, inheritance.as_mut())? };
+    let opened = Opened { files, reader: Some(reader), ..Opened::all(config, keys, inheritance.as_mut())? };
     signals::hold().map_err(host("signals"))?;
     let allowed = Allowed::of(&opened.generation.config, path);
     let report = sandbox::enter(&allowed)?;
@@ -176,6 +183,7 @@ struct Opened {
     metrics: Option<(SocketAddr, TcpListener)>,
     locals: LocalAddresses,
     watch: Watch,
+    routes: Routes,
     notifier: Notifier,
     keeper: Option<RuleKeeper>,
     seeds: Vec<[u8; 16]>,
@@ -184,7 +192,7 @@ struct Opened {
 }
 
 impl Opened {
-    fn all(config: Config, mut from: Option<&mut Inheritance>) -> Result<Self, RunError> {
+    fn all(config: Config, keys: Loaded, mut from: Option<&mut Inheritance>) -> Result<Self, RunError> {
         let count = config.workers.get();
         let operation = &config.operation;
         let log = operation.access_log.as_deref();
@@ -200,7 +208,7 @@ impl Opened {
             Ok::<_, RunError>((address, listener.map_err(named("operation.metrics", address))?))
         });
         let (log, admin, metrics) = (log.transpose()?, admin.transpose()?, metrics.transpose()?);
-        let (locals, watch) = LocalAddresses::open().map_err(host("addresses of this host, by netlink"))?;
+        let (locals, watch, routes) = follow_host(&config).map_err(host("addresses of this host, by netlink"))?;
         let notifier =
             Notifier::connect(std::env::var_os("NOTIFY_SOCKET").as_deref()).map_err(host("NOTIFY_SOCKET"))?;
         let seeds = (0..count).map(|_| fresh_seed()).collect::<Result<_, _>>().map_err(host("/dev/urandom"))?;
@@ -208,16 +216,43 @@ impl Opened {
         if let Some(lack) = kernel_rules::lack(&config, |address| locals.is_local(address)) {
             say(&format!("edgeproxy: note: {lack}"));
         }
-        let generation = Arc::new(Generation::after(None, config, &locals, Instant::now()));
+        let generation = Arc::new(Generation::after(None, config, keys, &locals, Instant::now()));
         let bound = listen(&generation, count, from)?;
         let (files, reader) = (SystemFiles::default(), None);
-        Ok(Self { generation, bound, log, admin, metrics, locals, watch, notifier, keeper, seeds, files, reader })
+        Ok(Self {
+            generation,
+            bound,
+            log,
+            admin,
+            metrics,
+            locals,
+            watch,
+            routes,
+            notifier,
+            keeper,
+            seeds,
+            files,
+            reader,
+        })
     }
 
     /// Starts all threads. A connection of which nothing has moved for as long as `rest` rests.
     fn start(self, path: &Path, rest: Duration) -> Result<Proxy, RunError> {
-        let Self { generation, bound, log, admin, metrics, locals, watch, notifier, keeper, seeds, files, reader } =
-            self;
+        let Self {
+            generation,
+            bound,
+            log,
+            admin,
+            metrics,
+            locals,
+            watch,
+            routes,
+            notifier,
+            keeper,
+            seeds,
+            files,
+            reader,
+        } = self;
         let log = log.map(OpenedLog::start).transpose().map_err(host("a thread"))?;
         spawn("addresses", move || {
             say(&format!("edgeproxy: this host's addresses are as they were until a restart: {}", watch.run()));
@@ -273,6 +308,7 @@ impl Opened {
             notifier,
             keeper,
             locals,
+            routes,
             files,
             reader,
             checks: None,
@@ -280,6 +316,13 @@ impl Opened {
             giving: None,
         })
     }
+}
+
+fn follow_host(config: &Config) -> io::Result<(LocalAddresses, Watch, Routes)> {
+    let open = if needs_neighbours(config) { LocalAddresses::open_with_routes } else { LocalAddresses::open };
+    let (locals, mut watch) = open()?;
+    let routes = watch.routes()?;
+    Ok((locals, watch, routes))
 }
 
 fn own_admin_socket(path: &Path) -> io::Result<AdminSocket> {

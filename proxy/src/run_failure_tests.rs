@@ -16,7 +16,8 @@ fn what_cannot_be_opened_is_told_with_its_key_and_how_to_mend_it() {
         let operation = format!("[operation]\n{key} = \"{}/x\"\n", folder.display());
         std::fs::write(&path, text(&operation).replace("HERE", "127.0.0.1")).expect("written");
         let config = crate::config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
-        let said = Opened::all(config, None).map(drop).expect_err("there is no such folder").to_string();
+        let said =
+            Opened::all(config, Loaded::default(), None).map(drop).expect_err("there is no such folder").to_string();
         assert!(said.starts_with(&format!("operation.{key}: ")) && said.contains("its folder must be there"), "{said}");
     }
 }
@@ -27,7 +28,8 @@ fn a_worker_that_fails_while_it_serves_ends_the_proxy_so_that_it_is_started_anew
     let path = scratch.path("c.toml");
     let text = format!("[listener.in]\ntcp = [\"{}:1000\"]\n[[rule]]\nrefuse = true\n", own_address());
     std::fs::write(&path, text).expect("written");
-    let opened = Opened::all(crate::config::load(&path).expect("right"), None).expect("all can be had");
+    let opened =
+        Opened::all(crate::config::load(&path).expect("right"), Loaded::default(), None).expect("all can be had");
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let _inside = runtime.enter();
     let mut proxy = opened.start(&path, REST).expect("threads");

@@ -43,7 +43,7 @@ impl Running {
         let mut running = Self { scratch: Scratch::new(), here: own_address(), thread: None };
         let path = running.write(text);
         let config = crate::config::load(&path).unwrap_or_else(|faults| panic!("{faults}"));
-        let opened = Opened::all(config, None).expect("all can be had");
+        let opened = Opened::all(config, Loaded::default(), None).expect("all can be had");
         look(&opened);
         running.thread = Some(thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -76,8 +76,8 @@ impl Running {
 
     fn reload(&self, text: &str) -> String {
         self.write(text);
-        let Response::Done(what) = self.ask(&Request::Reload {}) else { panic!("an answer to another question") };
-        what
+        let Response::Reload(told) = self.ask(&Request::Reload {}) else { panic!("an answer to another question") };
+        told.to_string()
     }
 
     fn connect(&self) -> TcpStream {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{channel, Receiver, UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 use tokio::task::{spawn_local, yield_now, JoinHandle as Task};
-use tokio::time::{interval, sleep, Instant};
+use tokio::time::{interval, Instant};
 
 use crate::admission::Admission;
 use crate::commands::say;
@@ -38,13 +38,10 @@ use crate::succession::heir::{unless_told_to_end, Estate, Inheritance};
 use crate::suspicion::told_of;
 use crate::transparent::keeper::Want;
 use crate::transparent::keeper_channel::RuleKeeper;
-use crate::transparent::local_addresses::LocalAddresses;
+use crate::transparent::local_addresses::{LocalAddresses, Routes};
 use crate::udp::flow::handover::{Gate, Heritage};
 use crate::upstream::health;
 use crate::worker::Order;
-
-/// How often the end of the last connection is looked for while draining.
-pub(crate) const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
 /// How long the log may take for its last lines.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -81,6 +78,7 @@ pub(crate) struct Proxy {
     /// What it keeps.
     pub(crate) wanted: Option<Want>,
     pub(crate) locals: LocalAddresses,
+    pub(crate) routes: Routes,
     pub(crate) files: SystemFiles,
     /// Who copies these files.
     pub(crate) reader: Option<Reader>,
@@ -133,7 +131,7 @@ impl Proxy {
     }
 
     /// Waits until workers have obeyed all orders so far.
-    async fn obeyed(&self) {
+    pub(crate) async fn obeyed(&self) {
         self.active(Page { skip: 0, most: 0 }).await;
     }
 
@@ -154,7 +152,8 @@ impl Proxy {
             return self.failed().map(|()| true);
         };
         let given = unless_told_to_end(stops, move || inheritance.accept()).await.map_err(taking)?;
-        let Some((Estate { flows, denied }, succession)) = given else { return Ok(false) };
+        let Some((Estate { flows, denied, signatures }, succession)) = given else { return Ok(false) };
+        self.generation.rings.inherit(signatures);
         let now = std::time::Instant::now();
         for (prefix, left) in denied {
             let Some(until) = now.checked_add(left) else { continue };
@@ -197,7 +196,7 @@ impl Proxy {
         say("edgeproxy: ready");
         loop {
             tokio::select! {
-                _ = hangup.recv() => self.reload_and_say(),
+                _ = hangup.recv() => drop(self.reload().await),
                 () = stops.any() => break,
                 Some(failure) = self.failures.recv() => {
                     say(&format!("edgeproxy: {failure}: nothing new is taken, so that whoever started this starts it anew"));
@@ -207,14 +206,14 @@ impl Proxy {
                 _ = looks.tick() => self.look(),
                 Some(ordered) = orders.recv() => match ordered {
                     Ordered::Answer(Asked::Drain, answer) => {
-                        let _ = answer.send(Response::Done("nothing new is taken".to_owned()));
+                        let _ = answer.send(Response::Done("draining".to_owned()));
                         // Where nobody is waited for, this process would be gone before the answer has left.
                         yield_now().await;
                         break;
                     }
                     Ordered::Answer(Asked::Reload, answer) => {
                         // Whoever asked may be gone.
-                        let _ = answer.send(self.reload());
+                        let _ = answer.send(Response::Reload(Box::new(self.reload().await)));
                     }
                     Ordered::Answer(Asked::Connections(page), answer) => {
                         let _ = answer.send(Response::Connections(self.active(page).await));
@@ -237,7 +236,9 @@ impl Proxy {
         }
         // A new process that was about to take over hears that there is nothing to take.
         drop((steps, to_here));
-        self.drain(&mut stops).await;
+        // Clients of a worker that is lost wait in vain.
+        let delay = if lost.is_ok() { self.generation.config.timeouts.drain_delay } else { Duration::ZERO };
+        self.drain(delay, &mut stops).await;
         self.end();
         lost
     }
@@ -275,6 +276,7 @@ impl Proxy {
         if let Some(suspect) = self.generation.suspicion.to_tell() {
             say(&format!("edgeproxy: {}", told_of(suspect)));
         }
+        self.generation.rings.to_tell().for_each(|told| say(&format!("edgeproxy: {told}")));
         let conditions = self.generation.conditions_now(Instant::now());
         self.state().conditions = conditions;
     }
@@ -309,36 +311,6 @@ impl Proxy {
             found.extend(some);
         }
         found
-    }
-
-    /// Takes nothing new, and waits for those who are here.
-    async fn drain(&mut self, stops: &mut Stops) {
-        self.state().draining = true;
-        self.tell_manager(ServiceState::Stopping, "draining");
-        self.leave_now(|endpoint| endpoint.transport == Transport::Tcp).await;
-        let deadline = Instant::now() + self.generation.config.timeouts.drain;
-        let mut are_flows_in_use = self.are_flows_in_use().await;
-        while (self.admission.total() > 0 || are_flows_in_use) && Instant::now() < deadline {
-            tokio::select! {
-                () = sleep(DRAIN_LOOK) => {}
-                // A second signal ends the wait.
-                () = stops.any() => break,
-            }
-            // Connections last longer, as a rule.
-            are_flows_in_use = self.admission.total() == 0 && self.are_flows_in_use().await;
-        }
-        self.leave(|_| true);
-    }
-
-    /// Has no flow of datagrams begin any more; whether any is in use.
-    async fn are_flows_in_use(&self) -> bool {
-        let mut are_in_use = false;
-        for hand in &self.workers {
-            let (answer, answered) = oneshot::channel();
-            hand.tell(Order::Drain(answer));
-            are_in_use |= answered.await.unwrap_or(false);
-        }
-        are_in_use
     }
 
     /// As [`Self::leave`], and waits until it is done.

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use edgeproxy::config::model::{
-    Action, Arrival, Balance, Config, HeaderFraming, HeaderPolicy, NameBounds, Protocol, Rule, SendProxy, SendProxyUdp,
-    Source, Transport,
+    Action, Arrival, Balance, Config, HeaderFraming, HeaderPolicy, KeyId, NameBounds, Protocol, Rule, SendProxy,
+    SendProxyUdp, Source, Transport,
 };
 use edgeproxy::config::{self, parse, Faults};
 
@@ -175,10 +175,12 @@ fn every_default_is_this() {
         transparent,
         operation,
         deny,
+        key_files,
     } = parse(&format!("{SMALLEST}[backend.x]\ntargets = [\"192.0.2.1:1\"]\nhealth = {{}}\neject = {{}}\n"), "f")
         .unwrap();
     let seconds = Duration::from_secs;
     assert_eq!((workers.get(), deny.len(), targets.allow.len(), targets.own.len()), (1, 0, 0, 0));
+    assert!(key_files.is_empty());
 
     let listener = &listeners[0];
     assert_eq!((listener.udp.len(), listener.proxy_header.len(), listener.connections.get()), (0, 0, 10_000));
@@ -215,6 +217,7 @@ fn every_default_is_this() {
         ("half_closed", timeouts.half_closed, 300),
         ("udp_one_way", timeouts.udp_one_way, 60),
         ("udp_idle", timeouts.udp_idle, 180),
+        ("drain_delay", timeouts.drain_delay, 0),
         ("drain", timeouts.drain, 30),
         ("handed_over", timeouts.handed_over, 7 * 86_400),
         ("keepalive", timeouts.keepalive, 60),
@@ -285,6 +288,10 @@ fn every_key_is_heeded() {
     assert_eq!((health.rise.get(), health.fall.get()), (5, 6));
     assert_eq!((eject.failures.get(), eject.duration), (7, seconds(40)));
     assert_eq!((datagrams.send_proxy_udp, datagrams.send_proxy_udp_id), (Some(SendProxyUdp::First), true));
+    let keys: Vec<_> = config.key_files.iter().map(|file| (file.path.to_str().unwrap(), file.place.as_str())).collect();
+    assert_eq!(keys, [("/etc/edgeproxy/hop.key", "listener.public.proxy_header[1].key")], "once");
+    assert_eq!(public.proxy_header.iter().map(|trust| trust.key).collect::<Vec<_>>(), [None, Some(KeyId(0)), None]);
+    assert_eq!([fixed, named, datagrams].map(|backend| backend.sign_proxy), [None, None, Some(KeyId(0))]);
 
     let resolver = &config.resolver;
     assert_eq!(resolver.servers, ["192.0.2.53:53".parse().unwrap(), "[2001:db8::53]:53".parse().unwrap()]);
@@ -311,8 +318,9 @@ fn every_key_is_heeded() {
         timeouts.drain,
         timeouts.keepalive,
         timeouts.user_timeout.unwrap(),
+        timeouts.drain_delay,
     ];
-    assert_eq!(times, [20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30].map(seconds));
+    assert_eq!(times, [20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31].map(seconds));
 
     assert_eq!(config.targets.allow, ["127.0.0.1/32".parse().unwrap()]);
     assert_eq!(config.targets.own, ["203.0.113.10/32".parse().unwrap(), "2001:db8:a::/64".parse().unwrap()]);

@@ -165,6 +165,10 @@ fn a_link_too_small_for_quic_with_a_header() {
         run(Command::new("ip").args(["link", "set", "dev", "outer", "mtu", "1355"]));
         assert_eq!(missing(&ask(&config(&joined))), [""; 0]);
         assert_eq!(missing(&ask(&config(&behind))), ["packets to container"]);
+        let signed = HOME.replace(r#""every""#, "\"every\"\nsign_proxy = \"/etc/edgeproxy/hop.key\"");
+        assert_eq!(missing(&ask(&config(&signed))), ["packets to container"], "a signature takes 60 bytes more");
+        run(Command::new("ip").args(["link", "set", "dev", "outer", "mtu", "1396"]));
+        assert_eq!(missing(&ask(&config(&signed))), [""; 0]);
     });
 }
 

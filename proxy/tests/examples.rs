@@ -133,7 +133,7 @@ fn the_unit_keeps_the_capabilities_of_the_sandbox_and_no_other() {
     for set in ["AmbientCapabilities", "CapabilityBoundingSet"] {
         assert!(unit.lines().any(|line| line == format!("{set}={}", kept.join(" "))), "{set}");
     }
-    assert!(unit.contains("\nType=notify\n") && unit.contains("\nExecReload=/bin/kill -HUP $MAINPID\n"));
+    assert!(unit.contains("\nType=notify\n") && unit.contains("\nExecReload=/usr/local/bin/edgeproxy reload\n"));
 }
 
 /// What a command of the action asks of the proxy, as a shell runs it for fail2ban.

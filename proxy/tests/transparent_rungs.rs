@@ -195,7 +195,7 @@ fn neighbours_that_come_and_go_are_known_as_they_do() {
             ip(&format!("link set {other} up"));
             ip(&format!("link set {one} up"));
         }
-        let (addresses, watch) = LocalAddresses::open().unwrap();
+        let (addresses, watch) = LocalAddresses::open_with_routes().unwrap();
         std::thread::spawn(|| watch.run());
         for (own, length, one, other) in
             [("192.0.2.1", 24, "192.0.2.7", "192.0.2.9"), ("2001:db8::1", 64, "2001:db8::7", "2001:db8::9")]
@@ -236,10 +236,24 @@ fn neighbours_that_come_and_go_are_known_as_they_do() {
             ip(&format!("address del {own}/{length} dev outer"));
             until(|| !are());
         }
-        // Also those that are there at the start.
+        // Also those that are there when somebody asks.
         ip("address add 192.0.2.1/24 dev outer");
-        let (addresses, _) = LocalAddresses::open().unwrap();
-        assert!(addresses.are_neighbours("192.0.2.7".parse().unwrap(), "192.0.2.9".parse().unwrap()));
+        let are = |addresses: &LocalAddresses| {
+            addresses.are_neighbours("192.0.2.7".parse().unwrap(), "192.0.2.9".parse().unwrap())
+        };
+        let (later, mut watch) = LocalAddresses::open().unwrap();
+        let mut routes = watch.routes().unwrap();
+        std::thread::spawn(|| watch.run());
+        assert!(!are(&later), "nobody has asked");
+        routes.follow().unwrap();
+        assert!(are(&later));
+        ip("address del 192.0.2.1/24 dev outer");
+        until(|| !are(&later));
+        ip("address add 192.0.2.1/24 dev outer");
+        until(|| are(&later));
+        routes.follow().unwrap();
+        let (addresses, _) = LocalAddresses::open_with_routes().unwrap();
+        assert!(are(&addresses), "and those at the start");
     });
 }
 
@@ -249,7 +263,7 @@ fn a_network_is_known_by_this_hosts_address_whoever_put_its_route() {
         ip("link add outer type veth peer name nobody");
         ip("link set nobody up");
         ip("link set outer up");
-        let (addresses, watch) = LocalAddresses::open().unwrap();
+        let (addresses, watch) = LocalAddresses::open_with_routes().unwrap();
         std::thread::spawn(|| watch.run());
         for (own, network, protocol, one, other) in [
             ("192.0.2.1/24", "192.0.2.0/24", "dhcp", "192.0.2.7", "192.0.2.9"),

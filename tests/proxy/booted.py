@@ -85,6 +85,8 @@ ln -s /proc/self/fd dev/fd
 pivot_root . old
 umount -l old
 rmdir old
+# As nspawn does: credentials of a service are mounted by a child of systemd that has a namespace of its own.
+mount --make-rshared /
 exec env -i container=lab SYSTEMD_UNIT_PATH=/etc/systemd/system:/usr/local/units PATH=/usr/sbin:/usr/bin \\
     setpriv --bounding-set -sys_boot,-sys_module,-sys_rawio,-sys_time,-syslog \\
     $SYSTEMD --unit=boot.target --show-status=false --log-target=journal

@@ -15,6 +15,7 @@ from tests.proxy.running import Proxy, running
 from tests.realise.conftest import Up, labs_in
 
 Start = Callable[..., Proxy]
+Keys = Callable[..., str]
 NUMBERS = itertools.count(1)
 
 
@@ -29,6 +30,21 @@ def module_start() -> Iterator[Start]:
     """As `start`, for a proxy that all tests of a file share."""
     with ExitStack() as stack:
         yield lambda *words, **more: stack.enter_context(running(*words, **more))
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    """`keys(one, two)`: a file of them; `at` an earlier one, whose keys they replace."""
+
+    def write(*secrets: bytes, at: str = "") -> str:
+        path = Path(at) if at else tmp_path_factory.mktemp("keys") / "hop.key"
+        new = path.with_name("new")
+        new.write_text("# hop\n" + "".join(f"{secret.hex()}\n" for secret in secrets))
+        new.chmod(0o600)
+        new.replace(path)
+        return str(path)
+
+    return write
 
 
 @pytest.fixture(scope="module")

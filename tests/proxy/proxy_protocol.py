@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import os
 import socket
 import struct
+import time
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
@@ -11,6 +15,7 @@ SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 LOCAL, PROXY = 0x20, 0x21
 UNSPEC, TCP4, UDP4, TCP6, UDP6, UNIX = 0x00, 0x11, 0x12, 0x21, 0x22, 0x31
 ALPN, AUTHORITY, CRC32C, NOOP, UNIQUE_ID = 1, 2, 3, 4, 5
+SIGNED = 0xEA  # edgeproxy's own: docs/edgeproxy.md, "Signed headers"
 ENDS = ("203.0.113.7", 40000), ("198.51.100.1", 443)
 ENDS6 = ("2001:db8::7", 40000), ("2001:db8::1", 443)
 
@@ -53,6 +58,37 @@ def with_sum(ends: Ends = ENDS, tlvs: bytes = b"", wrong_by: int = 0) -> bytes:
     """A header of version 2 with its CRC32C, or with one that is wrong."""
     blank = v2(ends, tlvs + tlv(CRC32C, bytes(4)))
     return blank[:-4] + struct.pack("!I", crc32c(blank) ^ wrong_by)
+
+
+def signed(
+    key: bytes,
+    ends: Ends | None = ENDS,
+    tlvs: bytes = b"",
+    *,
+    family: int | None = None,
+    has_sum: bool = False,
+    age: float = 0.0,
+    nonce: bytes = b"",
+) -> bytes:
+    """A header of version 2 that was signed so many seconds ago; without ends a LOCAL one."""
+    signed_at = struct.pack("!Q", round((time.time() - age) * 1000))
+    value = b"\1" + signed_at + (nonce or os.urandom(16)) + bytes(32)
+    after = tlv(CRC32C, bytes(4)) if has_sum else b""
+    command = LOCAL if ends is None else PROXY
+    blank = v2(ends, tlvs + tlv(SIGNED, value) + after, command, family)
+    end = len(blank) - len(after)
+    header = blank[: end - 32] + hmac.digest(key, blank, hashlib.sha256) + blank[end:]
+    return header[:-4] + struct.pack("!I", crc32c(header)) if has_sum else header
+
+
+def is_signed(header: bytes, key: bytes) -> bool:
+    """Whether one whole header, as edgeproxy builds it, has this key's signature: last, or before its checksum."""
+    sums = header[-7:-4] == struct.pack("!BH", CRC32C, 4)
+    end = len(header) - 7 * sums
+    kind = header[end - 60 : end - 56]
+    blank = header[: end - 32] + bytes(32) + (header[end:-4] + bytes(4) if sums else b"")
+    right = hmac.compare_digest(header[end - 32 : end], hmac.digest(key, blank, hashlib.sha256))
+    return right and kind == struct.pack("!BHB", SIGNED, 57, 1)
 
 
 def crc32c(data: bytes) -> int:

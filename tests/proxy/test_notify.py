@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,33 +42,41 @@ def heard(manager: socket.socket) -> dict[str, str]:
     return dict(line.split("=", 1) for line in manager.recv(999).decode().splitlines())
 
 
-def test_it_hears_of_the_start_of_each_reload_and_of_the_end(manager: socket.socket, start: Start) -> None:
+@pytest.mark.parametrize("way", ["signal", "command"])
+def test_it_hears_of_the_start_of_each_reload_and_of_the_end(manager: socket.socket, start: Start, way: str) -> None:
     proxy = start(CONFIG)
     assert heard(manager)["READY"] == "1"
     assert proxy.connections() == [], "it serves by then"
-    for text, word in ((CONFIG, "reloaded"), ("nonsense", "not reloaded")):
+    for text, word, status in ((CONFIG, "reloaded", 0), ("nonsense", "not reloaded", 1)):
         before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         proxy.write(text)
-        proxy.send_signal(signal.SIGHUP)
+        if way == "signal":
+            proxy.send_signal(signal.SIGHUP)
+        else:
+            proxy.ask("reload", status=status)
+            manager.setblocking(False)  # both are there when the command has ended: systemd hears them before its end
         reloading = heard(manager)
         assert reloading["RELOADING"] == "1"
         assert before <= int(reloading["MONOTONIC_USEC"]) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         assert heard(manager)["READY"] == "1", "also after a refusal: the old configuration is in force"
         assert f"edgeproxy: {word}" in proxy.said
+        manager.settimeout(DEADLINE)
     proxy.send_signal(signal.SIGTERM)
     assert heard(manager)["STOPPING"] == "1"
 
 
 def test_the_units_lines_are_what_the_program_takes(start: Start) -> None:
-    """`ExecReload` with the very words of the unit: a faulty file stops it before the proxy hears of it."""
+    """`ExecReload` with the very words of the unit, of which the socket is that of the shipped files."""
     proxy = start(CONFIG)
     lines = [line.partition("=") for line in UNIT.read_text().splitlines() if "=" in line]
-    values = [value for key, _, value in lines if key in {"ExecStart", "ExecReload"}]
-    assert len(values) == 3
-    checks = [value.split() for value in values if " check " in value]
-    assert len(checks) == 1
-    for words in checks:
-        own = [word.replace("/etc/edgeproxy/edgeproxy.toml", str(proxy.config)) for word in words[1:]]
-        for text, status in ((CONFIG, 0), ("nonsense", 2)):
-            proxy.write(text)
-            assert os.spawnv(os.P_WAIT, edgeproxy(), [edgeproxy(), *own]) == status
+    (words,) = [value.split() for key, _, value in lines if key == "ExecReload"]
+    assert words == ["/usr/local/bin/edgeproxy", "reload"]
+    for example in ("edge.toml", "home.toml"):
+        named = tomllib.loads(UNIT.with_name(example).read_text())["operation"]["admin_socket"]
+        assert (
+            named
+            in subprocess.run([edgeproxy(), "reload", "--help"], capture_output=True, text=True, check=True).stdout
+        )
+    for text, status in ((CONFIG, 0), ("nonsense", 1)):
+        proxy.write(text)
+        proxy.ask(*words[1:], status=status)

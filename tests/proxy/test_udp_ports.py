@@ -91,7 +91,9 @@ def test_a_flow_for_which_this_host_has_no_port_meets_an_error_that_is_not_the_b
         line = flow_ended(proxy, late, "io_error")
         assert line["close_detail"] == "address_not_available"
         assert drops(proxy) == {"no_upstream": 1}
-        assert proxy.metrics()['edgeproxy_backend_up{backend="b",target="10.0.0.9:9001"}'] == 1, "it is not to blame"
+        assert proxy.metrics()['edgeproxy_backend_up{backend="b",target="10.0.0.9:9001",transport="udp"}'] == 1, (
+            "it is not to blame"
+        )
         for client in clients:
             client.sendto(b"still here", ("192.0.2.1", 8443))
             assert heard(backend)[0] == b"still here"

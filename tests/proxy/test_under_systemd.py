@@ -15,8 +15,9 @@ import pytest
 
 from lab.realise.asking import wait_until
 from lab.realise.lab import Lab
+from tests.proxy import proxy_protocol as pp
 from tests.proxy.booted import Booted, booted
-from tests.proxy.ends import DEADLINE, PORTS, accepted, own, peer, read
+from tests.proxy.ends import DEADLINE, PORTS, accepted, is_reset, own, peer, read
 from tests.proxy.running import edgeproxy
 from tests.realise.conftest import Up
 
@@ -89,10 +90,10 @@ class Visit:
 
 
 @contextmanager
-def visiting(lab: Lab) -> Iterator[Visit]:
+def visiting(lab: Lab, port: int = 80) -> Iterator[Visit]:
     said = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
     with (
-        lab["home"].listen(80, "127.0.0.1") as server,
+        lab["home"].listen(port, "127.0.0.1") as server,
         lab["client"].connect((HOME, 444), DEADLINE, source=(CLIENT, next(PORTS))) as client,
     ):
         client.sendall(said)
@@ -151,17 +152,67 @@ def test_the_service_starts_carries_and_is_told_of_in_the_journal(lab: Lab, home
 
 
 def test_a_reload_takes_a_new_file_and_refuses_a_faulty_one(lab: Lab, home: Booted) -> None:
+    """The reload is over when the file is in force, for the one who asked systemd, too."""
     first = main_pid(home)
+    shipped = home.run("cat /etc/edgeproxy/edgeproxy.toml").stdout
+    assert '127.0.0.1:80"' in shipped
     with visiting(lab) as visit:
-        home.run("systemctl reload edgeproxy")
-        wait_until(lambda: said(home, "edgeproxy: reloaded"), DEADLINE, "the reload")
-        visit.goes_on()
+        for port in range(81, 86):
+            home.put("/etc/edgeproxy/edgeproxy.toml", shipped.replace('127.0.0.1:80"', f'127.0.0.1:{port}"'))
+            home.run("systemctl reload edgeproxy")
+            state = home.state(UNIT)
+            assert {key: state[key] for key in SERVES} == SERVES
+            with visiting(lab, port):
+                visit.goes_on()
         home.run("echo '[faulty' >> /etc/edgeproxy/edgeproxy.toml")
-        assert home.run("systemctl reload edgeproxy", check=False).returncode != 0
+        refused = home.run("systemctl reload edgeproxy", check=False)
+        assert refused.returncode != 0
+        assert said(home, "/etc/edgeproxy/edgeproxy.toml:"), "what is wrong stands in the journal"
         assert main_pid(home) == first
+        assert home.state(UNIT)["Result"] == "success"
         visit.goes_on()
-    with visiting(lab):
+        home.run(f"kill -HUP {first}")
+        wait_until(lambda: told_of_refusals(home) == 2, DEADLINE, "the refusal of what the signal asks for")
+        main_pid(home)
+        visit.goes_on()
+    with visiting(lab, 85):
         pass
+
+
+def told_of_refusals(system: Booted) -> int:
+    """Of the proxy itself, not of the command that asked."""
+    main = system.state(UNIT)["MainPID"]
+    lines = [line for line in system.lines(UNIT) if line["_PID"] == main]
+    return sum("not reloaded, the old configuration stays: " in str(line["MESSAGE"]) for line in lines)
+
+
+def test_a_key_for_signed_headers_comes_by_systemd_and_stays_roots(lab: Lab, home: Booted) -> None:
+    key, given = bytes(range(32)), "/run/credentials/edgeproxy.service/hop.key"
+    home.run(f"umask 077; echo {key.hex()} >/etc/edgeproxy/hop.key; mkdir -p /etc/systemd/system/{UNIT}.d")
+    home.put(f"/etc/systemd/system/{UNIT}.d/key.conf", "[Service]\nLoadCredential=hop.key:/etc/edgeproxy/hop.key\n")
+    trust = f'proxy_header = [{{from = "{CLIENT}/32", policy = "optional", key = "{given}"}}]'
+    home.run(f"sed -i '/^proxy_header/c{trust}' /etc/edgeproxy/edgeproxy.toml; systemctl daemon-reload")
+    home.run("systemctl restart edgeproxy")
+    main_pid(home)
+    request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+    def say(header: bytes) -> socket.socket:
+        client = lab["client"].connect((HOME, 444), DEADLINE, source=(CLIENT, next(PORTS)))
+        client.sendall(header + request)
+        return client
+
+    for _ in range(2):
+        with lab["home"].listen(80, "127.0.0.1") as server, say(pp.signed(key)):
+            server.settimeout(DEADLINE)
+            with accepted(server) as backend:
+                assert read(backend, len(request)) == request
+                assert peer(backend) == "203.0.113.7:40000"
+        with say(pp.v2()) as client:
+            assert is_reset(client)
+        home.run("systemctl reload edgeproxy")  # what is in the sandbox can read it again
+        wait_until(lambda: said(home, "edgeproxy: reloaded"), DEADLINE, "the reload")
+    assert home.run(f"stat -c %a%U {given}").stdout.strip().startswith("4")
+    assert not said(home, key.hex())
 
 
 def test_a_log_in_a_file_is_rotated_and_root_asks_at_the_socket(lab: Lab, home: Booted) -> None:

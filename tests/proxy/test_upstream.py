@@ -219,7 +219,7 @@ def test_without_ejection_a_candidate_is_tried_each_time(start: Start) -> None:
 def test_checks_take_a_candidate_out_and_in_again(start: Start) -> None:
     health = 'health = {interval = "500ms", timeout = "500ms", rise = 2, fall = 2}'
     proxy = start(config(health + '\nbalance = "round_robin"', (9001, 9002)))
-    up = 'edgeproxy_backend_up{{backend="out",target="{}:{}"}}'
+    up = 'edgeproxy_backend_up{{backend="out",target="{}:{}",transport="tcp"}}'
 
     def are_up() -> dict[int, float]:
         metrics = proxy.metrics()

@@ -234,7 +234,7 @@ def test_who_finds_no_port_of_this_host_left_meets_an_error_that_is_not_the_back
         line = proxy.ended(who, "io_error")
         assert (line["close_detail"], line["backend"]) == ("address_not_available", "ejected")
         with lab["client"].connect(("home", 8447), DEADLINE), accepted(server):
-            ejected = 'edgeproxy_backend_up{backend="ejected",target="192.168.1.10:9001"}'
+            ejected = 'edgeproxy_backend_up{backend="ejected",target="192.168.1.10:9001",transport="tcp"}'
             assert proxy.metrics()[ejected] == 1, "it is not to blame"
 
 

@@ -195,6 +195,13 @@ class Between:
 @contextmanager
 def echoing(address: str, port: int) -> Iterator[None]:
     """A TCP backend that says back what it hears, to each of its clients."""
+    with echo_by(socket.create_server((address, port), backlog=1024)):
+        yield
+
+
+@contextmanager
+def echo_by(server: socket.socket) -> Iterator[None]:
+    """The same, at a socket that listens."""
 
     def serve(connection: socket.socket) -> None:
         with connection, suppress(OSError):
@@ -206,7 +213,7 @@ def echoing(address: str, port: int) -> Iterator[None]:
             while True:
                 threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
 
-    server = socket.create_server((address, port), backlog=1024)
+    server.setblocking(True)
     thread = threading.Thread(target=accept)
     thread.start()
     try:
@@ -266,11 +273,14 @@ class Load:
                 self.served += 1
 
     def _visit(self, word: bytes) -> None:
-        with socket.create_connection(self._to, DEADLINE) as client:
+        with self._connect() as client:
             client.sendall(word)
             assert client.recv(99) == word, "another answer"
             client.shutdown(socket.SHUT_WR)
             assert client.recv(99) == b"", "no end"
+
+    def _connect(self) -> socket.socket:
+        return socket.create_connection(self._to, DEADLINE)
 
     def __enter__(self) -> Self:
         for thread in self._threads:

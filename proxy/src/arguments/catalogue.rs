@@ -1,7 +1,7 @@
 //! The commands: the words that each takes, and what its help says.
 
 use super::{Request, Words};
-use crate::commands::{check, doctor, explain, rules};
+use crate::commands::{check, doctor, explain, reload, rules};
 use crate::operation::command;
 use crate::run::Start;
 
@@ -28,7 +28,7 @@ pub(super) const COMMANDS: &[Command] = &[
 The new process gets all sockets, UDP flows, denied sources and the keeper of the kernel's rules; connections go on in the
 old one, which ends with the last of them. If the new one cannot start, the old one goes on.
 
-SIGHUP reads it anew (and opens the access log anew); a file with faults changes nothing. SIGTERM and SIGINT accept no
+SIGHUP, or `edgeproxy reload`, reads it anew (and opens the access log anew); a file with faults changes nothing. SIGTERM and SIGINT accept no
 more and wait for open connections as long as timeouts.drain says; a second one does not wait.
 
 Exit status: 0 ended by a signal, 1 it failed, 2 the configuration is wrong, 3 the host is not able.
@@ -123,6 +123,26 @@ example: edgeproxy rules -c /etc/edgeproxy/home.toml | sudo sh
         parse: |words| {
             let remove = words.flag("--remove")?;
             Ok(Request::Rules(rules::Rules { config: words.config()?, remove }))
+        },
+    },
+    Command {
+        name: "reload",
+        takes: "[--json] [-s SOCKET]",
+        does: "have a running proxy read its configuration anew, and wait until it is in force",
+        more: "  --json              one JSON object on stdout
+  -s, --socket PATH   its operation.admin_socket; /run/edgeproxy/admin.sock without it
+
+It reads the file that it was started with. When this command ends by 0, every worker serves by it. All that is wrong with a
+file is told, and the old configuration stays. Several at once are carried out one after the other.
+
+Exit status: 0 the file is in force, 1 it is not, or nobody answered within 90 seconds.
+
+example: edgeproxy reload
+",
+        parse: |words| {
+            let socket = words.value(&["-s", "--socket"])?;
+            let socket = socket.map_or_else(|| command::SOCKET.into(), Into::into);
+            Ok(Request::Reload(reload::Reload { socket, json: words.flag("--json")? }))
         },
     },
     Command {

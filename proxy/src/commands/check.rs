@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{print, say, WRONG_INPUT};
 use crate::config::{self, Checked, Faults};
+use crate::hop::{self, KeyFault};
 
 /// What is asked.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub(crate) struct Check {
 
 pub(crate) fn run(check: &Check) -> ExitCode {
     let file = check.config.display().to_string();
-    match config::check(&check.config) {
+    match config::check(&check.config).and_then(with_keys) {
         Ok(checked) => {
             if check.json {
                 return print(&format!("{}\n", right_as_json(&file, &checked)));
@@ -35,6 +36,21 @@ pub(crate) fn run(check: &Check) -> ExitCode {
             }
             ExitCode::from(WRONG_INPUT)
         }
+    }
+}
+
+/// What a start or a reload would find wrong with files of keys is told too; what only the proxy's own process can see is noted.
+fn with_keys(mut checked: Checked) -> Result<Checked, Faults> {
+    let (notes, faults): (Vec<_>, Vec<_>) =
+        hop::faults(&checked.config).into_iter().partition(|fault| fault.is_of_asker);
+    let placed = |KeyFault { place, found, allowed, .. }: KeyFault| checked.places.fault(&place, found, allowed);
+    let faults: Vec<_> = faults.into_iter().map(placed).collect();
+    let notes: Vec<_> = notes.into_iter().map(placed).collect();
+    checked.notes.extend(notes);
+    if faults.is_empty() {
+        Ok(checked)
+    } else {
+        Err(Faults(faults))
     }
 }
 

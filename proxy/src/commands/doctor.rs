@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{fail, print_and_end_by, say, RAN_AND_FAILED, WRONG_INPUT};
 use crate::config;
+use crate::hop::look;
 use crate::transparent::doctor::{exit_status, judge};
 use crate::transparent::host_facts::HostFacts;
 use crate::transparent::probe::probe;
@@ -30,6 +31,7 @@ pub(crate) fn run(doctor: &Doctor) -> ExitCode {
     };
     let found = HostFacts::ask(&config).and_then(|facts| {
         let mut findings = judge(&config, &facts);
+        findings.extend(look(&config));
         if doctor.probe {
             findings.extend(probe(&config, &facts)?);
         }

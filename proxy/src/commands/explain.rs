@@ -93,11 +93,13 @@ struct End {
     backends: Vec<Led>,
 }
 
-/// A backend to which it leads.
+/// Where a client is led.
 struct Led {
-    name: String,
+    backend: String,
     /// By Multipath TCP, where that can be.
     mptcp: bool,
+    /// The PROXY headers that it gets are signed.
+    is_signed: bool,
     candidates: Vec<Candidate>,
 }
 
@@ -128,7 +130,8 @@ fn end(config: &Config, known: &Known, RuleId(id): RuleId, captures: Option<&Cap
     while let Some(backend) = at.and_then(|BackendId(id)| config.backends.get(id)) {
         let candidates = backend.targets.iter().map(|target| candidate(config, known, backend, target, captures));
         let mptcp = backend.mptcp && known.transport != Some(Transport::Udp);
-        backends.push(Led { name: backend.name.clone(), mptcp, candidates: candidates.collect() });
+        let (is_signed, candidates) = (backend.sign_proxy.is_some(), candidates.collect());
+        backends.push(Led { backend: backend.name.clone(), mptcp, is_signed, candidates });
         at = backend.fallback;
     }
     let captures = captures.into_iter().flat_map(Captures::iter);
@@ -203,11 +206,14 @@ fn end_as_text(end: &End) -> String {
     if end.backends.is_empty() {
         text += " -> refused";
     }
-    for (index, Led { name, mptcp, candidates }) in end.backends.iter().enumerate() {
+    for (index, Led { backend, mptcp, is_signed, candidates }) in end.backends.iter().enumerate() {
         let by = if *mptcp { " by MPTCP" } else { "" };
-        text += &format!("{} {name}{by}", if index == 0 { " ->" } else { ", then" });
+        text += &format!("{} {backend}{by}", if index == 0 { " ->" } else { ", then" });
         let shown: Vec<_> = candidates.iter().map(candidate_as_text).collect();
         text += &format!(" ({})", shown.join(", "));
+        if *is_signed {
+            text += " with signed headers";
+        }
     }
     text
 }
@@ -242,7 +248,7 @@ fn as_json(explanation: &Explanation, ends: &[End]) -> Value {
 
 fn end_as_json(end: &End) -> Value {
     let candidate = |one: &Candidate| json!({"target": one.target, "refused": one.refused});
-    let backend = |led: &Led| json!({"backend": led.name, "mptcp": led.mptcp, "candidates": led.candidates.iter().map(candidate).collect::<Vec<_>>()});
+    let backend = |Led { backend, mptcp, is_signed, candidates }: &Led| json!({"backend": backend, "mptcp": mptcp, "signed": is_signed, "candidates": candidates.iter().map(candidate).collect::<Vec<_>>()});
     let captures: serde_json::Map<_, _> =
         end.captures.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
     let backends: Vec<_> = end.backends.iter().map(backend).collect();

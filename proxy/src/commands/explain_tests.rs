@@ -146,3 +146,15 @@ fn each_option_is_heeded() {
     let fault = known(&at("c"), &config::parse(text, "f").unwrap()).unwrap_err();
     assert!(fault.contains("no listener is called \"c\"; there are: a, b"), "{fault}");
 }
+
+#[test]
+fn what_is_signed_is_said_and_no_key_is_needed_to_say_it() {
+    let text =
+        "[listener.a]\ntcp = [\"0.0.0.0:443\"]\n[[rule]]\nto = \"x\"\n[backend.x]\ntargets = [\"192.0.2.1:1\"]\n\
+                send_proxy = \"v2\"\nsign_proxy = \"/nonexistent/hop.key\"\nfallback = \"y\"\n\
+                [backend.y]\ntargets = [\"192.0.2.2:2\"]\n";
+    let (shown, json) = ask(text, &Explain::default());
+    assert!(shown.ends_with("-> x (192.0.2.1:1) with signed headers, then y (192.0.2.2:2)\n"), "{shown}");
+    let signed = [0, 1].map(|at| json["ends"][0]["backends"][at]["signed"].clone());
+    assert_eq!(signed, [json!(true), json!(false)]);
+}

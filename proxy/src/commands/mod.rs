@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod names;
+pub(crate) mod reload;
 pub(crate) mod rules;
 pub(crate) mod schema;
 

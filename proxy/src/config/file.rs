@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::model::{Arrival, Balance, HeaderFraming, HeaderPolicy, Protocol, SendProxyUdp, Target, Transport};
-use super::notation::{Alpn, Endpoint, Endpoints, LogPlace, Ports, Rate, SocketPlace, Suffix, Written};
+use super::notation::{Alpn, Endpoint, Endpoints, KeyPlace, LogPlace, Ports, Rate, SocketPlace, Suffix, Written};
 
 pub(crate) use bounds::{LimitsFile, TimeoutsFile};
 
@@ -97,6 +97,9 @@ pub(crate) struct HeaderTrustFile {
     pub(crate) policy: Option<HeaderPolicy>,
     /// Which of their datagrams begin with a header. Without it: `every`.
     pub(crate) udp: Option<HeaderFraming>,
+    /// A file of keys: who has none of them can name no client. A header that is not signed with one is refused, also where it
+    /// is optional. Without it: who is in the prefix is believed.
+    pub(crate) key: Option<Written<KeyPlace>>,
 }
 
 /// One line of routing: all that is said must hold.
@@ -164,6 +167,8 @@ pub(crate) struct BackendFile {
     /// What that header holds beside the addresses, if it is of version 2. Without it: nothing.
     #[schemars(length(min = 1))]
     pub(crate) send_proxy_udp_with: Option<Vec<DatagramField>>,
+    /// A file of keys, with the first of which headers of version 2 are signed. Without it: they are not.
+    pub(crate) sign_proxy: Option<Written<KeyPlace>>,
     /// Checks of each candidate by a TCP connect; `{}` for the defaults. Without it: none.
     pub(crate) health: Option<HealthFile>,
     /// Rest for a candidate that fails clients; `{}` for the defaults. Without it: none.

@@ -29,6 +29,19 @@ pub struct RuleId(pub usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BackendId(pub usize);
 
+/// Index of a file of keys in [`Config::key_files`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyId(pub usize);
+
+/// A file of keys that this host shares with other hops.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFile {
+    /// Where it is; what is in it is no part of a configuration.
+    pub path: PathBuf,
+    /// The key of the configuration that names it first.
+    pub place: String,
+}
+
 /// A whole configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -54,6 +67,8 @@ pub struct Config {
     pub operation: Operation,
     /// Sources that are refused at once, for as long as the configuration holds.
     pub deny: Vec<IpNet>,
+    /// Files of keys, each once.
+    pub key_files: Vec<KeyFile>,
 }
 
 /// Addresses and ports at which clients arrive.
@@ -100,6 +115,8 @@ pub struct HeaderTrust {
     pub policy: HeaderPolicy,
     /// How they frame it over UDP.
     pub udp: HeaderFraming,
+    /// The keys with which a header must be signed; `None`: it need not be.
+    pub key: Option<KeyId>,
 }
 
 /// Which datagrams of a peer begin with a header.
@@ -234,6 +251,8 @@ pub struct Backend {
     pub send_proxy_udp: Option<SendProxyUdp>,
     /// Whether that header, of version 2, holds UNIQUE_ID.
     pub send_proxy_udp_id: bool,
+    /// The keys with which headers of version 2 are signed.
+    pub sign_proxy: Option<KeyId>,
     /// Active checks by TCP connect.
     pub health: Option<HealthCheck>,
     /// Passive ejection after failures in a row.

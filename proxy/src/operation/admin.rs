@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::metrics;
+use super::reload_told::ReloadTold;
 use super::state::{State, Status};
 use crate::succession;
 
@@ -117,6 +118,8 @@ pub enum Response {
     Changed(usize),
     /// To [`Request::Metrics`].
     Metrics(String),
+    /// To [`Request::Reload`].
+    Reload(Box<ReloadTold>),
     /// What was asked for was done; in words.
     Done(String),
     /// It was not; why.
@@ -172,7 +175,7 @@ pub enum Order {
     Connections(Page),
     /// [`Request::Reload`]; answered when the new configuration is in use, or refused.
     Reload,
-    /// [`Request::Drain`]; answered when nothing new is taken.
+    /// [`Request::Drain`]; answered when it begins.
     Drain,
     /// [`Request::HandOver`]; not answered: the connection goes with it.
     HandOver,

@@ -127,7 +127,7 @@ impl Client {
         match timeout(self.bounds.order, ordered).await {
             Ok(Some(response)) => response,
             Ok(None) => Response::Error("the proxy is ending".to_owned()),
-            Err(_) => Response::Error("the proxy did not do it in time".to_owned()),
+            Err(_) => Response::Error("the proxy did not do it in time; it may still come to it".to_owned()),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The asking side of the admin socket, for the small commands.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,9 +23,12 @@ pub enum AskError {
         /// The kernel's word.
         fault: io::Error,
     },
-    /// The connection broke, or took too long.
+    /// The connection broke.
     #[error("no answer: {0}")]
     Broken(#[from] io::Error),
+    /// It took too long.
+    #[error("no answer in time; what was asked for may still be done")]
+    Late,
     /// What came is no answer of this program.
     #[error("the answer cannot be read: {0}")]
     Unreadable(#[from] serde_json::Error),
@@ -44,10 +47,14 @@ pub struct Asker(BufReader<UnixStream>);
 impl Asker {
     /// Connects.
     pub fn connect(path: &Path) -> Result<Self, AskError> {
+        Self::connect_with(path, PATIENCE)
+    }
+
+    fn connect_with(path: &Path, patience: Duration) -> Result<Self, AskError> {
         let stream =
             UnixStream::connect(path).map_err(|fault| AskError::Unreachable { path: path.to_owned(), fault })?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
         Ok(Self(BufReader::new(stream)))
     }
 
@@ -57,13 +64,34 @@ impl Asker {
         line.push(b'\n');
         self.0.get_mut().write_all(&line)?;
         line.clear();
-        if self.0.by_ref().take(LONGEST_ANSWER).read_until(b'\n', &mut line)? == 0 {
-            return Err(AskError::Broken(io::ErrorKind::UnexpectedEof.into()));
+        match self.0.by_ref().take(LONGEST_ANSWER).read_until(b'\n', &mut line) {
+            Ok(0) => return Err(AskError::Broken(ErrorKind::UnexpectedEof.into())),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(AskError::Late),
+            Err(error) => return Err(error.into()),
         }
         let response = serde_json::from_slice(&line)?;
         if let Response::Error(why) = response {
             return Err(AskError::Refused(why));
         }
         Ok(response)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::super::scratch::Scratch;
+    use super::*;
+
+    #[test]
+    fn who_is_not_answered_in_time_hears_that_it_may_still_be_done() {
+        let scratch = Scratch::new();
+        let path = scratch.path("admin.sock");
+        let _deaf = UnixListener::bind(&path).unwrap();
+        let mut asker = Asker::connect_with(&path, Duration::from_millis(20)).unwrap();
+        let error = asker.ask(&Request::Reload {}).unwrap_err();
+        assert!(matches!(error, AskError::Late), "{error}");
     }
 }

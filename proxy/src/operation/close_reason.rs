@@ -2,6 +2,8 @@
 
 use std::io::ErrorKind;
 
+use super::outcomes::SignatureFault;
+
 /// Why a TCP connection or a UDP flow ended. The first cause wins: what follows from it is not a further reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseReason {
@@ -28,6 +30,8 @@ pub enum CloseReason {
     HeaderMissing,
     /// A PROXY header that is none; with the parser's word for it.
     HeaderBroken(&'static str),
+    /// A PROXY header that is not signed as this listener asks of its peer.
+    HeaderSignature(SignatureFault),
     /// It was not known in time what the client speaks, and no rule takes what is unknown.
     PrefaceTimeout,
     /// It was not known within the byte budget what the client speaks, and no rule takes what is unknown.
@@ -90,7 +94,7 @@ pub enum Limit {
 }
 
 /// Every label, in the order of [`CloseReason::index`]. Labels are an interface: dashboards and log readers hold them.
-pub const ALL_LABELS: [&str; 37] = [
+pub const ALL_LABELS: [&str; 38] = [
     "client_closed",
     "backend_closed",
     "client_reset",
@@ -128,6 +132,7 @@ pub const ALL_LABELS: [&str; 37] = [
     "drained",
     "handed_over",
     "io_error",
+    "header_signature",
 ];
 
 /// Kinds of I/O errors that have a word of their own in the log.
@@ -189,6 +194,7 @@ impl CloseReason {
             Self::Drained => 34,
             Self::HandedOver => 35,
             Self::IoError(_) => 36,
+            Self::HeaderSignature(_) => 37,
         }
     }
 
@@ -198,11 +204,14 @@ impl CloseReason {
         ALL_LABELS.get(self.index()).copied().unwrap_or("io_error")
     }
 
-    /// What there is to say beyond the label: the parser's or the policy's word, or the kind of the I/O error.
+    /// What there is to say beyond the label: the parser's or the policy's word, what is wrong with a signature, or the kind of the I/O error.
     #[must_use]
     pub fn detail(self) -> Option<&'static str> {
         if let Self::HeaderBroken(word) | Self::NameRefused(word) = self {
             return Some(word);
+        }
+        if let Self::HeaderSignature(fault) = self {
+            return Some(fault.label());
         }
         let Self::IoError(kind) = self else { return None };
         let known = ERROR_KINDS.iter().find(|(known, _)| *known == kind);
@@ -238,6 +247,7 @@ mod tests {
             HeaderTimeout,
             HeaderMissing,
             HeaderBroken("bad_version"),
+            HeaderSignature(SignatureFault::Stale),
             PrefaceTimeout,
             PrefaceTooLong,
             ClientLeftEarly,
@@ -289,6 +299,7 @@ mod tests {
     #[test]
     fn details_say_what_the_label_does_not() {
         assert_eq!(CloseReason::HeaderBroken("bad_version").detail(), Some("bad_version"));
+        assert_eq!(CloseReason::HeaderSignature(SignatureFault::Stale).detail(), Some("stale"));
         assert_eq!(CloseReason::NameRefused("suffix").detail(), Some("suffix"));
         assert_eq!(CloseReason::IoError(ErrorKind::BrokenPipe).detail(), Some("broken_pipe"));
         assert_eq!(CloseReason::IoError(ErrorKind::WriteZero).detail(), Some("unnamed"));

@@ -11,7 +11,7 @@ use super::nft_sets::{self, Table};
 use super::top::{self, Screen};
 
 /// Where the socket is when no other is named.
-const SOCKET: &str = "/run/edgeproxy/admin.sock";
+pub(crate) const SOCKET: &str = "/run/edgeproxy/admin.sock";
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
 

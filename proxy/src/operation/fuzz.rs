@@ -60,7 +60,11 @@ pub fn handed_over(bytes: &[u8]) {
             Bequeathed::Sockets { count, .. } => *count,
             Bequeathed::Flows(flows) => flows.len(),
             Bequeathed::AdminSocket { .. } | Bequeathed::Metrics { .. } | Bequeathed::Keeper { .. } => 1,
-            Bequeathed::OfferEnds | Bequeathed::Denied { .. } | Bequeathed::Over | Bequeathed::Error(_) => 0,
+            Bequeathed::OfferEnds
+            | Bequeathed::Denied { .. }
+            | Bequeathed::Signatures(_)
+            | Bequeathed::Over
+            | Bequeathed::Error(_) => 0,
         };
         assert!(message.descriptors() <= named, "no more descriptors than things");
     }

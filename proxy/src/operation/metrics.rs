@@ -33,7 +33,7 @@ fn process(text: &mut Text, state: &State, now: std::time::Instant) {
     let began = state.started_at.duration_since(UNIX_EPOCH).unwrap_or_default();
     text.sample("edgeproxy_start_time_seconds", &[], began.as_secs());
     text.single("edgeproxy_workers", "gauge", "Threads that accept and relay.", state.workers);
-    text.single("edgeproxy_draining", "gauge", "1 while nothing new is taken.", u8::from(state.draining));
+    text.single("edgeproxy_draining", "gauge", "1 once the proxy was told to end.", u8::from(state.draining));
     text.single("edgeproxy_reloads_total", "counter", "Configurations that replaced another.", state.reloads);
     let failures = state.reload_failures;
     text.single("edgeproxy_reload_failures_total", "counter", "Configurations that were refused.", failures);
@@ -170,10 +170,13 @@ fn backends(text: &mut Text, totals: &Totals, state: &State) {
         let labels = [("backend", backend.as_str())];
         text.histogram("edgeproxy_backend_connect_seconds", &labels, &counters.connect_time, seconds);
     }
-    text.family("edgeproxy_backend_up", "gauge", "1 while a candidate is used.");
+    text.family("edgeproxy_backend_up", "gauge", "1 while a candidate is used, for clients of a transport.");
     for target in &state.conditions {
-        let labels = [("backend", target.backend.as_str()), ("target", target.target.as_str())];
-        text.sample("edgeproxy_backend_up", &labels, u8::from(target.condition == Condition::Up));
+        for of in &target.by_transport {
+            let by = ("transport", transport(of.transport));
+            let labels = [("backend", target.backend.as_str()), ("target", target.target.as_str()), by];
+            text.sample("edgeproxy_backend_up", &labels, u8::from(of.condition == Condition::Up));
+        }
     }
     let name = "edgeproxy_backend_ejected_endpoints";
     text.family(name, "gauge", "Endpoints of hosts that clients name, which rest.");
@@ -262,7 +265,7 @@ mod tests {
     use super::super::deny::DenyList;
     use super::super::ledger::Names;
     use super::super::metrics_check::read;
-    use super::super::state::TargetCondition;
+    use super::super::state::{TargetCondition, TransportCondition};
     use super::super::CloseReason;
     use super::*;
     use crate::config::model::{BackendId, ListenerId, Protocol, RuleId};
@@ -299,6 +302,10 @@ mod tests {
                 backend: "b".to_owned(),
                 target: target.to_owned(),
                 condition,
+                by_transport: vec![
+                    TransportCondition { transport: Transport::Tcp, condition: Condition::Up },
+                    TransportCondition { transport: Transport::Udp, condition },
+                ],
                 resting: 3,
             })
             .to_vec();
@@ -333,8 +340,9 @@ mod tests {
             ("edgeproxy_proxy_headers_received_total{outcome=\"broken\"}".to_owned(), 1.0),
             ("edgeproxy_proxy_headers_sent_total{form=\"v2\"}".to_owned(), 1.0),
             ("edgeproxy_rule_chosen_total{rule=\"é\\\\n\"}".to_owned(), 1.0),
-            ("edgeproxy_backend_up{backend=\"b\",target=\"t:1\"}".to_owned(), 1.0),
-            ("edgeproxy_backend_up{backend=\"b\",target=\"t:3\"}".to_owned(), 0.0),
+            ("edgeproxy_backend_up{backend=\"b\",target=\"t:1\",transport=\"udp\"}".to_owned(), 1.0),
+            ("edgeproxy_backend_up{backend=\"b\",target=\"t:3\",transport=\"tcp\"}".to_owned(), 1.0),
+            ("edgeproxy_backend_up{backend=\"b\",target=\"t:3\",transport=\"udp\"}".to_owned(), 0.0),
             ("edgeproxy_backend_ejected_endpoints{backend=\"b\",target=\"t:2\"}".to_owned(), 3.0),
             ("edgeproxy_denied_prefixes".to_owned(), 1.0),
             ("edgeproxy_start_time_seconds".to_owned(), 7.0),

@@ -1,4 +1,4 @@
-//! `GET /metrics` over HTTP/1.1: one request a connection, everything bounded.
+//! `GET /metrics` and `GET /ready` over HTTP/1.1: one request a connection, everything bounded.
 
 use std::io;
 use std::net as std_net;
@@ -68,7 +68,11 @@ async fn answer(mut stream: TcpStream, state: &Mutex<State>, bounds: MetricsBoun
             let text = metrics::render(&mut state.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
             response("200 OK", "text/plain; version=0.0.4; charset=utf-8", "", &text)
         }
-        Asked::OtherPath => response("404 Not Found", "text/plain", "", "only /metrics is here\n"),
+        Asked::Ready if state.lock().unwrap_or_else(PoisonError::into_inner).draining => {
+            response("503 Service Unavailable", "text/plain", "", "draining\n")
+        }
+        Asked::Ready => response("200 OK", "text/plain", "", "ready\n"),
+        Asked::OtherPath => response("404 Not Found", "text/plain", "", "only /metrics and /ready are here\n"),
         Asked::OtherMethod => {
             response("405 Method Not Allowed", "text/plain", "Allow: GET\r\n", "only GET is allowed\n")
         }
@@ -82,6 +86,8 @@ async fn answer(mut stream: TcpStream, state: &Mutex<State>, bounds: MetricsBoun
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
     Metrics,
+    /// Whether clients should be led here.
+    Ready,
     OtherPath,
     OtherMethod,
     TooMuch,
@@ -110,7 +116,11 @@ pub(super) fn parse(head: &[u8], most: usize) -> Option<Asked> {
         Ok(httparse::Status::Complete(_)) if request.method != Some("GET") => Some(Asked::OtherMethod),
         Ok(httparse::Status::Complete(_)) => {
             let path = request.path.and_then(|path| path.split('?').next());
-            Some(if path == Some("/metrics") { Asked::Metrics } else { Asked::OtherPath })
+            Some(match path {
+                Some("/metrics") => Asked::Metrics,
+                Some("/ready") => Asked::Ready,
+                Some(_) | None => Asked::OtherPath,
+            })
         }
         Err(httparse::Error::TooManyHeaders) => Some(Asked::TooMuch),
         Err(_) => Some(Asked::Nonsense),
@@ -187,6 +197,8 @@ mod tests {
         let cases = [
             ("GET / HTTP/1.1\r\n\r\n", "404"),
             ("GET /metrics/ HTTP/1.1\r\n\r\n", "404"),
+            ("GET /ready/ HTTP/1.1\r\n\r\n", "404"),
+            ("POST /ready HTTP/1.1\r\n\r\n", "405"),
             ("POST /metrics HTTP/1.1\r\n\r\n", "405"),
             ("HEAD /metrics HTTP/1.1\r\n\r\n", "405"),
             ("\x16\x03\x01\r\n\r\n", "400"),

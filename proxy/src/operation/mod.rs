@@ -23,6 +23,7 @@ pub mod nft_sets;
 pub mod notify;
 pub mod outcomes;
 pub mod protocols;
+pub mod reload_told;
 #[cfg(test)]
 pub(crate) mod scratch;
 pub mod socket_file;

@@ -26,11 +26,56 @@ pub enum HeaderIn {
     Broken,
     /// It was not whole in time.
     TimedOut,
+    /// It must be signed, and is not.
+    Unsigned,
+    /// It is signed with no key that is known here, or is not as it was when it was signed.
+    WronglySigned,
+    /// It was signed too long ago, or too far in the future, by this host's clock.
+    SignedStale,
+    /// What was signed was taken before.
+    SignedReplayed,
+}
+
+/// Why the signature of a PROXY header is not believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SignatureFault {
+    /// There is none.
+    Unsigned,
+    /// No key that is known here has made it of this header.
+    Wrong,
+    /// It was made too long ago, or too far in the future, by this host's clock.
+    Stale,
+    /// It was taken before.
+    Replayed,
+}
+
+impl SignatureFault {
+    /// Its stable name.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Unsigned => "unsigned",
+            Self::Wrong => "wrong",
+            Self::Stale => "stale",
+            Self::Replayed => "replayed",
+        }
+    }
+}
+
+impl From<SignatureFault> for HeaderIn {
+    fn from(fault: SignatureFault) -> Self {
+        match fault {
+            SignatureFault::Unsigned => Self::Unsigned,
+            SignatureFault::Wrong => Self::WronglySigned,
+            SignatureFault::Stale => Self::SignedStale,
+            SignatureFault::Replayed => Self::SignedReplayed,
+        }
+    }
 }
 
 impl HeaderIn {
     /// All, in order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::NotExpected,
         Self::Absent,
         Self::V1,
@@ -41,6 +86,10 @@ impl HeaderIn {
         Self::Missing,
         Self::Broken,
         Self::TimedOut,
+        Self::Unsigned,
+        Self::WronglySigned,
+        Self::SignedStale,
+        Self::SignedReplayed,
     ];
 
     /// Its stable name.
@@ -57,6 +106,10 @@ impl HeaderIn {
             Self::Missing => "missing",
             Self::Broken => "broken",
             Self::TimedOut => "timed_out",
+            Self::Unsigned => "unsigned",
+            Self::WronglySigned => "wrongly_signed",
+            Self::SignedStale => "signed_stale",
+            Self::SignedReplayed => "signed_replayed",
         }
     }
 }

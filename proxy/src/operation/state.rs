@@ -10,6 +10,7 @@ use super::close_reason::ALL_LABELS;
 use super::counters::{Counter, Traffic};
 use super::deny::DenyList;
 use super::ledger::{Ledger, Totals};
+use crate::config::model::Transport;
 
 /// Whether a candidate is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -30,11 +31,23 @@ pub struct TargetCondition {
     pub backend: String,
     /// The candidate as the file has it: `host:port`.
     pub target: String,
-    /// How it is.
+    /// How it is; ejected, if it is so for either transport.
     pub condition: Condition,
+    /// How it is for clients of each transport, of those that any listener has.
+    #[serde(default)]
+    pub by_transport: Vec<TransportCondition>,
     /// Where clients name the host: endpoints that rest.
     #[serde(default)]
     pub resting: usize,
+}
+
+/// The condition of a candidate for clients of one transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransportCondition {
+    /// Which.
+    pub transport: Transport,
+    /// How it is for these.
+    pub condition: Condition,
 }
 
 /// Of the kernel's rules, where this process has them kept.
@@ -67,7 +80,7 @@ pub struct State {
     pub reloads: u64,
     /// Configurations that were refused.
     pub reload_failures: u64,
-    /// It takes nothing new.
+    /// It was told to end.
     pub draining: bool,
     /// The kernel's rules; none where they are left to others, or none are wanted and nobody keeps them.
     pub kernel_rules: Option<KernelRules>,
@@ -171,7 +184,7 @@ pub struct Status {
     pub reloads: u64,
     /// Configurations that were refused.
     pub reload_failures: u64,
-    /// It takes nothing new.
+    /// It was told to end.
     pub draining: bool,
     /// The kernel's rules, where this process has them kept.
     pub kernel_rules: Option<KernelRules>,

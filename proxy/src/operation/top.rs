@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::state::{Condition, Status, TrafficStatus};
+use super::access_line::transport;
+use super::state::{Condition, Status, TargetCondition, TrafficStatus};
 
 /// How much there is room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,11 +133,7 @@ fn backends(before: Option<&Status>, now: &Status, seconds: f64, longest: usize)
     for backend in &now.backends {
         let former = before.and_then(|before| before.backends.iter().find(|former| former.name == backend.name));
         let targets = backend.targets.iter().map(|target| {
-            let condition = match target.condition {
-                Condition::Up => "up",
-                Condition::Down => "DOWN",
-                Condition::Ejected => "EJECTED",
-            };
+            let condition = condition_of(target);
             let resting = if target.resting > 0 { format!(" ({} EJECTED)", target.resting) } else { String::new() };
             format!("{} {condition}{resting}", plain(&target.target))
         });
@@ -153,6 +150,22 @@ fn backends(before: Option<&Status>, now: &Status, seconds: f64, longest: usize)
         rows.push((backend.active as f64 + connected + failures, line));
     }
     Section { title, rows }
+}
+
+/// One word, if it is the same for all transports.
+fn condition_of(target: &TargetCondition) -> String {
+    let word = |condition| match condition {
+        Condition::Up => "up",
+        Condition::Down => "DOWN",
+        Condition::Ejected => "EJECTED",
+    };
+    let first = target.by_transport.first().map_or(target.condition, |first| first.condition);
+    if target.by_transport.iter().all(|of| of.condition == first) {
+        return word(first).to_owned();
+    }
+    let told: Vec<_> =
+        target.by_transport.iter().map(|of| format!("{} {}", transport(of.transport), word(of.condition))).collect();
+    format!("({})", told.join(", "))
 }
 
 fn counts(
@@ -257,6 +270,7 @@ mod tests {
                     backend: "home".to_owned(),
                     target: "nas:443".to_owned(),
                     condition: Condition::Down,
+                    by_transport: Vec::new(),
                     resting: 4,
                 }],
             }],

@@ -47,6 +47,7 @@ pub(crate) fn config(rules: Vec<Rule>) -> Config {
             udp_one_way: second,
             udp_idle: second,
             drain: second,
+            drain_delay: second,
             handed_over: second,
             keepalive: second,
             user_timeout: None,
@@ -55,6 +56,7 @@ pub(crate) fn config(rules: Vec<Rule>) -> Config {
         transparent: TransparentRules { manage_rules: false, mark: NonZeroU32::MIN, table: NonZeroU32::MIN },
         operation: Operation::default(),
         deny: Vec::new(),
+        key_files: Vec::new(),
     }
 }
 

@@ -79,7 +79,10 @@ impl Allowed {
         let log = operation.access_log.as_deref().filter(|path| *path != Path::new("-"));
         let directory = |path: Option<&Path>| path.and_then(Path::parent).map(Path::to_owned).into_iter().collect();
         Self {
-            read: vec![readable(config_file)],
+            read: std::iter::once(config_file)
+                .chain(config.key_files.iter().map(|file| file.path.as_path()))
+                .map(readable)
+                .collect(),
             write: log.map(writable).into_iter().collect(),
             remove: directory(operation.admin_socket.as_deref()),
             ports: if operation.fixed_ports { ports_of(config) } else { Ports::Any },
@@ -143,7 +146,7 @@ mod tests {
     use super::*;
     use crate::config::model::NameBounds;
     use crate::config::model::{
-        Backend, Balance, Limits, Listener, NamePart, Operation, Resolver, Target, TargetPolicy, Timeouts,
+        Backend, Balance, KeyFile, Limits, Listener, NamePart, Operation, Resolver, Target, TargetPolicy, Timeouts,
         TransparentRules,
     };
     use crate::operation::scratch::Scratch;
@@ -177,6 +180,7 @@ mod tests {
             send_proxy: None,
             send_proxy_udp: None,
             send_proxy_udp_id: false,
+            sign_proxy: None,
             health: None,
             eject: None,
             connect_timeout: SECOND,
@@ -210,6 +214,7 @@ mod tests {
             udp_one_way: SECOND,
             udp_idle: SECOND,
             drain: SECOND,
+            drain_delay: SECOND,
             handed_over: SECOND,
             keepalive: SECOND,
             user_timeout: None,
@@ -231,6 +236,7 @@ mod tests {
                 fixed_ports: false,
             },
             deny: Vec::new(),
+            key_files: Vec::new(),
         }
     }
 
@@ -287,6 +293,12 @@ mod tests {
         assert_eq!(allowed.read, [PathBuf::from("/opt/edgeproxy")]);
         assert_eq!(allowed.write, [PathBuf::from("/var/log/edgeproxy")]);
         assert_eq!(allowed.remove, [PathBuf::from("/run/edgeproxy")]);
+        let mut signing = config(Source::Own, vec![fixed(1)]);
+        let key_file = |path: &str| KeyFile { path: path.into(), place: String::new() };
+        signing.key_files = ["/run/credentials/edgeproxy.service/hop.key", "/etc/hop.key"].map(key_file).to_vec();
+        let allowed = Allowed::of(&signing, Path::new("/opt/edgeproxy/edge.toml"));
+        let read = ["/opt/edgeproxy", "/run/credentials/edgeproxy.service", "/etc/hop.key"].map(PathBuf::from);
+        assert_eq!(allowed.read, read, "files of keys, which a reload reads again");
         let mut quiet = config(Source::Own, vec![fixed(1)]);
         quiet.operation = Operation { access_log: Some("-".into()), ..Operation::default() };
         let allowed = Allowed::of(&quiet, Path::new("/opt/edgeproxy/edge.toml"));

@@ -109,6 +109,9 @@ fn give(estate: &Estate, channel: &mut Channel) -> io::Result<()> {
         let milliseconds = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         channel.send(&Bequeathed::Denied { prefix: *prefix, milliseconds }, &[])?;
     }
+    for of_key in &estate.signatures {
+        channel.send(&Bequeathed::Signatures(of_key.clone()), &[])?;
+    }
     channel.send(&Bequeathed::Over, &[])
 }
 

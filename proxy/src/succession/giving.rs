@@ -16,12 +16,13 @@ use super::heir::Estate;
 use super::message::Taken;
 use crate::commands::say;
 use crate::config::model::Transport;
+use crate::drain::DRAIN_LOOK;
 use crate::listening::{Bound, Endpoint};
 use crate::operation::admin::{write, Prefix, Response};
 use crate::operation::notify::ServiceState;
 use crate::operation::socket_file::AdminSocket;
 use crate::signals::Stops;
-use crate::steering::{copies, Proxy, DRAIN_LOOK};
+use crate::steering::{copies, Proxy};
 use crate::worker::Order;
 
 /// A new process is about to take over.
@@ -76,7 +77,7 @@ impl Proxy {
             denied
         };
         self.giving = Some(Giving { taken });
-        if let Err(estate) = reply.send(Estate { flows, denied }) {
+        if let Err(estate) = reply.send(Estate { flows, denied, signatures: self.generation.rings.taken() }) {
             self.take_back(&io::ErrorKind::BrokenPipe.into(), estate).await;
         }
     }

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::channel::Channel;
 use super::message::{Answer, Bequeathed, Taken, VERSION};
+use crate::hop::Inherited;
 use crate::listening::{Bound, Endpoint};
 use crate::operation::admin::{Prefix, Request};
 use crate::signals::Stops;
@@ -51,6 +52,8 @@ pub(crate) struct Inheritance {
 pub(crate) struct Estate {
     pub(crate) flows: Vec<Heritage>,
     pub(crate) denied: Vec<(Prefix, Duration)>,
+    /// Of headers that were taken, so that none is taken once more.
+    pub(crate) signatures: Vec<Inherited>,
 }
 
 /// The last word to the running process is due.
@@ -92,7 +95,9 @@ impl Inheritance {
                 }
                 Bequeathed::OfferEnds => return Ok(all),
                 Bequeathed::Error(why) => return Err(HeirError::Refused(why)),
-                Bequeathed::Flows(_) | Bequeathed::Denied { .. } | Bequeathed::Over => return Err(out_of_turn().into()),
+                Bequeathed::Flows(_) | Bequeathed::Denied { .. } | Bequeathed::Signatures(_) | Bequeathed::Over => {
+                    return Err(out_of_turn().into())
+                }
             }
         }
     }
@@ -146,6 +151,7 @@ impl Inheritance {
                 Bequeathed::Denied { prefix, milliseconds } => {
                     estate.denied.push((prefix, Duration::from_millis(milliseconds)));
                 }
+                Bequeathed::Signatures(of_key) => estate.signatures.push(of_key),
                 Bequeathed::Over => return Ok((estate, Succession(channel))),
                 Bequeathed::Error(why) => return Err(io::Error::other(why)),
                 Bequeathed::Sockets { .. }

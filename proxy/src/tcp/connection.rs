@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::admission::Permit;
 use crate::config::model::{Arrival, BackendId, Config, HeaderPolicy, ListenerId, Protocol, SendProxy, Transport};
-use crate::generation::{header_policy, Epoch};
+use crate::generation::Epoch;
 use crate::operation::outcomes::{HeaderIn, HeaderOut};
 use crate::operation::unique_id::UniqueId;
 use crate::operation::{CloseReason, Limit};
@@ -142,10 +142,10 @@ async fn prepare<'a>(
     let held = Hold::nothing(&worker.scratch);
     let (mut received, mut held_of_header) = (Tlvs::default(), Hold::nothing(&worker.scratch));
     let mut effort = Effort { segments: usize::from(!leftover.is_empty()), has_ended: false, held };
-    let (policy, _) = header_policy(listener, peer.ip());
-    if policy != HeaderPolicy::Never {
+    let rule = epoch.generation.header_rule(listener, peer.ip()).ok_or(CloseReason::HeaderMissing)?;
+    if rule.policy != HeaderPolicy::Never {
         let deadlines = Deadlines { header: begun + config.timeouts.header, silence: begun + config.timeouts.silence };
-        let reading = header::read(client, leftover, policy, deadlines, &worker.scratch);
+        let reading = header::read(client, leftover, (rule, peer.ip()), deadlines, &worker.scratch);
         let introduced;
         (permit, introduced) = worker.undecided.wait(permit, accepted, most, reading).await?;
         let introduced = introduced.map_err(|(reason, outcome)| {
@@ -310,8 +310,8 @@ async fn decided(
 
 /// The PROXY header that the backend asks for; empty: none.
 fn header_for(epoch: &Epoch, story: &mut Story, backend: BackendId, received: &Tlvs) -> Vec<u8> {
-    let send = epoch.config().backends.get(backend.0).and_then(|backend| backend.send_proxy);
-    match send {
+    let Some(backend) = epoch.config().backends.get(backend.0) else { return Vec::new() };
+    match backend.send_proxy {
         None => Vec::new(),
         Some(SendProxy::V1) => {
             story.header_out = HeaderOut::V1;
@@ -321,7 +321,9 @@ fn header_for(epoch: &Epoch, story: &mut Story, backend: BackendId, received: &T
             story.sends_v2();
             let found = story.spoken.as_deref().filter(|(protocol, _)| hello && *protocol == Protocol::Tls);
             let found = found.map(|(_, found)| found);
+            let signer = epoch.generation.signs_for(backend).and_then(|ring| ring.signer());
             let fields = proxy_v2::Fields {
+                signed: signer.as_ref().map(|(key, stamp)| (key, *stamp)),
                 authority: found.and_then(|found| found.name.as_deref()),
                 alpn: found.and_then(|found| found.alpn.first()).map(Vec::as_slice),
                 unique_id: unique_id.then(|| story.unique_id.bytes()),

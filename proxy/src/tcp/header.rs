@@ -1,11 +1,13 @@
 //! The PROXY header of a trusted peer: read to its end in whatever pieces it comes, under one deadline.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use tokio::net::TcpStream;
 use tokio::time::{timeout_at, Instant};
 
 use crate::config::model::HeaderPolicy;
+use crate::generation::HeaderRule;
+use crate::hop::Coming;
 use crate::operation::outcomes::HeaderIn;
 use crate::operation::{CloseReason, Limit};
 use crate::wire::header::{Command, ProxyHeader};
@@ -51,8 +53,9 @@ pub(crate) struct Deadlines {
     pub(crate) silence: Instant,
 }
 
-/// Reads the header as the policy asks; `bytes` is what was read before. A peer that may send one but says nothing until `silence` is taken for a client that
-/// waits for the server.
+/// Reads the header as the rule asks; `bytes` is what was read before. A peer that may send one but says nothing until `silence` is
+/// taken for a client that waits for the server. Of whoever must sign its header one that is not signed is refused, also where
+/// it is optional: as payload it might be believed by the backend.
 ///
 /// # Errors
 ///
@@ -60,15 +63,20 @@ pub(crate) struct Deadlines {
 pub(crate) async fn read(
     stream: &mut TcpStream,
     mut bytes: Vec<u8>,
-    policy: HeaderPolicy,
+    (rule, peer): (HeaderRule<'_>, IpAddr),
     deadlines: Deadlines,
     scratch: &Scratch,
 ) -> Result<Introduced, (CloseReason, HeaderIn)> {
     let mut held = Hold::nothing(scratch);
+    let policy = rule.policy;
     loop {
         match detect_and_parse(&bytes) {
             Parse::Done { value, consumed } => {
                 let is_v1 = bytes.starts_with(proxy_v1::BEGINNING);
+                if let (Some(ring), Some(header)) = (rule.ring, bytes.get(..consumed)) {
+                    let judged = ring.judge(header, Coming::Once, peer);
+                    judged.map_err(|fault| (CloseReason::HeaderSignature(fault), fault.into()))?;
+                }
                 bytes.drain(..consumed);
                 return Ok(introduced(value, is_v1, bytes));
             }
@@ -150,6 +158,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::model::HeaderFraming;
     use crate::tcp::scratch::PREFACE_BUDGET;
 
     /// What is read of a peer that says `said`, and then nothing.
@@ -170,7 +179,8 @@ mod tests {
         let mut stream = TcpStream::from_std(stream).expect("registered");
         let deadline = Instant::now() + Duration::from_secs(60);
         let deadlines = Deadlines { header: deadline, silence: deadline };
-        read(&mut stream, Vec::new(), policy, deadlines, scratch).await
+        let rule = HeaderRule { policy, framing: HeaderFraming::default(), ring: None };
+        read(&mut stream, Vec::new(), (rule, IpAddr::from([127, 0, 0, 1])), deadlines, scratch).await
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use crate::admission::{Bound, ListenerKey};
 use crate::config::model::{Arrival, HeaderPolicy, ListenerId, Transport};
-use crate::generation::{header_policy, Epoch};
+use crate::generation::Epoch;
 use crate::kernel;
 use crate::listening::Endpoint;
 use crate::operation::outcomes::Peer;
@@ -112,7 +112,8 @@ fn admit(
         return Err(CloseReason::Denied);
     }
     let (occupancy, bounds) = epoch.generation.bounds(listener).ok_or(CloseReason::NoRule)?;
-    let policy = epoch.listener(listener).map_or(HeaderPolicy::Never, |listener| header_policy(listener, peer.ip()).0);
+    let rule = epoch.listener(listener).and_then(|listener| epoch.generation.header_rule(listener, peer.ip()));
+    let policy = rule.map_or(HeaderPolicy::Never, |rule| rule.policy);
     let admit = || match policy {
         HeaderPolicy::Never => worker.admission.admit(peer.ip(), occupancy, bounds),
         // A peer that speaks for many clients is not one source.

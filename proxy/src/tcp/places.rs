@@ -72,6 +72,16 @@ impl<T> Places<T> {
         self.count
     }
 
+    /// What is at a place.
+    pub(crate) fn at(&self, place: usize) -> Option<&T> {
+        self.blocks.get(place / BLOCK)?.places.get(place % BLOCK)?.as_ref()
+    }
+
+    /// All places are below this.
+    pub(crate) fn end(&self) -> usize {
+        self.blocks.len() * BLOCK
+    }
+
     /// All that is in, with its numbers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         let numbered = self.blocks.iter().enumerate().flat_map(|(block, all)| {
@@ -94,6 +104,7 @@ mod tests {
         let mut places = Places::default();
         let numbers: Vec<u32> = (0..100).map(|thing| places.put(thing)).collect();
         assert_eq!(places.iter().map(|(number, thing)| (number, *thing)).collect::<Vec<_>>().len(), 100);
+        assert_eq!((0..places.end()).filter_map(|place| places.at(place)).count(), 100);
         for (thing, number) in numbers.iter().enumerate() {
             assert_eq!(places.get(*number), Some(&mut thing.clone()));
             assert_eq!((places.take(*number), places.take(*number)), (Some(thing), None));

@@ -279,9 +279,10 @@ fn packet_sizes(config: &Config, facts: &HostFacts) -> Vec<Finding> {
 }
 
 /// Version 2 has 16 bytes, the addresses, 12 of IPv4, 36 of IPv6, and where that is asked for an identifier: of this proxy's
-/// and its like 3 and 16 bytes. Simple Proxy Protocol has 38.
+/// and its like 3 and 16 bytes; a signature of 3 and 57. Simple Proxy Protocol has 38.
 fn header_length(config: &Config, backend: &Backend, format: SendProxyUdp) -> u32 {
-    let id = if backend.send_proxy_udp_id { 3 + 16 } else { 0 };
+    let signature = if backend.sign_proxy.is_some() { 3 + 57 } else { 0 };
+    let more = signature + if backend.send_proxy_udp_id { 3 + 16 } else { 0 };
     // A peer that is believed may speak for clients of either family.
     let takes_ipv6 =
         config.listeners.iter().filter(|listener| !listener.udp.is_empty()).any(|listener| {
@@ -289,8 +290,8 @@ fn header_length(config: &Config, backend: &Backend, format: SendProxyUdp) -> u3
         });
     match format {
         SendProxyUdp::Spp => 38,
-        SendProxyUdp::Every | SendProxyUdp::First if takes_ipv6 => 16 + 36 + id,
-        SendProxyUdp::Every | SendProxyUdp::First => 16 + 12 + id,
+        SendProxyUdp::Every | SendProxyUdp::First if takes_ipv6 => 16 + 36 + more,
+        SendProxyUdp::Every | SendProxyUdp::First => 16 + 12 + more,
     }
 }
 

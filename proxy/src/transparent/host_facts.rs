@@ -137,7 +137,7 @@ impl HostFacts {
     /// # Errors
     /// When the kernel does not even answer what its addresses are.
     pub fn ask(config: &Config) -> io::Result<Self> {
-        let (addresses, _) = LocalAddresses::open()?;
+        let (addresses, _) = LocalAddresses::open_with_routes()?;
         let needs = Needs::of(config, |ip| addresses.is_local(ip));
         let rules = config.transparent;
         let set = RuleSet::new(needs, rules.mark, rules.table);

@@ -2,9 +2,10 @@
 //! meet on one host or link, the client's address cannot be the source, for answers to it would never come by the proxy.
 
 use std::collections::{HashMap, HashSet};
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 
+use crate::config::model::{Config, Source};
+
 use super::neighbours::Links;
 use super::netlink::{group, Heard, News, Requests};
 
@@ -22,6 +25,9 @@ use super::netlink::{group, Heard, News, Requests};
 /// has a million of them loses news for as long as they change.
 const REST: Duration = Duration::from_secs(1);
 const REST_BY_WORK: u32 = 10;
+
+/// How long routes may take to be read: longer than the kernel has for an answer.
+const ANSWER: Duration = Duration::from_secs(70);
 
 /// The addresses as they are; clones are the same list. Asking is a shared lock and a look-up; for neighbours a few for each
 /// prefix length that routes without a gateway have.
@@ -41,24 +47,69 @@ pub struct Watch {
     news: News,
     requests: Requests,
     addresses: LocalAddresses,
+    follows_routes: bool,
     /// The routes are to be read anew, which is not before `may_read`.
     is_unclear: bool,
     may_read: Instant,
+    /// Where [`Routes`] asks.
+    asked: Option<UnixStream>,
+}
+
+/// Has the routes of this host followed, of which there may be a million: from when somebody asks who is whose neighbour.
+#[derive(Debug)]
+pub struct Routes {
+    watch: UnixStream,
+    are_followed: bool,
+}
+
+impl Routes {
+    /// Has them read, unless they are. When this is over neighbours are known, and from then on as they come and go.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked, or nobody keeps the list current any more.
+    pub fn follow(&mut self) -> io::Result<()> {
+        if !self.are_followed {
+            self.watch.write_all(&[0])?;
+            let mut code = [0; 4];
+            self.watch.read_exact(&mut code)?;
+            match i32::from_ne_bytes(code) {
+                0 => self.are_followed = true,
+                code => return Err(io::Error::from_raw_os_error(code)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether it matters to a configuration who is whose neighbour.
+#[must_use]
+pub fn needs_neighbours(config: &Config) -> bool {
+    config.backends.iter().any(|backend| matches!(backend.source, Source::Client { or_own: true }))
 }
 
 impl LocalAddresses {
-    /// The addresses of this network namespace, and what keeps them current.
+    /// The addresses of this network namespace, and what keeps them current. Nobody has neighbours before [`Routes::follow`].
     ///
     /// # Errors
     /// When the kernel cannot be asked.
     pub fn open() -> io::Result<(Self, Watch)> {
         // News first: what changes while the list is read is then in one or the other.
-        let news = News::of_routing(group::ADDRESSES | group::ROUTES | group::LINKS)?;
+        let news = News::of_routing(group::ADDRESSES)?;
         let mut requests = Requests::open()?;
         let addresses = Self::default();
         addresses.read_addresses(&mut requests)?;
-        addresses.read_routes(&mut requests)?;
-        Ok((addresses.clone(), Watch { news, requests, addresses, is_unclear: false, may_read: Instant::now() }))
+        let (follows_routes, is_unclear, may_read, asked) = (false, false, Instant::now(), None);
+        Ok((addresses.clone(), Watch { news, requests, addresses, follows_routes, is_unclear, may_read, asked }))
+    }
+
+    /// The same, and who is whose neighbour.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn open_with_routes() -> io::Result<(Self, Watch)> {
+        let (addresses, mut watch) = Self::open()?;
+        watch.follow_routes()?;
+        Ok((addresses, watch))
     }
 
     /// Whether it is an address of this host, in any form.
@@ -120,6 +171,39 @@ impl LocalAddresses {
 }
 
 impl Watch {
+    /// The way to have routes followed later.
+    ///
+    /// # Errors
+    /// When there is no descriptor left.
+    pub fn routes(&mut self) -> io::Result<Routes> {
+        let (watch, asked) = UnixStream::pair()?;
+        watch.set_read_timeout(Some(ANSWER))?;
+        self.asked = Some(asked);
+        Ok(Routes { watch, are_followed: self.follows_routes })
+    }
+
+    fn follow_routes(&mut self) -> io::Result<()> {
+        if !self.follows_routes {
+            // News first, as with addresses.
+            self.news.hear_of(group::ADDRESSES | group::ROUTES | group::LINKS)?;
+            self.addresses.read_routes(&mut self.requests)?;
+            self.follows_routes = true;
+        }
+        Ok(())
+    }
+
+    /// Does what [`Routes`] asks for; without it the list goes on as it is.
+    fn answer(&mut self) {
+        let Some(mut asked) = self.asked.take() else { return };
+        if !matches!(asked.read(&mut [0]), Ok(1..)) {
+            return; // nobody is there any more
+        }
+        let code = self.follow_routes().map_or_else(|error| error.raw_os_error().unwrap_or(Errno::EIO as i32), |()| 0);
+        if asked.write_all(&code.to_ne_bytes()).is_ok() {
+            self.asked = Some(asked);
+        }
+    }
+
     /// Follows the kernel until it cannot be heard any more, on a thread of its own: it blocks.
     #[must_use]
     pub fn run(mut self) -> io::Error {
@@ -135,15 +219,20 @@ impl Watch {
         // One more than what is left, for poll() counts whole milliseconds.
         let until_read = PollTimeout::try_from(rest.saturating_add(1)).unwrap_or(PollTimeout::MAX);
         let timeout = if self.is_unclear { until_read } else { PollTimeout::NONE };
-        match poll(&mut [PollFd::new(self.news.as_fd(), PollFlags::POLLIN)], timeout) {
+        let heard_at = [Some(self.news.as_fd()), self.asked.as_ref().map(AsFd::as_fd)];
+        let mut polled: Vec<_> = heard_at.into_iter().flatten().map(|at| PollFd::new(at, PollFlags::POLLIN)).collect();
+        match poll(&mut polled, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
+        }
+        if polled.get(1).is_some_and(|asked| asked.any().unwrap_or(false)) {
+            self.answer();
         }
         match self.news.hear()? {
             Heard::Nothing => {}
             Heard::Lost => {
                 self.addresses.read_addresses(&mut self.requests)?;
-                self.is_unclear = true;
+                self.is_unclear = self.follows_routes;
             }
             Heard::Changes(changes) => {
                 let mut table = self.addresses.0.write().unwrap_or_else(PoisonError::into_inner);

@@ -7,8 +7,8 @@ use netlink_packet_core::{NetlinkHeader, NetlinkMessage, NetlinkPayload, NLM_F_A
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    bind, recv, send, setsockopt, socket, sockopt, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol,
-    SockType,
+    bind, getsockname, recv, send, setsockopt, socket, sockopt, AddressFamily, MsgFlags, NetlinkAddr, SockFlag,
+    SockProtocol, SockType,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
@@ -126,6 +126,12 @@ impl News {
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &NEWS_BUFFER)
             .or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &NEWS_BUFFER));
         Ok(Self { socket, datagram: vec![0; DATAGRAM] })
+    }
+
+    /// Hears of these groups from here on, and of no others.
+    pub(crate) fn hear_of(&self, groups: u32) -> io::Result<()> {
+        let own: NetlinkAddr = getsockname(self.socket.as_raw_fd())?;
+        Ok(bind(self.socket.as_raw_fd(), &NetlinkAddr::new(own.pid(), groups))?)
     }
 
     /// Of any change to nftables' tables (group NFNLGRP_NFTABLES, 7): only that there was one can be read from it.

@@ -216,7 +216,7 @@ impl Flow {
         let counters = &self.epoch.counters;
         match &mut *self.outlet.borrow_mut() {
             Outlet::Open(upstream) => {
-                let sent = upstream.send(joined);
+                let sent = upstream.send(joined, self.epoch.generation.ring_of(self.story.borrow().backend));
                 self.sent_up(sent);
             }
             Outlet::Held(held) => {

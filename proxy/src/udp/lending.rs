@@ -17,52 +17,86 @@ use super::flow::{Flow, Outlet};
 /// How long nobody is asked for a port to a backend after all had none. A flood of made-up sources would have all asked for each.
 const REST: Duration = Duration::from_secs(1);
 
-/// Backends of which that is remembered.
+/// Flows that are asked in vain within so long, for all newcomers together: the worker has other things to do. Who comes next
+/// to a backend goes on where the one before has stopped.
+const MOST_IN_VAIN: usize = 2048;
+const SPAN: Duration = Duration::from_millis(50);
+
+/// Flows that a newcomer asks all the same, so that those to backends where ports are had get one.
+const FEW: usize = 16;
+
+/// Backends of which it is remembered how far the asking has got.
 const MOST: usize = 64;
+
+/// How far the asking has got towards a backend.
+#[derive(Debug, Clone, Copy)]
+enum Asking {
+    /// The next place, and how many were asked in vain before it.
+    Goes { next: usize, in_vain: usize },
+    /// All were, and nobody is until then.
+    Rests(Instant),
+}
 
 /// Who is asked first, and to where nobody has a port.
 #[derive(Debug, Default)]
 pub(crate) struct Lending {
-    /// Those that are asked last.
-    passed: Cell<usize>,
-    /// Until when nobody is asked.
-    rests: RefCell<HashMap<SocketAddr, Instant>>,
+    /// Who is asked first, if nothing is known of the backend.
+    next: Cell<usize>,
+    asking: RefCell<HashMap<SocketAddr, Asking>>,
+    /// How many were asked in vain since when.
+    in_vain: Cell<Option<(Instant, usize)>>,
 }
 
 impl Lending {
-    /// What the first of `all` that has something lends towards an address.
-    pub(super) fn find<A, T, I: Iterator<Item = A>>(
+    /// What the first of so many places that has something lends towards an address.
+    pub(super) fn find<T>(
         &self,
         (to, now): (SocketAddr, Instant),
-        all: impl Fn() -> I,
-        mut ask: impl FnMut(A) -> Lent<T>,
+        places: usize,
+        mut ask: impl FnMut(usize) -> Lent<T>,
     ) -> Option<T> {
-        if self.rests.borrow().get(&to).is_some_and(|until| now < *until) {
-            return None;
-        }
-        let passed = self.passed.get();
-        for (place, one) in all().enumerate().skip(passed).chain(all().enumerate().take(passed)) {
-            if let ControlFlow::Break(lent) = ask(one) {
-                self.passed.set(place + 1);
-                if lent.is_none() {
-                    break;
-                }
-                return lent;
+        let known = self.asking.borrow_mut().remove(&to);
+        let (mut next, before) = match known {
+            Some(Asking::Rests(until)) if now < until => {
+                self.note(to, Asking::Rests(until), now);
+                return None;
             }
+            Some(Asking::Goes { next, in_vain }) => (next, in_vain),
+            Some(Asking::Rests(_)) | None => (self.next.get(), 0),
+        };
+        let (since, spent) = self.in_vain.get().filter(|(since, _)| now < *since + SPAN).unwrap_or((now, 0));
+        let most = MOST_IN_VAIN.saturating_sub(spent).max(FEW).min(places.saturating_sub(before));
+        let mut in_vain = 0;
+        let mut found = ControlFlow::Continue(());
+        while in_vain < most && found.is_continue() {
+            let place = next.checked_rem(places).unwrap_or(0);
+            next = place + 1;
+            found = ask(place);
+            in_vain += usize::from(found.is_continue());
         }
-        self.rest(to, now);
+        self.in_vain.set(Some((since, spent + in_vain)));
+        match found {
+            ControlFlow::Break(Some(lent)) => {
+                self.next.set(next);
+                return Some(lent);
+            }
+            ControlFlow::Continue(()) if before + in_vain < places => {
+                self.note(to, Asking::Goes { next, in_vain: before + in_vain }, now);
+            }
+            ControlFlow::Break(None) | ControlFlow::Continue(()) => self.note(to, Asking::Rests(now + REST), now),
+        }
         None
     }
 
-    fn rest(&self, to: SocketAddr, now: Instant) {
-        let mut rests = self.rests.borrow_mut();
-        if rests.len() >= MOST {
-            rests.retain(|_, until| now < *until);
+    fn note(&self, to: SocketAddr, how: Asking, now: Instant) {
+        let mut asking = self.asking.borrow_mut();
+        if asking.len() >= MOST {
+            asking.retain(|_, how| !matches!(how, Asking::Rests(until) if *until <= now));
         }
-        if rests.len() >= MOST {
-            rests.clear();
+        if asking.len() >= MOST {
+            asking.clear();
         }
-        rests.insert(to, now + REST);
+        asking.insert(to, how);
     }
 }
 
@@ -101,19 +135,15 @@ mod tests {
     fn borrow(lending: &Lending, ports: &RefCell<Ports>, to: SocketAddr, now: Instant) -> (Option<usize>, usize) {
         let count = ports.borrow().len();
         let mut asked = 0;
-        let lent = lending.find(
-            (to, now),
-            || 0..count,
-            |port| {
-                asked += 1;
-                let is_new = ports.borrow_mut()[port].insert(to);
-                if is_new {
-                    ControlFlow::Break(Some(port))
-                } else {
-                    ControlFlow::Continue(())
-                }
-            },
-        );
+        let lent = lending.find((to, now), count, |port| {
+            asked += 1;
+            let is_new = ports.borrow_mut()[port].insert(to);
+            if is_new {
+                ControlFlow::Break(Some(port))
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
         (lent, asked)
     }
 
@@ -128,16 +158,45 @@ mod tests {
 
     #[test]
     fn all_are_asked_and_when_none_lends_nobody_for_a_while_towards_there() {
-        let (lending, ports, now) = (Lending::default(), RefCell::new(vec![HashSet::new(); 5000]), Instant::now());
+        let (lending, ports, now) = (Lending::default(), RefCell::new(vec![HashSet::new(); 2000]), Instant::now());
         let later = now + REST;
-        for _ in 0..5000 {
+        for _ in 0..2000 {
             assert!(borrow(&lending, &ports, backend(1), now).0.is_some());
         }
-        assert_eq!(borrow(&lending, &ports, backend(1), now), (None, 5000));
+        assert_eq!(borrow(&lending, &ports, backend(1), now), (None, 2000));
         ports.borrow_mut()[17].clear();
         assert_eq!(borrow(&lending, &ports, backend(1), later - Duration::from_nanos(1)), (None, 0));
         assert_eq!(borrow(&lending, &ports, backend(2), now).1, 1, "to another one");
         assert_eq!(borrow(&lending, &ports, backend(1), later).0, Some(17));
+    }
+
+    #[test]
+    fn of_many_not_all_are_asked_at_once_and_the_next_newcomer_goes_on_from_there() {
+        let full = HashSet::from([backend(1)]);
+        let (lending, ports) = (Lending::default(), RefCell::new(vec![full; 3 * MOST_IN_VAIN]));
+        let start = Instant::now();
+        let at = |span: u32| start + span * SPAN;
+        assert_eq!(borrow(&lending, &ports, backend(1), at(0)), (None, MOST_IN_VAIN));
+        assert_eq!(borrow(&lending, &ports, backend(1), at(0)), (None, FEW), "within one span");
+        ports.borrow_mut()[10].clear();
+        assert_eq!(borrow(&lending, &ports, backend(1), at(1)), (None, MOST_IN_VAIN));
+        ports.borrow_mut()[3 * MOST_IN_VAIN - 1].clear();
+        assert_eq!(borrow(&lending, &ports, backend(1), at(2)), (Some(3 * MOST_IN_VAIN - 1), MOST_IN_VAIN - FEW));
+        assert_eq!(borrow(&lending, &ports, backend(1), at(3)).0, Some(10), "from the beginning");
+        let (mut rounds, mut asked) = (0, 0);
+        while borrow(&lending, &ports, backend(1), at(4 + rounds)).1 > 0 {
+            (rounds, asked) = (rounds + 1, asked + 1);
+        }
+        assert_eq!(asked, 3, "then nobody lends, and it rests");
+    }
+
+    #[test]
+    fn a_flood_to_many_backends_asks_no_more_and_keeps_nobody_from_a_port() {
+        let full: HashSet<_> = (0..1000).map(backend).collect();
+        let (lending, ports, now) = (Lending::default(), RefCell::new(vec![full; 20_000]), Instant::now());
+        let asked: usize = (0..1000).map(|number| borrow(&lending, &ports, backend(number), now).1).sum();
+        assert_eq!(asked, MOST_IN_VAIN + 999 * FEW);
+        assert_eq!(borrow(&lending, &ports, backend(2000), now).1, 1);
     }
 
     #[test]
@@ -149,7 +208,7 @@ mod tests {
                 asked.set(asked.get() + 1);
                 ControlFlow::<Option<()>>::Break(None)
             };
-            assert_eq!(lending.find((backend(1), at), || 0..9, refused), None);
+            assert_eq!(lending.find((backend(1), at), 9, refused), None);
         }
         assert_eq!(asked.get(), 2);
     }
@@ -159,8 +218,8 @@ mod tests {
         let (lending, now) = (Lending::default(), Instant::now());
         for number in 0..1000 {
             assert_eq!(borrow(&lending, &RefCell::default(), backend(number), now), (None, 0));
-            assert!(lending.rests.borrow().len() <= MOST);
-            assert!(lending.rests.borrow().contains_key(&backend(number)));
+            assert!(lending.asking.borrow().len() <= MOST);
+            assert!(lending.asking.borrow().contains_key(&backend(number)));
         }
     }
 }

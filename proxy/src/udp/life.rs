@@ -194,7 +194,8 @@ impl Flow {
         let header = {
             let story = self.story.borrow();
             let id = chosen.send_proxy_udp_id.then(|| story.unique_id.bytes());
-            Header::of(chosen.send_proxy_udp, client, original_dst, id)
+            let signer = self.epoch.generation.signs_for(chosen).and_then(|ring| ring.signer());
+            Header::of(chosen.send_proxy_udp, client, original_dst, id, signer.as_ref())
         };
         let candidate = self.epoch.generation.candidates(id).get(candidate);
         let opened = Upstream::open(found, header, !self.is_quic.get(), candidate).and_then(|mut upstream| {
@@ -209,7 +210,7 @@ impl Flow {
         let held = mem::replace(&mut *self.outlet.borrow_mut(), Outlet::Closed);
         let Outlet::Held(held) = held else { return };
         self.absence.set(None);
-        let sent = upstream.send(held.datagrams());
+        let sent = upstream.send(held.datagrams(), None);
         *self.outlet.borrow_mut() = Outlet::Open(upstream);
         self.sent_up(sent);
         if !is_last {

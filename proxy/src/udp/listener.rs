@@ -15,7 +15,7 @@ use tokio::time::{sleep, Instant};
 
 use crate::admission::{Bound, Permit};
 use crate::config::model::{HeaderPolicy, ListenerId, Transport};
-use crate::generation::{header_policy, Epoch};
+use crate::generation::Epoch;
 use crate::kernel::{Message, BATCH};
 use crate::operation::outcomes::{HeaderIn, UdpDrop};
 use crate::operation::unique_id::UniqueId;
@@ -144,8 +144,8 @@ impl Listener {
         now: Instant,
     ) {
         let Some(listener) = here.epoch.listener(here.id) else { return };
-        let rule = header_policy(listener, peer.ip());
-        if rule.0 == HeaderPolicy::Never {
+        let Some(rule) = here.epoch.generation.header_rule(listener, peer.ip()) else { return };
+        if rule.policy == HeaderPolicy::Never {
             let key = FlowKey { peer, hit, named: None };
             return self.carry(here, Newcomer::plain(key), joined, now);
         }

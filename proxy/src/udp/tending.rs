@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -184,7 +185,8 @@ impl Tended {
     /// A socket towards an address by the port of another flow.
     pub(super) fn borrow_port(&self, to: SocketAddr) -> Option<UdpToBackend> {
         let flows = self.flows.borrow();
-        self.lending.find((to, Instant::now()), || flows.iter().map(|(_, flow)| flow), |flow| flow.lend_port(to))
+        let ask = |place| flows.at(place).map_or(ControlFlow::Continue(()), |flow| flow.lend_port(to));
+        self.lending.find((to, Instant::now()), flows.end(), ask)
     }
 
     /// Whether any flow is in use.

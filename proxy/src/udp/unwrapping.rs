@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use tokio::time::Instant;
 
 use crate::config::model::{HeaderFraming, HeaderPolicy};
+use crate::generation::HeaderRule;
+use crate::hop::Coming;
 use crate::operation::outcomes::HeaderIn;
 use crate::wire::spp;
 use crate::wire::tlv::Tlvs;
@@ -31,7 +33,7 @@ pub(crate) struct Unwrapped<'a> {
 ///
 /// What is wrong with the header, or that there is none.
 pub(crate) fn unwrapped<'a>(
-    (policy, framing): (HeaderPolicy, HeaderFraming),
+    HeaderRule { policy, framing, ring }: HeaderRule<'_>,
     peers: &Peers,
     (peer, hit): (SocketAddr, SocketAddr),
     datagram: &'a [u8],
@@ -47,11 +49,18 @@ pub(crate) fn unwrapped<'a>(
     let (learned, last) = peers.get((peer, hit), now);
     let rule = rule(framing);
     let Ok((framing, preface)) = udp_preface::read(rule, learned, datagram) else {
-        peers.learn((peer, hit), udp_preface::after_a_broken_one(rule, learned), last, now);
+        // No client behind a peer that signs can write a header: the peer's own may still come.
+        if ring.is_none() {
+            peers.learn((peer, hit), udp_preface::after_a_broken_one(rule, learned), last, now);
+        }
         return Err(HeaderIn::Broken);
     };
     match preface {
         DatagramPreface::Header { header, payload_at } => {
+            if let (Some(ring), Some(header)) = (ring, datagram.get(..payload_at)) {
+                let coming = if framing == PeerFraming::First { Coming::Once } else { Coming::Again };
+                ring.judge(header, coming, peer.ip())?;
+            }
             let named = header.addresses;
             peers.learn((peer, hit), framing, named, now);
             let is_simple = framing == PeerFraming::Spp;
@@ -72,7 +81,9 @@ pub(crate) fn unwrapped<'a>(
             Ok(Unwrapped { key: FlowKey { peer, hit, named: last }, ..plain(HeaderIn::Remembered) })
         }
         DatagramPreface::Missing => {
-            peers.learn((peer, hit), framing, last, now);
+            if ring.is_none() {
+                peers.learn((peer, hit), framing, last, now);
+            }
             match policy {
                 HeaderPolicy::Require => Err(HeaderIn::Missing),
                 HeaderPolicy::Optional | HeaderPolicy::Never => Ok(plain(HeaderIn::Absent)),
@@ -118,7 +129,7 @@ mod tests {
         let peers = Peers::default();
         let ends = (at("192.0.2.1:1"), at("192.0.2.9:443"));
         let one = |datagram: &Vec<u8>| {
-            let read = unwrapped((policy, framing), &peers, ends, datagram, Instant::now())?;
+            let read = unwrapped(HeaderRule { policy, framing, ring: None }, &peers, ends, datagram, Instant::now())?;
             let client = read.key.named.map_or(PLAIN.to_owned(), |(client, _)| client.to_string());
             Ok((client, read.payload.to_vec()))
         };
@@ -179,9 +190,45 @@ mod tests {
     fn only_cloudflares_header_stands_before_answers_too() {
         let (peers, ends) = (Peers::default(), (at("192.0.2.1:1"), at("192.0.2.9:443")));
         for (datagram, expected) in [(simple("203.0.113.1:1", b"x"), true), (v2("203.0.113.1:1", b"x"), false)] {
-            let rule = (HeaderPolicy::Require, HeaderFraming::Auto);
+            let rule = HeaderRule { policy: HeaderPolicy::Require, framing: HeaderFraming::Auto, ring: None };
             let read = unwrapped(rule, &peers, ends, &datagram, Instant::now()).expect("a header");
             assert_eq!(read.reply_prefix, expected.then(|| &datagram[..spp::LENGTH]));
+        }
+    }
+
+    #[test]
+    fn of_a_peer_that_signs_only_what_is_signed_names_a_client_and_nobody_else_spoils_it() {
+        use {HeaderFraming as F, HeaderPolicy as P};
+        let ends = (at("192.0.2.1:1"), at("192.0.2.9:443"));
+        let unsigned = v2("203.0.113.1:1", b"1");
+        for (policy, framing) in
+            [(P::Require, F::Every), (P::Optional, F::Every), (P::Require, F::First), (P::Optional, F::First)]
+        {
+            let (peers, ring) = (Peers::default(), crate::hop::tests::ring(&[1]));
+            let signer = ring.signer().expect("a key");
+            let bare = Fields::bare(Announced::Datagram, at("203.0.113.2:2"), at("198.51.100.1:443"));
+            let signed = [Fields { signed: Some((&signer.0, signer.1)), ..bare }.build(), b"2".to_vec()].concat();
+            let rule = HeaderRule { policy, framing, ring: Some(&ring) };
+            let read = |datagram| {
+                let read = unwrapped(rule, &peers, ends, datagram, Instant::now())?;
+                Ok((read.key.named.map(|(client, _)| client.to_string()), read.payload.to_vec()))
+            };
+            let mut wrong = signed.clone();
+            wrong[16] ^= 1;
+            assert_eq!(read(&unsigned), Err(HeaderIn::Unsigned), "{policy:?} {framing:?}");
+            assert_eq!(read(&unsigned[..20]), Err(HeaderIn::Broken));
+            assert_eq!(read(&wrong), Err(HeaderIn::WronglySigned));
+            let bare = read(b"bare");
+            let expected = if policy == P::Require { Err(HeaderIn::Missing) } else { Ok((None, b"bare".to_vec())) };
+            assert_eq!(bare, expected);
+            let client = Some("203.0.113.2:2".to_owned());
+            assert_eq!(read(&signed), Ok((client.clone(), b"2".to_vec())));
+            // Before each it comes again; where the first has it, what follows is payload, be it a header.
+            let again = if framing == F::First { signed.clone() } else { b"2".to_vec() };
+            assert_eq!(read(&signed), Ok((client, again)));
+            let elsewhere = (at("192.0.2.1:7"), ends.1);
+            let replayed = unwrapped(rule, &peers, elsewhere, &signed, Instant::now());
+            assert_eq!(replayed.err(), (framing == F::First).then_some(HeaderIn::SignedReplayed));
         }
     }
 }

@@ -10,12 +10,14 @@ use socket2::SockRef;
 
 use crate::config::model::SendProxyUdp;
 use crate::generation::Candidate;
+use crate::hop::{is_old, Ring};
 use crate::kernel::{receive_joined, Batch, Route};
 use crate::operation::outcomes::{HeaderOut, SourceUsed};
 use crate::transparent::port_sharing::{lend, Lent};
 use crate::transparent::socket::{Rung, UdpToBackend};
 use crate::transparent::udp_endpoints::{Claim, UdpEndpoints};
 use crate::upstream::condition::{Active, Condition};
+use crate::wire::signature::{self, HopKey, Stamp};
 use crate::wire::{proxy_v2, spp};
 
 use super::absence::{hear_of_absence, take_errors, Absence};
@@ -60,9 +62,11 @@ impl Header {
         client: SocketAddr,
         original_dst: SocketAddr,
         unique_id: Option<&[u8]>,
+        signer: Option<&(HopKey, Stamp)>,
     ) -> Self {
         let bare = proxy_v2::Fields::bare(proxy_v2::Announced::Datagram, client, original_dst);
-        let v2 = || proxy_v2::Fields { unique_id, ..bare }.build();
+        let signed = signer.map(|(key, stamp)| (key, *stamp));
+        let v2 = || proxy_v2::Fields { unique_id, signed, ..bare }.build();
         let (bytes, is_once, form) = match wanted {
             None => (Vec::new(), false, HeaderOut::None),
             Some(SendProxyUdp::Every) => (v2(), false, HeaderOut::V2),
@@ -70,6 +74,16 @@ impl Header {
             Some(SendProxyUdp::Spp) => (spp::build(client, original_dst).to_vec(), false, HeaderOut::Spp),
         };
         Self { bytes: bytes.into(), is_once, has_gone: false, form }
+    }
+
+    /// Has a signature that becomes old made anew, as long as the header is sent.
+    fn sign_anew(&mut self, ring: &Ring) {
+        let is_sent = !(self.is_once && self.has_gone);
+        if is_sent && signature::read(&self.bytes).is_ok_and(|signature| is_old(signature.stamp.time)) {
+            if let Some((key, stamp)) = ring.signer() {
+                key.sign(&mut self.bytes, stamp);
+            }
+        }
     }
 }
 
@@ -102,7 +116,8 @@ impl Upstream {
         let socket = OwnedFd::from(socket).into();
         let in_use = candidate.map(|candidate| candidate.condition.begin());
         let condition = candidate.map(|candidate| Arc::clone(&candidate.condition));
-        Ok(Self { socket, header, source, fragments, claim: claim.map(Box::new), condition, _in_use: in_use })
+        let claim = claim.map(Box::new);
+        Ok(Self { socket, header, source, fragments, claim, condition, _in_use: in_use })
     }
 
     /// Takes over the socket of a flow that began in another process. Of its candidate nothing is known.
@@ -159,8 +174,11 @@ impl Upstream {
         Ok((socket, self.header.clone()))
     }
 
-    /// Sends datagrams of the client.
-    pub(crate) fn send<'a>(&mut self, joined: impl Iterator<Item = Joined<'a>>) -> Sent {
+    /// Sends datagrams of the client; `ring` has the keys that sign their header.
+    pub(crate) fn send<'a>(&mut self, joined: impl Iterator<Item = Joined<'a>>, ring: Option<&Ring>) -> Sent {
+        if let Some(ring) = ring {
+            self.header.sign_anew(ring);
+        }
         let mut sent = Sent::default();
         let mut joined = joined;
         // The header belongs to the first datagram that the kernel takes.
@@ -209,4 +227,39 @@ impl Upstream {
 fn fragments(socket: BorrowedFd<'_>, may_fragment: bool) -> Option<Fragments> {
     let is_ipv6 = || SockRef::from(&socket).local_addr().is_ok_and(|own| own.is_ipv6());
     (!may_fragment).then(|| Fragments::new(is_ipv6()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hop::tests::{key, ring};
+
+    fn header(wanted: SendProxyUdp, time: u64) -> Header {
+        let (client, original_dst) = ("203.0.113.7:1".parse().expect("one"), "192.0.2.1:2".parse().expect("one"));
+        Header::of(Some(wanted), client, original_dst, None, Some(&(key(1), Stamp { time, nonce: [1; 16] })))
+    }
+
+    #[test]
+    fn a_signature_is_made_anew_when_it_is_old_and_the_header_is_still_sent() {
+        let ring = ring(&[2]);
+        let (_, Stamp { time, .. }) = ring.signer().expect("a key");
+        for (wanted, has_gone, age, is_anew) in [
+            (SendProxyUdp::Every, true, 0, false),
+            (SendProxyUdp::Every, true, 6_000, true),
+            (SendProxyUdp::Every, false, 6_000, true),
+            (SendProxyUdp::First, false, 6_000, true),
+            (SendProxyUdp::First, true, 6_000, false),
+        ] {
+            let mut header = Header { has_gone, ..header(wanted, time - age) };
+            let before = header.bytes.clone();
+            header.sign_anew(&ring);
+            assert_eq!(header.bytes != before, is_anew, "{wanted:?} {has_gone} {age}");
+            let signature = signature::read(&header.bytes).expect("signed");
+            assert!(key(if is_anew { 2 } else { 1 }).has_signed(&header.bytes, &signature));
+            assert_eq!(header.bytes.len(), before.len());
+        }
+        let mut spp = header(SendProxyUdp::Spp, 0);
+        spp.sign_anew(&ring);
+        assert_eq!(spp, header(SendProxyUdp::Spp, 0), "it has no signature");
+    }
 }

@@ -142,9 +142,18 @@ impl Condition {
     /// How it stands; ejected, if it rests for either transport.
     #[must_use]
     pub fn standing(&self, now: Instant) -> Standing {
+        match self.standing_by(Transport::Tcp, now) {
+            Standing::Usable => self.standing_by(Transport::Udp, now),
+            worse @ (Standing::Ejected | Standing::Down) => worse,
+        }
+    }
+
+    /// How it stands for clients by this transport.
+    #[must_use]
+    pub fn standing_by(&self, by: Transport, now: Instant) -> Standing {
         if !self.is_up() {
             Standing::Down
-        } else if [Transport::Tcp, Transport::Udp].iter().all(|by| self.is_usable(*by, now)) {
+        } else if self.is_usable(by, now) {
             Standing::Usable
         } else {
             Standing::Ejected

@@ -16,6 +16,7 @@ use tokio::time::{sleep_until, Instant};
 use super::condition::{Change, Condition};
 use super::eyeballs::race;
 use crate::config::model::{Backend, HealthCheck, Host, NamePart, SendProxy, TargetPort};
+use crate::hop::Ring;
 use crate::multipath;
 use crate::names::{Chance, NameError, Names};
 use crate::wire::{proxy_v1, proxy_v2};
@@ -40,6 +41,18 @@ pub struct Check {
     pub health: HealthCheck,
     /// Who is told.
     pub condition: Arc<Condition>,
+    /// Who signs its header, if that is of version 2.
+    pub signer: Option<Signer>,
+}
+
+/// The keys of a backend.
+#[derive(Debug, Clone)]
+pub struct Signer(Arc<Ring>);
+
+impl Check {
+    pub(crate) fn signed_with(self, ring: Option<&Arc<Ring>>) -> Self {
+        Self { signer: ring.map(|ring| Signer(Arc::clone(ring))), ..self }
+    }
 }
 
 /// Whom a check dials.
@@ -73,7 +86,7 @@ pub fn checks(backend: &Backend, conditions: &[Arc<Condition>]) -> Vec<Check> {
     let check = |(target, condition): (&crate::config::model::Target, &Arc<Condition>)| {
         let TargetPort::Fixed(port) = target.port else { return None };
         let (is_multipath, send_proxy, condition) = (backend.mptcp, backend.send_proxy, Arc::clone(condition));
-        Some(Check { peer: peer(&target.host)?, port, is_multipath, health, send_proxy, condition })
+        Some(Check { peer: peer(&target.host)?, port, is_multipath, health, send_proxy, condition, signer: None })
     };
     backend.targets.iter().zip(conditions).filter_map(check).collect()
 }
@@ -151,8 +164,7 @@ impl<D: Fn(SocketAddr) -> bool, R: Fn(&Check, &Observation, Option<Change>)> Rou
         }
         // Nobody closes the semaphore.
         let Ok(_permit) = self.permits.acquire().await else { return Observation::NotAsked };
-        match race(&dialled, check.health.timeout, |address| knock(address, check.is_multipath, check.send_proxy)).await
-        {
+        match race(&dialled, check.health.timeout, |address| knock(address, check)).await {
             Ok(_) => Observation::Answers,
             Err(lost) if lost.failures.iter().any(|(_, error)| is_this_hosts(error)) => Observation::NotAsked,
             Err(mut lost) => Observation::Fails(lost.failures.pop().map(|(_, error)| error)),
@@ -163,13 +175,17 @@ impl<D: Fn(SocketAddr) -> bool, R: Fn(&Check, &Observation, Option<Change>)> Rou
 /// Connects, and says on whose behalf where that is expected: the check's own, so by version 2 LOCAL. "When a load balancing
 /// proxy has to send health checks to a server, it SHOULD build a valid PROXY line which it will fill with a
 /// getsockname()/getpeername() pair" (PROXY protocol, 2.1): many servers refuse UNKNOWN.
-async fn knock(address: SocketAddr, is_multipath: bool, send_proxy: Option<SendProxy>) -> io::Result<()> {
-    let socket = multipath::stream(address, is_multipath)?;
+async fn knock(address: SocketAddr, check: &Check) -> io::Result<()> {
+    let (send_proxy, signer) = (check.send_proxy, check.signer.as_ref());
+    let socket = multipath::stream(address, check.is_multipath)?;
     let stream = TcpSocket::from_std_stream(socket.into()).connect(address).await?;
     let header = match send_proxy {
         None => return Ok(()),
         Some(SendProxy::V1) => proxy_v1::build(stream.local_addr()?, stream.peer_addr()?),
-        Some(SendProxy::V2 { .. }) => proxy_v2::LOCAL.to_vec(),
+        Some(SendProxy::V2 { .. }) => match signer.and_then(|Signer(ring)| ring.signer()) {
+            Some((key, stamp)) => proxy_v2::signed_local(&key, stamp),
+            None => proxy_v2::LOCAL.to_vec(),
+        },
     };
     // "The sender is guaranteed to always be able to emit it at once and should not even bother handling partial sends."
     stream.writable().await?;
@@ -215,6 +231,7 @@ mod tests {
             send_proxy: None,
             send_proxy_udp: None,
             send_proxy_udp_id: false,
+            sign_proxy: None,
             health,
             eject: None,
             connect_timeout: Duration::from_secs(3),

@@ -8,6 +8,7 @@ mod octets;
 pub mod proxy_header;
 pub mod proxy_v1;
 pub mod proxy_v2;
+pub mod signature;
 pub mod spp;
 pub mod tlv;
 pub mod udp_preface;

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use super::endpoints::Endpoints;
 use super::header::{Command, HeaderRefusal, HeaderTransport, ProxyHeader};
 use super::octets::{array_at, u16_at};
+use super::signature::{self, HopKey, Stamp};
 use super::tlv::{self, Tlvs};
 use super::Parse;
 
@@ -146,8 +147,26 @@ fn inet6(header: &[u8]) -> Option<Endpoints> {
     Some(Endpoints::of_octets(client, u16_at(header, FIXED + 32)?, destination, u16_at(header, FIXED + 34)?))
 }
 
+/// Where in one whole header its TLVs begin: also in one that speaks for nobody, where others may pass them over.
+pub(super) fn tlvs_at(header: &[u8]) -> Option<usize> {
+    let family_transport = *header.get(13).filter(|_| header.starts_with(SIGNATURE))?;
+    addresses_length(family_transport).ok().map(|length| FIXED + length)
+}
+
+/// A header that speaks for nobody, signed.
+#[must_use]
+pub fn signed_local(key: &HopKey, stamp: Stamp) -> Vec<u8> {
+    let mut header = [LOCAL.as_slice(), &signature::ROOM].concat();
+    let length = u16::try_from(signature::ROOM.len()).unwrap_or(u16::MAX).to_be_bytes();
+    if let Some(place) = header.get_mut(FIXED - length.len()..FIXED) {
+        place.copy_from_slice(&length);
+    }
+    key.sign(&mut header, stamp);
+    header
+}
+
 /// Over the whole header, the checksum's own four bytes (at `at`) taken as zero.
-fn checksum(header: &[u8], at: usize) -> u32 {
+pub(super) fn checksum(header: &[u8], at: usize) -> u32 {
     let before = crc32c::crc32c(header.get(..at).unwrap_or_default());
     let own = crc32c::crc32c_append(before, &[0; 4]);
     crc32c::crc32c_append(own, header.get(at + 4..).unwrap_or_default())
@@ -173,6 +192,8 @@ pub struct Fields<'a> {
     /// What the header of a peer said of the client: as far as all fits into [`MAX_LENGTH`], and in place of `alpn` and
     /// `authority` where it says these.
     pub received: Option<&'a Tlvs>,
+    /// The key that it is signed with, and when.
+    pub signed: Option<(&'a HopKey, Stamp)>,
 }
 
 /// What a client spoke, as it is announced to a backend.
@@ -188,8 +209,8 @@ impl<'a> Fields<'a> {
     /// Addresses and nothing else.
     #[must_use]
     pub const fn bare(transport: Announced, client: SocketAddr, destination: SocketAddr) -> Self {
-        let (alpn, authority, unique_id, crc32c, received) = (None, None, None, false, None);
-        Self { transport, client, destination, alpn, authority, unique_id, crc32c, received }
+        let (alpn, authority, unique_id, crc32c, received, signed) = (None, None, None, false, None, None);
+        Self { transport, client, destination, alpn, authority, unique_id, crc32c, received, signed }
     }
 
     /// The length of the header: what it takes of a path's MTU.
@@ -238,10 +259,16 @@ impl<'a> Fields<'a> {
             buffer.extend_from_slice(&length.to_be_bytes());
             buffer.extend_from_slice(value);
         }
+        if self.signed.is_some() {
+            buffer.extend_from_slice(&signature::ROOM);
+        }
         if self.crc32c {
             buffer.extend_from_slice(&[tlv::CRC32C, 0, 4]);
             let sum = crc32c::crc32c_append(crc32c::crc32c(buffer.get(start..).unwrap_or_default()), &[0; 4]);
             buffer.extend_from_slice(&sum.to_be_bytes());
+        }
+        if let (Some((key, stamp)), Some(header)) = (self.signed, buffer.get_mut(start..)) {
+            key.sign(header, stamp);
         }
     }
 
@@ -256,7 +283,8 @@ impl<'a> Fields<'a> {
             Endpoints::V6 { .. } => INET6,
         };
         let tlvs: usize = self.own_tlvs().map(|(_, value)| 3 + value.len()).sum();
-        addresses + tlvs + if self.crc32c { 7 } else { 0 }
+        let signature = if self.signed.is_some() { signature::ROOM.len() } else { 0 };
+        addresses + tlvs + signature + if self.crc32c { 7 } else { 0 }
     }
 
     fn tlvs(&self) -> impl Iterator<Item = (u8, &'a [u8])> {

@@ -2,6 +2,7 @@
 
 use super::header::HeaderRefusal;
 use super::octets::{array_at, u16_at};
+use super::signature;
 
 /// One protocol name of TLS ALPN (RFC 7301).
 pub const ALPN: u8 = 0x01;
@@ -128,8 +129,8 @@ impl Tlvs {
         &self.block
     }
 
-    /// Those that are of the client, as on the wire and in their order: what the next hop may be told too. A checksum, padding and
-    /// the identifier are of the header; of types that are younger than this program nobody knows.
+    /// Those that are of the client, as on the wire and in their order: what the next hop may be told too. A checksum, padding, the
+    /// identifier and a signature are of the header; of types that are younger than this program nobody knows.
     pub fn of_client(&self) -> impl Iterator<Item = (u8, &[u8])> {
         let all = Walk::over(&self.block).filter_map(Result::ok);
         all.map(|(_, kind, value)| (kind, value)).filter(|(kind, _)| is_of_client(*kind))
@@ -230,7 +231,12 @@ impl<'a> Ssl<'a> {
 }
 
 fn is_of_client(kind: u8) -> bool {
-    matches!(kind, ALPN | AUTHORITY | SSL | NETNS) || CUSTOM.contains(&kind)
+    matches!(kind, ALPN | AUTHORITY | SSL | NETNS) || CUSTOM.contains(&kind) && kind != signature::KIND
+}
+
+/// Those of a block that need not have been read, up to its first fault: offset of the value, type, value.
+pub(crate) fn places(block: &[u8]) -> impl Iterator<Item = (usize, u8, &[u8])> {
+    Walk::over(block).filter_map(Result::ok)
 }
 
 fn first(block: &[u8], kind: u8) -> Option<(usize, &[u8])> {

@@ -71,6 +71,8 @@ pub(crate) struct TimeoutsFile {
     pub(crate) udp_one_way: Written<Duration>,
     /// A UDP flow that both sides have used.
     pub(crate) udp_idle: Written<Duration>,
+    /// When the proxy is told to end, it says so for so long (`/ready`), and takes clients as before; `drain` begins then.
+    pub(crate) drain_delay: Written<Duration>,
     /// Open connections when the proxy is told to end.
     pub(crate) drain: Written<Duration>,
     /// Open connections of a proxy from which a newer process took over.
@@ -92,6 +94,7 @@ impl Default for TimeoutsFile {
             half_closed: seconds(300),
             udp_one_way: seconds(60),
             udp_idle: seconds(180),
+            drain_delay: seconds(0),
             drain: seconds(30),
             handed_over: seconds(7 * 86_400),
             keepalive: seconds(60),

@@ -54,6 +54,8 @@ pub struct Timeouts {
     pub udp_one_way: Duration,
     /// A UDP flow that both sides have used.
     pub udp_idle: Duration,
+    /// From SIGTERM until nothing new is taken.
+    pub drain_delay: Duration,
     /// Open connections at SIGTERM, until they are ended.
     pub drain: Duration,
     /// Open connections of a proxy from which a newer process took over.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use super::model::Target;
 pub(crate) use endpoint::{Endpoint, Endpoints, Ports};
 pub(crate) use name::{is_plain_name, Alpn, Suffix, NAME_RULE};
-pub(crate) use place::{LogPlace, SocketPlace};
+pub(crate) use place::{KeyPlace, LogPlace, SocketPlace};
 pub(crate) use quantity::{Rate, Size};
 
 /// A value with a notation of its own.
@@ -108,6 +108,7 @@ const NOTATIONS: &[Named] = &[
     named::<Alpn>(),
     named::<SocketPlace>(),
     named::<LogPlace>(),
+    named::<KeyPlace>(),
 ];
 
 #[cfg(test)]
@@ -136,6 +137,7 @@ mod tests {
         examples_are_read::<Alpn>();
         examples_are_read::<SocketPlace>();
         examples_are_read::<LogPlace>();
+        examples_are_read::<KeyPlace>();
     }
 
     #[test]

@@ -42,6 +42,22 @@ impl Notation for LogPlace {
     }
 }
 
+/// Where keys are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeyPlace(pub(crate) PathBuf);
+
+impl Notation for KeyPlace {
+    const FORMAT: &'static str = "key-path";
+    const ALLOWED: &'static str =
+        "the absolute path of a file is allowed, as in \"/etc/edgeproxy/hop.key\"; the key stands in it";
+    const EXAMPLES: &'static [&'static str] = &["/etc/edgeproxy/hop.key"];
+
+    fn read(text: &str) -> Result<Self, String> {
+        // What is no path may be the key itself, and is said nowhere.
+        absolute(text).map(Self).map_err(|_told| "a text that is not the absolute path of a file".to_owned())
+    }
+}
+
 fn absolute(text: &str) -> Result<PathBuf, String> {
     if text.contains('\0') {
         return Err(format!("{text:?} holds a zero byte"));
@@ -63,6 +79,9 @@ mod tests {
         for text in ["a.sock", "./a", "/", "/run/", "/run/a\0b"] {
             assert!(SocketPlace::read(text).is_err() && LogPlace::read(text).is_err(), "{text}");
         }
+        let key = "00".repeat(32);
+        assert!(!KeyPlace::read(&key).unwrap_err().contains(&key), "who writes the key itself reads it nowhere");
+        assert_eq!(KeyPlace::read("/run/a.key"), Ok(KeyPlace("/run/a.key".into())));
         assert!(SocketPlace::read("-").is_err());
         assert!(SocketPlace::read(&format!("/{}", "a".repeat(106))).is_ok());
         assert!(SocketPlace::read(&format!("/{}", "a".repeat(107))).is_err());

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::keys::Keys;
 use super::Names;
 use crate::config::file::{BackendFile, ConfigFile, DatagramField, HeaderField, HealthFile, SendProxyFile, SourceFile};
 use crate::config::findings::Findings;
@@ -14,16 +15,27 @@ use crate::config::notation::{is_plain_name, NAME_RULE};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const NOT_SENT: &str = "of a header that is not sent";
 
-pub(super) fn backends(file: &ConfigFile, names: &Names<'_>, findings: &mut Findings<'_>) -> Vec<Backend> {
+pub(super) fn backends(
+    file: &ConfigFile,
+    names: &Names<'_>,
+    keys: &mut Keys,
+    findings: &mut Findings<'_>,
+) -> Vec<Backend> {
     let written = names.names.iter().filter_map(|name| Some((*name, file.backend.get(*name)?)));
-    let backends: Vec<_> = written.map(|(name, backend)| as_meant(name, backend, names, findings)).collect();
+    let backends: Vec<_> = written.map(|(name, backend)| as_meant(name, backend, names, keys, findings)).collect();
     for id in 0..backends.len() {
         examine_circle(id, &backends, names, findings);
     }
     backends
 }
 
-fn as_meant(name: &str, file: &BackendFile, names: &Names<'_>, findings: &mut Findings<'_>) -> Backend {
+fn as_meant(
+    name: &str,
+    file: &BackendFile,
+    names: &Names<'_>,
+    keys: &mut Keys,
+    findings: &mut Findings<'_>,
+) -> Backend {
     let path = names.path(name);
     if !is_plain_name(name) {
         findings.fault(&path, format!("{name:?} is not a name"), NAME_RULE);
@@ -43,6 +55,11 @@ fn as_meant(name: &str, file: &BackendFile, names: &Names<'_>, findings: &mut Fi
         send_proxy: send_proxy(&path, file, findings),
         send_proxy_udp: file.send_proxy_udp,
         send_proxy_udp_id: sends_id_by_udp(&path, file, findings),
+        sign_proxy: file.sign_proxy.as_ref().map(|key| {
+            let place = format!("{path}.sign_proxy");
+            examine_signed(&place, file, findings);
+            keys.id(&key.0 .0, &place)
+        }),
         health: file.health.map(|written| health(&path, written, findings)),
         eject: file.eject.map(|written| {
             at_least_a_moment(&format!("{path}.eject.duration"), written.duration.0, findings);
@@ -92,6 +109,18 @@ fn send_proxy(path: &str, file: &BackendFile, findings: &mut Findings<'_>) -> Op
             other.map(|_| SendProxy::V1)
         }
     }
+}
+
+/// Version 1 and Cloudflare's header have no room for a signature: one beside a signed one would be refused.
+fn examine_signed(place: &str, file: &BackendFile, findings: &mut Findings<'_>) {
+    let (by_tcp, by_udp) = (file.send_proxy.is_some(), file.send_proxy_udp.is_some());
+    let found = match (file.send_proxy, file.send_proxy_udp) {
+        (Some(SendProxyFile::V1), _) => "version 1 has no room for a signature",
+        (_, Some(SendProxyUdp::Spp)) => "Cloudflare's header has no room for a signature",
+        _ if by_tcp || by_udp => return,
+        _ => "a key for a header that is not sent",
+    };
+    findings.fault(place, found, "it needs send_proxy = \"v2\" or send_proxy_udp = \"every\" or \"first\"");
 }
 
 /// Fields of a backend that gets no version 2 by TCP.

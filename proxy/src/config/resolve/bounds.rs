@@ -52,6 +52,7 @@ pub(super) fn timeouts(file: &TimeoutsFile, findings: &mut Findings<'_>) -> Time
         half_closed: time("half_closed", file.half_closed, MOMENT, YEAR),
         udp_one_way: time("udp_one_way", file.udp_one_way, MOMENT, YEAR),
         udp_idle: time("udp_idle", file.udp_idle, MOMENT, YEAR),
+        drain_delay: time("drain_delay", file.drain_delay, Duration::ZERO, YEAR),
         drain: time("drain", file.drain, Duration::ZERO, YEAR),
         handed_over: time("handed_over", file.handed_over, Duration::ZERO, YEAR),
         keepalive: time("keepalive", file.keepalive, Duration::from_secs(1), LONGEST_KEEPALIVE),

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
+use super::keys::Keys;
 use super::{size, Names};
 use crate::config::file::{ConfigFile, ListenerFile};
 use crate::config::findings::Findings;
-use crate::config::model::{Arrival, HeaderTrust, Limits, Listener, Transport};
+use crate::config::model::{Arrival, HeaderFraming, HeaderPolicy, HeaderTrust, Limits, Listener, Transport};
 use crate::config::notation::{is_plain_name, Endpoints, Written, NAME_RULE};
 
 /// Sockets that one listener may need; beyond it one socket with a TPROXY rule before it does the same.
@@ -16,6 +17,7 @@ pub(super) fn listeners(
     file: &ConfigFile,
     names: &Names<'_>,
     limits: &Limits,
+    keys: &mut Keys,
     findings: &mut Findings<'_>,
 ) -> Vec<Listener> {
     if file.listener.is_some() && names.names.is_empty() && findings.is_sound("listener") {
@@ -23,7 +25,7 @@ pub(super) fn listeners(
     }
     let mut binds = Binds::default();
     let written = names.names.iter().filter_map(|name| Some((*name, file.listener.as_ref()?.get(*name)?)));
-    written.map(|(name, listener)| as_meant(name, listener, names, limits, &mut binds, findings)).collect()
+    written.map(|(name, listener)| as_meant(name, listener, names, limits, &mut binds, keys, findings)).collect()
 }
 
 fn as_meant(
@@ -32,6 +34,7 @@ fn as_meant(
     names: &Names<'_>,
     limits: &Limits,
     binds: &mut Binds,
+    keys: &mut Keys,
     findings: &mut Findings<'_>,
 ) -> Listener {
     let path = names.path(name);
@@ -57,7 +60,7 @@ fn as_meant(
         udp,
         mptcp: file.mptcp,
         arrival: file.arrival.unwrap_or(Arrival::Direct),
-        proxy_header: trusts(&path, file, findings),
+        proxy_header: trusts(&path, file, keys, findings),
         connections: file.connections.map_or(limits.connections, size),
         udp_flows: file.udp_flows.map_or(limits.udp_flows, size),
         rate_per_flow: file.rate_per_flow.map(|written| written.0 .0),
@@ -85,7 +88,7 @@ fn spelt_out(
     each
 }
 
-fn trusts(path: &str, file: &ListenerFile, findings: &mut Findings<'_>) -> Vec<HeaderTrust> {
+fn trusts(path: &str, file: &ListenerFile, keys: &mut Keys, findings: &mut Findings<'_>) -> Vec<HeaderTrust> {
     let mut trusts: Vec<HeaderTrust> = Vec::new();
     for (index, written) in file.proxy_header.iter().flatten().enumerate() {
         let (Some(from), Some(policy)) = (written.from, written.policy) else { continue };
@@ -96,9 +99,33 @@ fn trusts(path: &str, file: &ListenerFile, findings: &mut Findings<'_>) -> Vec<H
                 "put the narrower prefix first, or take it out",
             );
         }
-        trusts.push(HeaderTrust { from: from.0, policy, udp: written.udp.unwrap_or_default() });
+        let udp = written.udp.unwrap_or_default();
+        let key = written.key.as_ref().map(|key| {
+            let place = format!("{path}.proxy_header[{index}].key");
+            examine_key(&place, policy, udp, findings);
+            keys.id(&key.0 .0, &place)
+        });
+        trusts.push(HeaderTrust { from: from.0, policy, udp, key });
     }
     trusts
+}
+
+fn examine_key(place: &str, policy: HeaderPolicy, udp: HeaderFraming, findings: &mut Findings<'_>) {
+    match (policy, udp) {
+        (HeaderPolicy::Never, _) => {
+            findings.fault(
+                place,
+                "a key for headers that are payload",
+                "it needs policy = \"require\" or \"optional\"",
+            );
+        }
+        (HeaderPolicy::Require | HeaderPolicy::Optional, HeaderFraming::Spp | HeaderFraming::Auto) => {
+            let allowed =
+                "signed are headers of version 2: it needs udp = \"every\" or \"first\", as the peer sends them";
+            findings.fault(place, "a key for headers that may have no room for a signature", allowed);
+        }
+        (HeaderPolicy::Require | HeaderPolicy::Optional, HeaderFraming::Every | HeaderFraming::First) => {}
+    }
 }
 
 /// All endpoints so far, by transport, port and family.

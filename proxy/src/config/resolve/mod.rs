@@ -4,6 +4,7 @@
 mod backends;
 mod bounds;
 mod exposed;
+mod keys;
 mod listeners;
 mod multipath;
 mod reach;
@@ -27,8 +28,9 @@ pub(crate) fn resolve(file: &ConfigFile, cores: NonZeroUsize, findings: &mut Fin
     let listener_names = Names::of("listener", file.listener.iter().flat_map(BTreeMap::keys), findings);
     let backend_names = Names::of("backend", file.backend.keys(), findings);
 
-    let listeners = listeners::listeners(file, &listener_names, &limits, findings);
-    let backends = backends::backends(file, &backend_names, findings);
+    let mut keys = keys::Keys::default();
+    let listeners = listeners::listeners(file, &listener_names, &limits, &mut keys, findings);
+    let backends = backends::backends(file, &backend_names, &mut keys, findings);
     let drafts = rules::rules(file, &listener_names, &backend_names, findings);
     rules::examine(&drafts, &listeners, &timeouts, findings);
     shadow::examine(&drafts, listeners.len(), findings);
@@ -50,6 +52,7 @@ pub(crate) fn resolve(file: &ConfigFile, cores: NonZeroUsize, findings: &mut Fin
         transparent: bounds::transparent(&file.transparent, findings),
         operation,
         deny: file.deny.iter().flatten().map(|written| written.0).collect(),
+        key_files: keys.0,
     }
 }
 

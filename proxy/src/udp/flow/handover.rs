@@ -330,7 +330,7 @@ impl FlowState {
             backend: Some("home".to_owned()),
             target: at("192.0.2.2:443"),
             source: SourceUsed::ClientEndpoint,
-            header: Header::of(Some(SendProxyUdp::First), client, hit, Some(&[7; 16])),
+            header: Header::of(Some(SendProxyUdp::First), client, hit, Some(&[7; 16]), None),
             bytes_in: u64::MAX,
             bytes_out: 2,
             accepted_us: 3,
