@@ -225,7 +225,7 @@ impl Generation {
                 Transport::Tcp => &listener.tcp,
                 Transport::Udp => &listener.udp,
             };
-            own.iter().any(|address| Endpoint::new(endpoint.transport, *address, listener.arrival) == endpoint)
+            own.iter().any(|address| Endpoint::of(listener, endpoint.transport, *address) == endpoint)
         };
         self.config.listeners.iter().position(has).map(ListenerId)
     }
@@ -234,7 +234,7 @@ impl Generation {
     pub(crate) fn endpoints(&self) -> Vec<Endpoint> {
         let listeners = &self.config.listeners;
         let of = |transport, listener: &Listener, addresses: &[std::net::SocketAddr]| -> Vec<_> {
-            addresses.iter().map(|address| Endpoint::new(transport, *address, listener.arrival)).collect()
+            addresses.iter().map(|address| Endpoint::of(listener, transport, *address)).collect()
         };
         let tcp = listeners.iter().flat_map(|listener| of(Transport::Tcp, listener, &listener.tcp));
         let udp = listeners.iter().flat_map(|listener| of(Transport::Udp, listener, &listener.udp));

@@ -9,6 +9,7 @@ pub(crate) mod ending;
 mod memory;
 mod queue;
 pub(crate) mod scheduling;
+mod subflows;
 pub(crate) mod terminal;
 mod unsent;
 
@@ -20,6 +21,7 @@ use std::ptr;
 
 pub(crate) use memory::give_back;
 pub(crate) use queue::await_readable;
+pub(crate) use subflows::subflows;
 pub(crate) use unsent::unsent;
 
 /// Messages that one call may bring.

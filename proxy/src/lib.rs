@@ -18,6 +18,7 @@ mod hop;
 mod kernel;
 mod listening;
 mod mend;
+pub mod multipath;
 pub mod names;
 pub mod operation;
 mod reload;

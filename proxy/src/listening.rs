@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-use crate::config::model::{Arrival, Timeouts, Transport};
-use crate::mend;
+use crate::config::model::{Arrival, Listener, Timeouts, Transport};
+use crate::{mend, multipath};
 
 /// Connections that wait to be accepted, at most; the kernel's own bound is `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -27,11 +27,26 @@ pub(crate) struct Endpoint {
     pub(crate) transport: Transport,
     pub(crate) address: SocketAddr,
     pub(crate) is_tproxy: bool,
+    /// Its sockets are of Multipath TCP, or were to be where the kernel makes none.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) is_multipath: bool,
+}
+
+/// Left out, an endpoint is what an older process says and understands.
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's way
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl Endpoint {
     pub(crate) fn new(transport: Transport, address: SocketAddr, arrival: Arrival) -> Self {
-        Self { transport, address, is_tproxy: arrival == Arrival::Tproxy }
+        Self { transport, address, is_tproxy: arrival == Arrival::Tproxy, is_multipath: false }
+    }
+
+    /// One of a listener.
+    pub(crate) fn of(listener: &Listener, transport: Transport, address: SocketAddr) -> Self {
+        let is_multipath = listener.mptcp && transport == Transport::Tcp;
+        Self { is_multipath, ..Self::new(transport, address, listener.arrival) }
     }
 
     /// Whether one socket cannot be bound here while another is there, unless both share.
@@ -66,7 +81,7 @@ impl Bound {
     /// by none from elsewhere (`SO_BINDTODEVICE`, socket(7)). Whether any handshake may be under way: on the loopback device
     /// it takes no time.
     pub(crate) fn refuse_newcomers(&self) -> bool {
-        let Endpoint { transport, address, is_tproxy } = self.endpoint;
+        let Endpoint { transport, address, is_tproxy, .. } = self.endpoint;
         let is_reached = is_tproxy || !address.ip().is_loopback();
         // Where the kernel does not let it, the socket is closed as it is.
         transport == Transport::Tcp
@@ -154,11 +169,13 @@ fn share(endpoint: Endpoint, count: usize, timeouts: &Timeouts) -> io::Result<Ve
 }
 
 fn bound(endpoint: Endpoint, is_shared: bool) -> io::Result<Socket> {
-    let (kind, protocol) = match endpoint.transport {
-        Transport::Tcp => (Type::STREAM, Protocol::TCP),
-        Transport::Udp => (Type::DGRAM, Protocol::UDP),
+    let socket = match endpoint.transport {
+        Transport::Tcp => multipath::stream(endpoint.address, endpoint.is_multipath)?,
+        Transport::Udp => {
+            let kind = Type::DGRAM.nonblocking().cloexec();
+            Socket::new(Domain::for_address(endpoint.address), kind, Some(Protocol::UDP))?
+        }
     };
-    let socket = Socket::new(Domain::for_address(endpoint.address), kind.nonblocking().cloexec(), Some(protocol))?;
     if endpoint.address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -192,7 +209,11 @@ pub(crate) fn keep_alive(socket: &SockRef<'_>, timeouts: &Timeouts) -> io::Resul
     let interval = (timeouts.keepalive / PROBES).max(Duration::from_secs(1));
     let probing = TcpKeepalive::new().with_time(timeouts.keepalive).with_interval(interval).with_retries(PROBES);
     socket.set_tcp_keepalive(&probing)?;
-    socket.set_tcp_user_timeout(timeouts.user_timeout)
+    match socket.set_tcp_user_timeout(timeouts.user_timeout) {
+        // Multipath TCP has none: what one way does not carry another one may.
+        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(()),
+        done => done,
+    }
 }
 
 #[cfg(test)]
@@ -201,6 +222,17 @@ mod tests {
 
     fn endpoint(transport: Transport, address: &str, port: u16) -> Endpoint {
         Endpoint::new(transport, SocketAddr::new(address.parse().expect("an address"), port), Arrival::Direct)
+    }
+
+    #[test]
+    fn an_endpoint_of_one_way_is_written_as_processes_write_it_that_know_no_other() {
+        let plain = endpoint(Transport::Tcp, "192.0.2.1", 443);
+        let older = r#"{"transport":"tcp","address":"192.0.2.1:443","is_tproxy":false}"#;
+        assert_eq!(serde_json::to_string(&plain).expect("JSON"), older);
+        assert_eq!(serde_json::from_str::<Endpoint>(older).expect("an endpoint"), plain);
+        let several = Endpoint { is_multipath: true, ..plain };
+        let written = serde_json::to_string(&several).expect("JSON");
+        assert_eq!(serde_json::from_str::<Endpoint>(&written).expect("an endpoint"), several);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::generation::Generation;
 use crate::hop::{self, KeyFault};
 use crate::listening::bind_all;
 use crate::mend;
+use crate::multipath;
 use crate::operation::ledger;
 use crate::operation::notify::ServiceState;
 use crate::operation::reload_told::ReloadTold;
@@ -71,11 +72,16 @@ impl Proxy {
             crate::config::check(&self.path).map_err(|Faults(faults)| ReloadTold::faulty(faults))?;
         if let Some(lack) = self.ports.lack(&config) {
             let found = format!("it takes {lack}, and this process gave up all that it did not begin with");
-            let fault = places.fault("operation.fixed_ports", found, RESTART_FOR_PORTS);
+            let fault = places.fault("operation.fixed_ports", found, RESTART_WHOLLY);
             return Err(ReloadTold::faulty(vec![fault]));
+        }
+        if let Some(key) = multipath::wanted_by(&config).filter(|_| !self.may_multipath) {
+            let found = "this process began without MPTCP, and gave up all that it did not begin with";
+            return Err(ReloadTold::faulty(vec![places.fault(&key, found, RESTART_WHOLLY)]));
         }
         let of_key = |fault: KeyFault| vec![places.fault(&fault.place, fault.found, fault.allowed)];
         let keys = hop::load(&config).map_err(|fault| ReloadTold::faulty(of_key(fault)))?;
+        let warning = multipath::warning(&config);
         let count = self.workers.len();
         let generation = Generation::after(Some(&self.generation), config, keys, &self.locals, Instant::now());
         let generation = Arc::new(generation);
@@ -111,6 +117,9 @@ impl Proxy {
         self.listen(sockets, Vec::new());
         self.receive();
         self.generation = generation;
+        if let Some(warning) = warning {
+            say(&format!("edgeproxy: note: {warning}"));
+        }
         self.begin_checks();
         self.look();
         Ok(notes)
@@ -247,7 +256,7 @@ const RESTART: &str =
     "restart it, or start it with `--take-over` beside itself, with CAP_NET_ADMIN; or load the lines of `edgeproxy rules`, \
      and leave manage_rules off";
 
-const RESTART_FOR_PORTS: &str = "restart it, or start it with `--take-over` beside itself";
+const RESTART_WHOLLY: &str = "restart it, or start it with `--take-over` beside itself";
 
 fn since_boot() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)

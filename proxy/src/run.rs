@@ -25,6 +25,7 @@ use crate::generation::Generation;
 use crate::hop::{self, KeyFault, Loaded};
 use crate::kernel::scheduling;
 use crate::listening::{bind_all, widen, Bound, ListenError};
+use crate::multipath;
 use crate::names::reader::Reader;
 use crate::names::SystemFiles;
 use crate::operation::access_log::{AccessLog, OpenedLog};
@@ -93,6 +94,9 @@ pub(crate) fn command(path: &Path, start: &Start) -> ExitCode {
 /// and end nothing.
 fn run(path: &Path, config: Config, keys: Loaded, start: &Start) -> Result<(), RunError> {
     let most = raise_descriptor_limit();
+    if let Some(warning) = multipath::warning(&config) {
+        say(&format!("edgeproxy: note: {warning}"));
+    }
     if let Some(lack) = lack_of_descriptors(&config, most) {
         say(&format!("edgeproxy: {lack}"));
     }
@@ -109,7 +113,7 @@ fn run(path: &Path, config: Config, keys: Loaded, start: &Start) -> Result<(), R
     let allowed = Allowed::of(&opened.generation.config, path);
     let report = sandbox::enter(&allowed)?;
     say(&format!("edgeproxy: {report}"));
-    let proxy = Proxy { ports: allowed.ports, ..opened.start(path, REST)? };
+    let proxy = Proxy { ports: allowed.ports, may_multipath: allowed.multipath, ..opened.start(path, REST)? };
     tokio::task::LocalSet::new().block_on(&runtime, serve(proxy, inheritance))
 }
 
@@ -289,6 +293,7 @@ impl Opened {
             path: PathBuf::from(path),
             begun_with: generation.config.operation.clone(),
             ports: Ports::Any,
+            may_multipath: true,
             wanted: keeper.as_ref().map(|_| Want::of(&generation.config, |address| locals.is_local(address))),
             generation,
             earlier: Vec::new(),

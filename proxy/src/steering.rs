@@ -59,6 +59,8 @@ pub(crate) struct Proxy {
     pub(crate) begun_with: Operation,
     /// Those to which the sandbox holds TCP.
     pub(crate) ports: Ports,
+    /// Whether it lets sockets of Multipath TCP be made.
+    pub(crate) may_multipath: bool,
     pub(crate) generation: Arc<Generation>,
     /// Those before it of which connections may go on.
     pub(crate) earlier: Vec<Weak<Generation>>,

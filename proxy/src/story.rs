@@ -33,7 +33,7 @@ pub(crate) struct Story {
     pub(crate) spoken: Option<Box<(Protocol, Found)>>,
     pub(crate) rule: Option<RuleId>,
     pub(crate) backend: Option<BackendId>,
-    pub(crate) target: Option<(SocketAddr, SourceUsed)>,
+    pub(crate) target: Option<Taken>,
     pub(crate) header_in: HeaderIn,
     /// The peer has spoken for nobody and has said nothing so far.
     pub(crate) is_peers_own: bool,
@@ -44,6 +44,21 @@ pub(crate) struct Story {
     pub(crate) preface: Option<Duration>,
     pub(crate) connect: Option<Duration>,
     pub(crate) close: CloseReason,
+}
+
+/// The candidate that took a client. Within it there is room left for the last, which beside it a flow would pay for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Taken {
+    pub(crate) at: SocketAddr,
+    pub(crate) source: SourceUsed,
+    /// Ways to one that is to be reached by Multipath TCP, the most that were seen; 0: it is reached by plain TCP.
+    pub(crate) subflows: Option<u8>,
+}
+
+impl Taken {
+    pub(crate) fn new(at: SocketAddr, source: SourceUsed) -> Self {
+        Self { at, source, subflows: None }
+    }
 }
 
 impl Story {
@@ -142,7 +157,7 @@ impl Story {
             server_name: found.and_then(|(_, found)| found.name.clone()),
             rule: self.rule.and_then(|id| config.rules.get(id.0)).map(|rule| rule.name.clone()),
             backend: self.backend.and_then(|id| config.backends.get(id.0)).map(|backend| backend.name.clone()),
-            target: self.target.map(|(target, _)| target),
+            target: self.target.map(|taken| taken.at),
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             age_us: u64::try_from(self.accepted.elapsed().as_micros()).unwrap_or(u64::MAX),
@@ -195,8 +210,9 @@ impl Drop for Story {
             ech: found.is_some_and(|(_, found)| found.ech),
             rule: self.rule.and_then(|id| config.rules.get(id.0)).map(|rule| rule.name.as_str()),
             backend: self.backend.and_then(|id| config.backends.get(id.0)).map(|backend| backend.name.as_str()),
-            target: self.target.map(|(target, _)| target),
-            source: self.target.map(|(_, source)| source),
+            target: self.target.map(|taken| taken.at),
+            source: self.target.map(|taken| taken.source),
+            subflows: self.target.and_then(|taken| taken.subflows),
             header_in: self.header_in,
             header_out: self.header_out,
             bytes_in: self.bytes_in,

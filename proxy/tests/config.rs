@@ -93,6 +93,23 @@ fn what_is_hardly_meant_is_noted_with_its_line() {
 }
 
 #[test]
+fn a_time_that_connections_of_several_ways_have_not_is_noted() {
+    let text = "[listener.a]\ntcp = [\"0.0.0.0:1\"]\n[[rule]]\nto = \"x\"\n[backend.x]\ntargets = [\"192.0.2.1:1\"]\n";
+    let timed = |text: String| text + "[timeouts]\nuser_timeout = \"5s\"\n";
+    let path = env::temp_dir().join(format!("edgeproxy-times-{}.toml", std::process::id()));
+    let several = format!("{text}mptcp = true\n");
+    for (text, noted) in
+        [(timed(text.to_owned()), &[][..]), (several.clone(), &[]), (timed(several), &["timeouts.user_timeout"])]
+    {
+        fs::write(&path, text).unwrap();
+        let notes = config::check(&path).unwrap_or_else(|faults| panic!("{faults}")).notes;
+        let places: Vec<_> = notes.iter().map(|note| note.path.as_str()).collect();
+        assert_eq!(places, noted);
+    }
+    fs::remove_file(&path).unwrap();
+}
+
+#[test]
 fn what_lets_others_do_more_than_is_usually_meant_is_noted() {
     let with = |trusts: &str, operation: &str| {
         format!(
@@ -240,7 +257,7 @@ fn every_key_is_heeded() {
     assert_eq!((brought.name.as_str(), brought.arrival, brought.connections.get()), ("brought", Arrival::Tproxy, 11));
 
     let [by_name, datagrams, refused, last] = config.rules.as_slice() else { panic!("{:?}", config.rules) };
-    assert_eq!((by_name.name.as_str(), by_name.line, by_name.transport), ("by name", 18, Some(Transport::Tcp)));
+    assert_eq!((by_name.name.as_str(), by_name.line, by_name.transport), ("by name", 19, Some(Transport::Tcp)));
     assert_eq!((by_name.listeners.len(), by_name.listeners[0].0), (1, 0));
     assert_eq!(
         (by_name.ports.as_slice(), by_name.protocols.as_slice()),
@@ -314,6 +331,24 @@ fn every_key_is_heeded() {
     assert_eq!(operation.metrics, Some("127.0.0.1:9464".parse().unwrap()));
     assert_eq!(operation.access_log, Some("/var/log/edgeproxy/access.log".into()));
     assert!(operation.fixed_ports);
+}
+
+#[test]
+fn several_ways_are_asked_for_by_each_listener_and_each_backend() {
+    let mptcp = |text: &str| {
+        let config = parse(text, "f").unwrap();
+        (config.listeners[0].mptcp, config.backends[0].mptcp)
+    };
+    let with = |listener, backend| {
+        format!(
+            "[listener.in]\ntcp = [\"192.0.2.1:1\"]\n{listener}[[rule]]\nto = \"x\"\n[backend.x]\ntargets = \
+             [\"192.0.2.2:1\"]\n{backend}"
+        )
+    };
+    let asked = "mptcp = true\n";
+    assert_eq!(mptcp(&with("", "")), (false, false));
+    assert_eq!(mptcp(&with(asked, "")), (true, false));
+    assert_eq!(mptcp(&with("", asked)), (false, true));
 }
 
 #[test]

@@ -201,6 +201,7 @@ fn dateless(transport: Transport, client: &str, server_name: &str, close: CloseR
         backend: None,
         target: None,
         source: None,
+        subflows: None,
         header_in: HeaderIn::V2,
         header_out: HeaderOut::None,
         bytes_in: 0,

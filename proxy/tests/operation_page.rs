@@ -52,6 +52,7 @@ fn each_key_of_a_log_line_has_its_row() {
         backend: Some("nas"),
         target: Some("192.0.2.4:4".parse().unwrap()),
         source: Some(SourceUsed::Own),
+        subflows: Some(2),
         header_in: HeaderIn::V2,
         header_out: HeaderOut::V2,
         bytes_in: 1,

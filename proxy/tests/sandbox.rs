@@ -56,6 +56,8 @@ const ATTEMPTS: &[(&str, Attempt)] = &[
     ("raw_socket", |_| Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4)).map(drop)),
     ("raw_socket_with_flags", |_| Socket::new(Domain::IPV6, Type::RAW.cloexec(), Some(Protocol::ICMPV6)).map(drop)),
     ("vsock", |_| Socket::new(Domain::VSOCK, Type::STREAM, None).map(drop)),
+    ("multipath_unasked", |_| stream_of(Protocol::MPTCP)),
+    ("sctp", |_| stream_of(Protocol::SCTP)),
     ("unix_stream", |dir| UnixStream::connect(dir.join("service")).map(drop)),
     // Allowed.
     ("nothing", |_| Ok(())),
@@ -71,6 +73,8 @@ const ATTEMPTS: &[(&str, Attempt)] = &[
         (900..1_000).map(|port| TcpListener::bind(("127.0.0.1", port))).find(Result::is_ok).unwrap().map(drop)
     }),
     ("netlink", |_| Socket::new(Domain::from(16), Type::RAW.cloexec(), None).map(drop)), // AF_NETLINK, NETLINK_ROUTE
+    ("multipath", |_| stream_of(Protocol::MPTCP)),
+    ("stream", |_| stream_of(Protocol::TCP)),
     ("log", log),
     ("metrics", metrics),
     ("bind_any", |_| TcpListener::bind("127.0.0.1:0").map(drop)),
@@ -139,6 +143,7 @@ fn allowed(directory: &Path, what: &str) -> Allowed {
         write: vec![within("log")],
         remove: vec![within("run")],
         ports: if what.contains("2915") { narrow } else { free },
+        multipath: what == "multipath",
         capabilities: CAPABILITIES.to_vec(),
         user: (what == "become_root" && geteuid().is_root()).then_some(User { user: 65_534, group: 65_534 }),
     }
@@ -162,6 +167,10 @@ fn threads(_: &Path) -> io::Result<()> {
     assert!(inherited.join().unwrap() && hashed.len() == 9);
     thread::sleep(Duration::from_millis(1));
     Ok(())
+}
+
+fn stream_of(protocol: Protocol) -> io::Result<()> {
+    Socket::new(Domain::IPV4, Type::STREAM, Some(protocol)).map(drop)
 }
 
 fn datagrams(_: &Path) -> io::Result<()> {
@@ -204,6 +213,7 @@ fn log(directory: &Path) -> io::Result<()> {
             backend: None,
             target: None,
             source: None,
+            subflows: None,
             header_in: HeaderIn::NotExpected,
             header_out: HeaderOut::None,
             bytes_in: 0,
@@ -273,8 +283,16 @@ fn tried(what: &str) -> ExitStatus {
 }
 
 fn what_is_needed_goes_on() {
-    let mut needed =
-        vec!["nothing", "read_config", "read_replaced_config", "read_hosts", "remove_socket", "threads", "datagrams"];
+    let mut needed = vec![
+        "nothing",
+        "read_config",
+        "read_replaced_config",
+        "read_hosts",
+        "remove_socket",
+        "threads",
+        "datagrams",
+        "stream",
+    ];
     needed.extend(["netlink", "log", "metrics", "bind_any"]);
     if geteuid().is_root() {
         needed.extend(["transparent", "low_port"]);
@@ -282,6 +300,9 @@ fn what_is_needed_goes_on() {
     for what in needed {
         assert!(matches!(tried(what).code(), Some(0 | WITHOUT_LANDLOCK)), "{what}");
     }
+    // What a kernel says that lacks it is another word than that of the filter.
+    let lacks = [0, WITHOUT_LANDLOCK, libc::ENOPROTOOPT, libc::EPROTONOSUPPORT, libc::EINVAL];
+    assert!(tried("multipath").code().is_some_and(|code| lacks.contains(&code)));
     assert_eq!(tried("abort").signal(), Some(Signal::SIGABRT as i32));
 }
 
@@ -296,9 +317,10 @@ fn files_that_were_not_named_are_out_of_reach() {
 }
 
 fn calls_that_were_not_named_fail() {
-    for what in
-        ["spawn", "signal_parent", "packet_socket", "raw_socket", "raw_socket_with_flags", "vsock", "unix_stream"]
-    {
+    let sockets = ["packet_socket", "raw_socket", "raw_socket_with_flags", "vsock", "unix_stream"];
+    // Of streams landlock holds those of plain TCP to ports, and no others.
+    let streams = ["multipath_unasked", "sctp"];
+    for what in ["spawn", "signal_parent"].into_iter().chain(sockets).chain(streams) {
         assert_eq!(tried(what).code(), Some(libc::EPERM), "{what}");
     }
 }

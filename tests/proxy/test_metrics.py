@@ -25,6 +25,7 @@ CONFIG = r"""
 deny = ["127.0.0.99/32"]
 [listener.in]
 tcp = ["HERE:8443"]
+mptcp = true
 udp = ["HERE:8443"]
 proxy_header = [{from = "127.0.0.66/32", policy = "require"}]
 [[rule]]

@@ -96,6 +96,8 @@ struct End {
 /// Where a client is led.
 struct Led {
     backend: String,
+    /// By Multipath TCP, where that can be.
+    mptcp: bool,
     /// The PROXY headers that it gets are signed.
     is_signed: bool,
     candidates: Vec<Candidate>,
@@ -127,8 +129,9 @@ fn end(config: &Config, known: &Known, RuleId(id): RuleId, captures: Option<&Cap
     };
     while let Some(backend) = at.and_then(|BackendId(id)| config.backends.get(id)) {
         let candidates = backend.targets.iter().map(|target| candidate(config, known, backend, target, captures));
-        let candidates = candidates.collect();
-        backends.push(Led { backend: backend.name.clone(), is_signed: backend.sign_proxy.is_some(), candidates });
+        let mptcp = backend.mptcp && known.transport != Some(Transport::Udp);
+        let (is_signed, candidates) = (backend.sign_proxy.is_some(), candidates.collect());
+        backends.push(Led { backend: backend.name.clone(), mptcp, is_signed, candidates });
         at = backend.fallback;
     }
     let captures = captures.into_iter().flat_map(Captures::iter);
@@ -203,8 +206,9 @@ fn end_as_text(end: &End) -> String {
     if end.backends.is_empty() {
         text += " -> refused";
     }
-    for (index, Led { backend, is_signed, candidates }) in end.backends.iter().enumerate() {
-        text += &format!("{} {backend}", if index == 0 { " ->" } else { ", then" });
+    for (index, Led { backend, mptcp, is_signed, candidates }) in end.backends.iter().enumerate() {
+        let by = if *mptcp { " by MPTCP" } else { "" };
+        text += &format!("{} {backend}{by}", if index == 0 { " ->" } else { ", then" });
         let shown: Vec<_> = candidates.iter().map(candidate_as_text).collect();
         text += &format!(" ({})", shown.join(", "));
         if *is_signed {
@@ -244,7 +248,7 @@ fn as_json(explanation: &Explanation, ends: &[End]) -> Value {
 
 fn end_as_json(end: &End) -> Value {
     let candidate = |one: &Candidate| json!({"target": one.target, "refused": one.refused});
-    let backend = |Led { backend, is_signed, candidates }: &Led| json!({"backend": backend, "signed": is_signed, "candidates": candidates.iter().map(candidate).collect::<Vec<_>>()});
+    let backend = |Led { backend, mptcp, is_signed, candidates }: &Led| json!({"backend": backend, "mptcp": mptcp, "signed": is_signed, "candidates": candidates.iter().map(candidate).collect::<Vec<_>>()});
     let captures: serde_json::Map<_, _> =
         end.captures.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
     let backends: Vec<_> = end.backends.iter().map(backend).collect();

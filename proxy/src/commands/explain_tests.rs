@@ -58,6 +58,22 @@ fn what_the_file_says_leads_here_is_refused_at_the_ports_of_listeners() {
 }
 
 #[test]
+fn a_backend_with_several_ways_is_told_of_where_tcp_may_lead_there() {
+    let text = "[listener.a]\ntcp = [\"0.0.0.0:443\"]\n[[rule]]\nto = \"x\"\n[backend.x]\n\
+                targets = [\"203.0.113.10:443\"]\nmptcp = true\n";
+    let by = |transport| Explain { transport, ..Explain::default() };
+    for (transport, end, mptcp) in [
+        (Some(Transport::Tcp), "-> x by MPTCP (203.0.113.10:443)\n", true),
+        (None, "-> x by MPTCP (203.0.113.10:443)\n", true),
+        (Some(Transport::Udp), "-> x (203.0.113.10:443)\n", false),
+    ] {
+        let (shown, json) = ask(text, &by(transport));
+        assert!(shown.ends_with(end), "{shown}");
+        assert_eq!(json["ends"][0]["backends"][0]["mptcp"], mptcp);
+    }
+}
+
+#[test]
 fn what_is_not_said_leaves_several_ends() {
     let (text, json) = ask(EDGE, &Explain::default());
     assert!(text.contains("one of these decides:"), "{text}");

@@ -66,6 +66,8 @@ pub(crate) struct ListenerFile {
     /// UDP endpoints.
     #[schemars(length(min = 1))]
     pub(crate) udp: Option<Vec<Written<Endpoints>>>,
+    /// Whether connections can have several ways at once (Multipath TCP), so that one lives on while one of its ways does.
+    pub(crate) mptcp: bool,
     /// How clients' packets come here. Without it: `direct`.
     pub(crate) arrival: Option<Arrival>,
     /// Which peers speak the PROXY protocol here; the first prefix that holds the peer decides, and who is in none does not.
@@ -152,6 +154,9 @@ pub(crate) struct BackendFile {
     pub(crate) balance: Option<Balance>,
     /// Whose address the backend sees. Without it: `own`.
     pub(crate) source: Option<SourceFile>,
+    /// Whether connections have several ways at once (Multipath TCP) if it can, so that one lives on while one of its ways does.
+    #[serde(default)]
+    pub(crate) mptcp: bool,
     /// The PROXY header that it gets on TCP connections. Without it: none.
     pub(crate) send_proxy: Option<SendProxyFile>,
     /// What a header of version 2 holds beside the addresses. Without it: nothing.

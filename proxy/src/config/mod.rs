@@ -15,7 +15,7 @@ mod nearest;
 mod notation;
 mod resolve;
 mod schema;
-mod shape;
+pub(crate) mod shape;
 
 use std::fs::File;
 use std::io::Read;

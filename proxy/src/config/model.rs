@@ -80,6 +80,8 @@ pub struct Listener {
     pub tcp: Vec<SocketAddr>,
     /// UDP endpoints.
     pub udp: Vec<SocketAddr>,
+    /// Whether its TCP sockets are of Multipath TCP, which serve clients of plain TCP alike.
+    pub mptcp: bool,
     /// Whether clients addressed this socket, or the kernel's TPROXY brought them here.
     pub arrival: Arrival,
     /// Who may, must or must not speak the PROXY protocol here: the first prefix that holds the peer decides; none: never.
@@ -241,6 +243,8 @@ pub struct Backend {
     pub balance: Balance,
     /// From which address it is dialled.
     pub source: Source,
+    /// Whether connections and checks are by Multipath TCP, where it has that.
+    pub mptcp: bool,
     /// The header that it gets on TCP connections.
     pub send_proxy: Option<SendProxy>,
     /// The header that it gets with datagrams.

@@ -86,6 +86,7 @@ fn allowed() -> Allowed {
         write: Vec::new(),
         remove: Vec::new(),
         ports: Ports::Only { bind: Some(Vec::new()), connect: Some(Vec::new()) },
+        multipath: false,
         capabilities: Vec::new(),
         user: None,
     }

@@ -50,6 +50,8 @@ pub struct Record<'a> {
     pub target: Option<SocketAddr>,
     /// Which endpoint that candidate sees.
     pub source: Option<SourceUsed>,
+    /// Ways to a candidate that is to be reached by Multipath TCP; 0: it was reached by plain TCP.
+    pub subflows: Option<u8>,
     /// The PROXY header of the peer.
     pub header_in: HeaderIn,
     /// The PROXY header to the candidate.
@@ -93,6 +95,9 @@ impl Record<'_> {
         line.text_if("backend", self.backend);
         line.text_if("target", self.target);
         line.text_if("source", self.source.map(SourceUsed::label));
+        if let Some(subflows) = self.subflows {
+            line.number("backend_subflows", subflows.into());
+        }
         line.text("header_in", self.header_in.label());
         line.text("header_out", self.header_out.label());
         line.number("bytes_in", self.bytes_in);

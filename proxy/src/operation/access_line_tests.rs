@@ -24,6 +24,7 @@ pub(in crate::operation) fn plain(unique_id: &UniqueId) -> Record<'_> {
         backend: None,
         target: None,
         source: None,
+        subflows: None,
         header_in: HeaderIn::NotExpected,
         header_out: HeaderOut::None,
         bytes_in: 0,
@@ -58,6 +59,7 @@ fn each_field_is_in_the_line() {
         backend: Some("home"),
         target: Some("100.64.0.2:4443".parse().unwrap()),
         source: Some(SourceUsed::ClientEndpoint),
+        subflows: Some(2),
         header_in: HeaderIn::V2,
         header_out: HeaderOut::V1,
         bytes_in: 517,
@@ -73,7 +75,7 @@ fn each_field_is_in_the_line() {
         "time": "2024-02-29T12:34:56.123456Z", "unique_id": "ab".repeat(16), "listener": "web", "transport": "tcp",
         "peer": "[2001:db8::7]:40000", "client": "203.0.113.7:50000", "original_dst": "198.51.100.1:443",
         "protocol": "tls", "server_name": "git.nas.example.net", "alpn": ["h2", "http/1.1"], "ech": true, "rule": "names",
-        "backend": "home", "target": "100.64.0.2:4443", "source": "client_endpoint", "header_in": "v2",
+        "backend": "home", "target": "100.64.0.2:4443", "source": "client_endpoint", "backend_subflows": 2, "header_in": "v2",
         "header_out": "v1", "bytes_in": 517, "bytes_out": u64::MAX, "preface_us": 120, "connect_us": 3_000,
         "total_us": 9_000_000, "close": "io_error", "close_detail": "broken_pipe",
         "left_out": 6,
@@ -85,9 +87,19 @@ fn each_field_is_in_the_line() {
 fn what_is_unknown_is_left_out() {
     let id = UniqueId::Own([0; 16]);
     let line = parsed(&plain(&id));
-    for absent in
-        ["server_name", "alpn", "ech", "rule", "backend", "target", "source", "connect_us", "close_detail", "left_out"]
-    {
+    for absent in [
+        "server_name",
+        "alpn",
+        "ech",
+        "rule",
+        "backend",
+        "target",
+        "source",
+        "backend_subflows",
+        "connect_us",
+        "close_detail",
+        "left_out",
+    ] {
         assert_eq!(line.get(absent), None, "{absent}");
     }
     assert_eq!(line["close"], "denied");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::close_reason::{CloseReason, ALL_LABELS};
 use super::histogram::{Histogram, MICROSECONDS, PREFACE_BYTES, PREFACE_SEGMENTS};
-use super::outcomes::{HeaderIn, HeaderOut, UdpDrop};
+use super::outcomes::{HeaderIn, HeaderOut, Peer, UdpDrop};
 use super::protocols;
 use crate::config::model::{BackendId, ListenerId, Protocol, RuleId, Transport};
 use crate::sniff::Found;
@@ -172,6 +172,10 @@ pub struct GlobalCounters {
     pub headers_in: [Counter; HeaderIn::ALL.len()],
     /// PROXY headers that were sent.
     pub headers_out: [Counter; HeaderOut::ALL.len()],
+    /// Connections that could be by Multipath TCP, and are; by [`Peer`].
+    pub multipath: [Counter; Peer::ALL.len()],
+    /// Those of them that are by plain TCP.
+    pub fallen_back: [Counter; Peer::ALL.len()],
     /// Datagrams that went nowhere.
     pub udp_drops: [Counter; UdpDrop::ALL.len()],
 }
@@ -189,6 +193,8 @@ impl Default for GlobalCounters {
             preface_time: Histogram::new(MICROSECONDS),
             headers_in: Default::default(),
             headers_out: Default::default(),
+            multipath: Default::default(),
+            fallen_back: Default::default(),
             udp_drops: Default::default(),
         }
     }
@@ -206,6 +212,8 @@ impl GlobalCounters {
         self.preface_time.absorb(&other.preface_time);
         absorb_each(&self.headers_in, &other.headers_in);
         absorb_each(&self.headers_out, &other.headers_out);
+        absorb_each(&self.multipath, &other.multipath);
+        absorb_each(&self.fallen_back, &other.fallen_back);
         absorb_each(&self.udp_drops, &other.udp_drops);
     }
 }
@@ -300,6 +308,12 @@ impl WorkerCounters {
     /// A PROXY header was sent.
     pub fn header_out(&self, form: HeaderOut) {
         add(&self.global.headers_out, form as usize, 1);
+    }
+
+    /// A connection where Multipath TCP is asked for began; whether it is by that.
+    pub fn multipath(&self, peer: Peer, is_multipath: bool) {
+        let counters = if is_multipath { &self.global.multipath } else { &self.global.fallen_back };
+        add(counters, peer as usize, 1);
     }
 
     /// It was decided what is spoken, from so many bytes in so many reads (datagrams), after so long.

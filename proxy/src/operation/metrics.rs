@@ -8,7 +8,7 @@ use super::close_reason::ALL_LABELS;
 use super::counters::{Counter, Traffic};
 use super::histogram::Histogram;
 use super::ledger::Totals;
-use super::outcomes::{HeaderIn, HeaderOut, UdpDrop};
+use super::outcomes::{HeaderIn, HeaderOut, Peer, UdpDrop};
 use super::protocols;
 use super::state::{Condition, State};
 use crate::config::model::Transport;
@@ -20,6 +20,7 @@ pub fn render(state: &mut State, now: std::time::Instant) -> String {
     process(&mut text, state, now);
     traffic(&mut text, &totals);
     ends(&mut text, &totals);
+    multipath(&mut text, &totals);
     preface(&mut text, &totals);
     backends(&mut text, &totals, state);
     text.0
@@ -105,6 +106,16 @@ fn ends(text: &mut Text, totals: &Totals) {
     let name = "edgeproxy_dropped_datagrams_total";
     let words = UdpDrop::ALL.iter().map(|why| why.label());
     text.by_word(name, "Datagrams that went nowhere, by reason.", "reason", words, &global.udp_drops);
+}
+
+fn multipath(text: &mut Text, totals: &Totals) {
+    let name = "edgeproxy_mptcp_connections_total";
+    text.family(name, "counter", "Connections where mptcp is true, by the other end and by what they are.");
+    for (protocol, counts) in [("mptcp", &totals.global.multipath), ("tcp", &totals.global.fallen_back)] {
+        for (peer, count) in Peer::ALL.iter().zip(counts) {
+            text.sample(name, &[("peer", peer.label()), ("protocol", protocol)], count.get());
+        }
+    }
 }
 
 fn preface(text: &mut Text, totals: &Totals) {
@@ -281,6 +292,8 @@ mod tests {
         worker.backend_connected(BackendId(0), Duration::from_micros(300));
         worker.backend_failed(BackendId(0));
         worker.datagrams_dropped(UdpDrop::Rate, 15);
+        worker.multipath(Peer::Client, true);
+        (0..2).for_each(|_| worker.multipath(Peer::Backend, false));
         worker.header_in(HeaderIn::Broken);
         worker.header_out(HeaderOut::V2);
         let conditions = [("t:1", Condition::Up), ("t:2", Condition::Down), ("t:3", Condition::Ejected)];
@@ -314,6 +327,9 @@ mod tests {
             (format!("edgeproxy_sent_datagrams_total{{{listener},transport=\"udp\"}}"), 14.0),
             ("edgeproxy_closed_total{transport=\"tcp\",reason=\"no_rule\"}".to_owned(), 1.0),
             ("edgeproxy_dropped_datagrams_total{reason=\"rate\"}".to_owned(), 15.0),
+            ("edgeproxy_mptcp_connections_total{peer=\"client\",protocol=\"mptcp\"}".to_owned(), 1.0),
+            ("edgeproxy_mptcp_connections_total{peer=\"backend\",protocol=\"mptcp\"}".to_owned(), 0.0),
+            ("edgeproxy_mptcp_connections_total{peer=\"backend\",protocol=\"tcp\"}".to_owned(), 2.0),
             ("edgeproxy_recognised_total{protocol=\"quic\"}".to_owned(), 2.0),
             ("edgeproxy_recognised_total{protocol=\"unknown\"}".to_owned(), 1.0),
             ("edgeproxy_ech_hellos_total".to_owned(), 1.0),

@@ -206,6 +206,29 @@ impl UdpDrop {
     }
 }
 
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Peer {
+    /// Who came to a listener.
+    Client,
+    /// A candidate that was connected to.
+    Backend,
+}
+
+impl Peer {
+    /// Both, in order.
+    pub const ALL: [Self; 2] = [Self::Client, Self::Backend];
+
+    /// Its stable name.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Backend => "backend",
+        }
+    }
+}
+
 /// Which endpoint the backend sees: the rung of the ladder on which the bind succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

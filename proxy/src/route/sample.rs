@@ -66,6 +66,7 @@ fn listener(name: &str, port: u16) -> Listener {
         name: name.to_owned(),
         tcp: vec![all],
         udp: vec![all],
+        mptcp: false,
         arrival: Arrival::Direct,
         proxy_header: Vec::new(),
         connections: NonZeroUsize::MIN,

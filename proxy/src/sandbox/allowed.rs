@@ -7,6 +7,7 @@ use caps::Capability;
 
 use crate::config::crowded::is_crowded;
 use crate::config::model::{Config, Host, Source, TargetPort};
+use crate::multipath;
 
 /// What stays allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Allowed {
     pub remove: Vec<PathBuf>,
     /// TCP ports.
     pub ports: Ports,
+    /// Whether sockets of Multipath TCP may be made, which landlock holds to no port.
+    pub multipath: bool,
     /// Capabilities that are kept, where the process has them.
     pub capabilities: Vec<Capability>,
     /// Who the process becomes; needs root.
@@ -83,6 +86,7 @@ impl Allowed {
             write: log.map(writable).into_iter().collect(),
             remove: directory(operation.admin_socket.as_deref()),
             ports: if operation.fixed_ports { ports_of(config) } else { Ports::Any },
+            multipath: multipath::wanted_by(config).is_some(),
             capabilities: CAPABILITIES.to_vec(),
             user: None,
         }
@@ -159,6 +163,7 @@ mod tests {
             name: "web".to_owned(),
             tcp: vec!["192.0.2.1:443".parse().unwrap(), "192.0.2.1:80".parse().unwrap()],
             udp: vec!["192.0.2.1:444".parse().unwrap()],
+            mptcp: false,
             arrival: crate::config::model::Arrival::Direct,
             proxy_header: Vec::new(),
             connections: one,
@@ -171,6 +176,7 @@ mod tests {
             targets,
             balance: Balance::InOrder,
             source,
+            mptcp: false,
             send_proxy: None,
             send_proxy_udp: None,
             send_proxy_udp_id: false,

@@ -126,6 +126,6 @@ pub fn enter(allowed: &Allowed) -> Result<Report, SandboxError> {
     let bounding_set = capabilities::drop_all_but(&allowed.capabilities, allowed.user)?;
     nix::sys::prctl::set_no_new_privs().map_err(SandboxError::NoNewPrivs)?;
     let landlock = landlock::enter(ruleset)?;
-    seccomp::enter()?;
+    seccomp::enter(allowed.multipath)?;
     Ok(Report { capabilities: capabilities::held()?, bounding_set, landlock })
 }

@@ -23,9 +23,9 @@ const SOCKET_TYPE: u64 = 0xf;
 const PR_SET_VMA: u64 = 0x5356_4d41;
 
 /// Holds from here on, for this thread and those that it starts.
-pub(super) fn enter() -> Result<(), SandboxError> {
+pub(super) fn enter(multipath: bool) -> Result<(), SandboxError> {
     // The one that does not allow seccomp itself comes last.
-    for filter in [deadly()?, unknown()?, allowed()?] {
+    for filter in [deadly()?, unknown()?, allowed(multipath)?] {
         apply_filter(&filter)?;
     }
     Ok(())
@@ -39,10 +39,10 @@ fn unknown() -> Result<BpfProgram, SandboxError> {
     program(unconditional(UNKNOWN), SeccompAction::Allow, SeccompAction::Errno(errno(libc::ENOSYS)))
 }
 
-fn allowed() -> Result<BpfProgram, SandboxError> {
+fn allowed(multipath: bool) -> Result<BpfProgram, SandboxError> {
     let mut rules = unconditional(ALLOWED);
     rules.extend(unconditional(ALLOWED_HERE));
-    rules.extend(conditional()?);
+    rules.extend(conditional(multipath)?);
     program(rules, SeccompAction::Errno(errno(libc::EPERM)), SeccompAction::Allow)
 }
 
@@ -57,7 +57,7 @@ fn unconditional(calls: &[c_long]) -> Rules {
 
 /// Calls that are allowed with some arguments only. A call matches when one of its rules does, a rule when all of its
 /// conditions do.
-fn conditional() -> Result<Rules, BackendError> {
+fn conditional(multipath: bool) -> Result<Rules, BackendError> {
     let rule = |conditions: &[(u8, SeccompCmpArgLen, SeccompCmpOp, u64)]| {
         let conditions: Result<Vec<_>, _> = conditions
             .iter()
@@ -67,9 +67,27 @@ fn conditional() -> Result<Rules, BackendError> {
             .collect();
         SeccompRule::new(conditions?)
     };
-    let socket = |family: i32, of_type: i32| {
-        rule(&[(0, Dword, Eq, number(family)), (1, Dword, MaskedEq(SOCKET_TYPE), number(of_type))])
+    let of = |family: i32, of_type: i32| {
+        [(0, Dword, Eq, number(family)), (1, Dword, MaskedEq(SOCKET_TYPE), number(of_type))]
     };
+    let datagrams = |family: i32| rule(&of(family, libc::SOCK_DGRAM));
+    // Streams of plain TCP, and of Multipath TCP where that is wanted: others, as SCTP and SMC, are held to no port by landlock.
+    let streams = |family: i32, protocol: i32| {
+        let [family, of_type] = of(family, libc::SOCK_STREAM);
+        rule(&[family, of_type, (2, Dword, Eq, number(protocol))])
+    };
+    let mut sockets = vec![datagrams(libc::AF_INET)?, datagrams(libc::AF_INET6)?, datagrams(libc::AF_UNIX)?];
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        // 0 is the family's usual one.
+        sockets.extend([streams(family, 0)?, streams(family, libc::IPPROTO_TCP)?]);
+        if multipath {
+            sockets.push(streams(family, libc::IPPROTO_MPTCP)?);
+        }
+    }
+    // Addresses and routes, and word of changes to nftables; changing them takes CAP_NET_ADMIN.
+    for protocol in [libc::NETLINK_ROUTE, libc::NETLINK_NETFILTER] {
+        sockets.push(rule(&[(0, Dword, Eq, number(libc::AF_NETLINK)), (2, Dword, Eq, number(protocol))])?);
+    }
     let one = |place: u8, value: u64| rule(&[(place, Dword, Eq, value)]);
     let process = u64::from(std::process::id());
     let executable = number(libc::PROT_EXEC);
@@ -87,19 +105,7 @@ fn conditional() -> Result<Rules, BackendError> {
     let rules = [
         // Streams and datagrams; no raw and no packet sockets, though CAP_NET_RAW is there. Unix streams, which lead to
         // other services of the machine, are not made; the C libraries ask for an interface's index over a Unix datagram.
-        (
-            libc::SYS_socket,
-            vec![
-                socket(libc::AF_INET, libc::SOCK_STREAM)?,
-                socket(libc::AF_INET, libc::SOCK_DGRAM)?,
-                socket(libc::AF_INET6, libc::SOCK_STREAM)?,
-                socket(libc::AF_INET6, libc::SOCK_DGRAM)?,
-                socket(libc::AF_UNIX, libc::SOCK_DGRAM)?,
-                // Addresses and routes, and word of changes to nftables; changing them takes CAP_NET_ADMIN.
-                rule(&[(0, Dword, Eq, number(libc::AF_NETLINK)), (2, Dword, Eq, number(libc::NETLINK_ROUTE))])?,
-                rule(&[(0, Dword, Eq, number(libc::AF_NETLINK)), (2, Dword, Eq, number(libc::NETLINK_NETFILTER))])?,
-            ],
-        ),
+        (libc::SYS_socket, sockets),
         (libc::SYS_socketpair, vec![one(0, number(libc::AF_UNIX))?]),
         (libc::SYS_mmap, vec![rule(&[(2, Qword, MaskedEq(executable), 0)])?]),
         (libc::SYS_mprotect, vec![rule(&[(2, Qword, MaskedEq(executable), 0)])?]),
@@ -145,12 +151,12 @@ mod tests {
         assert_eq!(allowed.len(), ALLOWED.len() + ALLOWED_HERE.len());
         assert!(DEADLY.iter().all(|call| !allowed.contains(call)));
         assert!(UNKNOWN.iter().all(|call| allowed.contains(call)));
-        assert!(conditional().unwrap().keys().all(|call| !allowed.contains(call)));
+        assert!(conditional(true).unwrap().keys().all(|call| !allowed.contains(call)));
     }
 
     #[test]
     fn filters_are_made_for_this_machine() {
-        for filter in [deadly().unwrap(), unknown().unwrap(), allowed().unwrap()] {
+        for filter in [deadly().unwrap(), unknown().unwrap(), allowed(false).unwrap(), allowed(true).unwrap()] {
             // BPF_MAXINSNS of linux/bpf_common.h.
             assert!((1..4_096).contains(&filter.len()), "{}", filter.len());
         }

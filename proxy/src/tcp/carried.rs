@@ -17,6 +17,7 @@ use crate::story::{SharedStory, Story};
 use crate::upstream::condition::Active;
 use crate::worker::Worker;
 
+use super::dial::subflows_of;
 use super::direction::Direction;
 use super::last_words::{last_words, Longest};
 use super::relay::{relay, End, Patience, RelayEnd};
@@ -54,6 +55,7 @@ pub(crate) async fn carry(worker: Rc<Worker>, mut carried: Box<Carried>, since: 
         match relay(client, backend, up, down, &worker.scratch, patience, tell).await {
             RelayEnd::Quiet { since } => {
                 carried.watch();
+                carried.see_subflows();
                 if carried.up.is_clear() && carried.down.is_clear() {
                     return carried.rest(&worker, since);
                 }
@@ -64,6 +66,7 @@ pub(crate) async fn carry(worker: Rc<Worker>, mut carried: Box<Carried>, since: 
             }
         }
     };
+    carried.see_subflows();
     if let RelayEnd::Broken { end: broken, .. } = &end {
         carried.story.borrow_mut().close = reason(&end);
         Box::pin(carried.pass_last_words(&worker, *broken)).await;
@@ -104,6 +107,15 @@ impl Carried {
                 let _ = keep_alive(&SockRef::from(&*backend), &epoch.config().timeouts);
             }
             self.is_watched = true;
+        }
+    }
+
+    /// Of the ways to the backend the most that were seen are told.
+    fn see_subflows(&mut self) {
+        let mut story = self.story.borrow_mut();
+        let seen = story.target.as_mut().and_then(|taken| taken.subflows.as_mut());
+        if let (Some(seen @ 1..), Some(backend)) = (seen, self.backend.get()) {
+            *seen = (*seen).max(subflows_of(backend));
         }
     }
 

@@ -18,7 +18,7 @@ use crate::operation::outcomes::{HeaderIn, HeaderOut};
 use crate::operation::unique_id::UniqueId;
 use crate::operation::{CloseReason, Limit};
 use crate::route::{decide, Arrived, Captures, Decision, TcpPreface};
-use crate::story::Story;
+use crate::story::{Story, Taken};
 use crate::upstream::condition::Active;
 use crate::wire::tlv::Tlvs;
 use crate::wire::{proxy_v1, proxy_v2};
@@ -204,7 +204,7 @@ async fn prepare<'a>(
     };
     let mut story = story.borrow_mut();
     story.backend = Some(dialled.backend);
-    story.target = Some((dialled.target, dialled.source));
+    story.target = Some(Taken { at: dialled.target, source: dialled.source, subflows: dialled.subflows });
     story.connect = Some(dialled.took);
     let mut first_bytes = header_for(epoch, &mut story, dialled.backend, &received);
     epoch.counters.header_out(story.header_out);

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -10,13 +11,14 @@ use tokio::time::{timeout, Instant};
 use crate::chain::Chain;
 use crate::config::model::{Arrival, Backend, BackendId, Source, Transport};
 use crate::generation::Epoch;
-use crate::operation::outcomes::SourceUsed;
+use crate::kernel;
+use crate::operation::outcomes::{Peer, SourceUsed};
 use crate::operation::{CloseReason, Limit};
 use crate::route::forbidden::{forbidden, Forbidden, Origin};
 use crate::route::target::{fill, Destination};
 use crate::route::Captures;
 use crate::transparent::local_addresses::LocalAddresses;
-use crate::transparent::socket::{connect_tcp, DialError, Rung};
+use crate::transparent::socket::{connect_tcp, DialError, Manner, Rung};
 use crate::upstream::condition::Active;
 use crate::upstream::extent::Failed;
 use crate::upstream::eyeballs;
@@ -40,6 +42,8 @@ pub(crate) struct Dialled {
     pub(crate) backend: BackendId,
     pub(crate) target: SocketAddr,
     pub(crate) source: SourceUsed,
+    /// Ways of a connection that was to be by Multipath TCP; 0: it is by plain TCP.
+    pub(crate) subflows: Option<u8>,
     /// Counts as a connection of the candidate until it is dropped.
     pub(crate) in_use: Active,
     /// From the first attempt to the last.
@@ -69,7 +73,12 @@ pub(crate) async fn dial(
                 // A kernel that refuses it is no reason to refuse a client.
                 let _ = stream.set_nodelay(true);
                 let source = source_used(rung);
-                return Ok(Dialled { stream, backend: id, target, source, in_use, took: begun.elapsed() });
+                let subflows = epoch.config().backends.get(id.0).filter(|backend| backend.mptcp);
+                let subflows = subflows.map(|_| subflows_of(&stream));
+                if let Some(subflows) = subflows {
+                    epoch.counters.multipath(Peer::Backend, subflows > 0);
+                }
+                return Ok(Dialled { stream, backend: id, target, source, subflows, in_use, took: begun.elapsed() });
             }
             Err(why) => reason = why,
         }
@@ -194,9 +203,9 @@ struct Tried {
 }
 
 async fn reach(locals: &LocalAddresses, backend: &Backend, addresses: &[SocketAddr], caller: Caller<'_>) -> Tried {
-    let connect = |to: SocketAddr| {
-        connect_tcp(seen_client(locals, backend.source, caller, to), backend.source, to, caller.speaks_at_once)
-    };
+    let manner = Manner { speaks_at_once: caller.speaks_at_once, is_multipath: backend.mptcp };
+    let connect =
+        |to: SocketAddr| connect_tcp(seen_client(locals, backend.source, caller, to), backend.source, to, manner);
     let limit = backend.connect_timeout;
     if let [only] = addresses {
         let connected = timeout(limit, connect(*only)).await.map_err(|_| TOO_LATE);
@@ -264,6 +273,11 @@ pub(crate) fn failure(error: &DialError) -> Failure {
         },
     };
     Failure { reason, is_of_candidate }
+}
+
+/// Ways of a connection; 0: it is by plain TCP.
+pub(super) fn subflows_of(stream: &TcpStream) -> u8 {
+    kernel::subflows(stream.as_fd()).unwrap_or(0)
 }
 
 fn source_used(rung: Rung) -> SourceUsed {

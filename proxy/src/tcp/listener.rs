@@ -3,9 +3,11 @@
 
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_local;
 use tokio::time::sleep;
@@ -13,7 +15,9 @@ use tokio::time::sleep;
 use crate::admission::{Bound, ListenerKey};
 use crate::config::model::{Arrival, HeaderPolicy, ListenerId, Transport};
 use crate::generation::Epoch;
+use crate::kernel;
 use crate::listening::Endpoint;
+use crate::operation::outcomes::Peer;
 use crate::operation::{CloseReason, Limit};
 use crate::story::Story;
 use crate::worker::Worker;
@@ -49,7 +53,7 @@ pub(crate) async fn accept(worker: Rc<Worker>, socket: Rc<TcpListener>, endpoint
 
 /// Takes what the kernel has already accepted for a socket that is about to be closed.
 pub(crate) fn accept_waiting(worker: &Rc<Worker>, socket: &TcpListener, endpoint: Endpoint) {
-    let listener = socket2::SockRef::from(socket);
+    let listener = SockRef::from(socket);
     while let Ok((stream, peer)) = listener.accept() {
         let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream.into()));
         if let (Ok(stream), Some(peer)) = (stream, peer.as_socket()) {
@@ -70,6 +74,9 @@ fn begin(worker: &Rc<Worker>, endpoint: Endpoint, stream: TcpStream, peer: Socke
             Err(_) => return, // gone between its accept and now
         }
     };
+    if endpoint.is_multipath {
+        note_multipath(&epoch, &stream);
+    }
     match admit(worker, &epoch, listener, peer) {
         Ok(permit) => {
             let accepted = Accepted { stream, peer, original_dst, permit };
@@ -82,6 +89,16 @@ fn begin(worker: &Rc<Worker>, endpoint: Endpoint, stream: TcpStream, peer: Socke
             Story::begin(worker, &epoch, listener, Transport::Tcp, peer, original_dst).close = reason;
             reset(&stream);
         }
+    }
+}
+
+/// Counts what a client of a socket of Multipath TCP speaks. One of plain TCP has not inherited what that socket has not.
+fn note_multipath(epoch: &Epoch, stream: &TcpStream) {
+    let is_multipath = kernel::subflows(stream.as_fd()).is_some();
+    epoch.counters.multipath(Peer::Client, is_multipath);
+    if let Some(limit) = epoch.config().timeouts.user_timeout.filter(|_| !is_multipath) {
+        // A kernel that refuses it is no reason to refuse a client.
+        let _ = SockRef::from(stream).set_tcp_user_timeout(Some(limit));
     }
 }
 

@@ -158,6 +158,11 @@ pub(super) fn gone(end: &TcpStream) -> Option<io::Error> {
 
 fn broken_relay(broken: Broken, sender: End, receiver: End) -> RelayEnd {
     match broken {
+        // So Multipath TCP tells of a connection whose ways have all been gone for `net.mptcp.close_timeout`, without an error
+        // before (`mptcp_close_tout_expired` in the kernel's net/mptcp/protocol.c); plain TCP says it to nobody who reads.
+        Broken::Sender(error) if error.kind() == io::ErrorKind::NotConnected => {
+            RelayEnd::Broken { end: sender, error: io::Error::from_raw_os_error(libc::ETIMEDOUT) }
+        }
         Broken::Sender(error) => RelayEnd::Broken { end: sender, error },
         Broken::Receiver(error) => RelayEnd::Broken { end: receiver, error },
     }

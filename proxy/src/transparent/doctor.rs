@@ -6,6 +6,7 @@ use caps::Capability;
 use serde::Serialize;
 
 use super::host_facts::{HostFacts, Neighbourhood, NoWay, Strange, Tried};
+use super::multiple_ways;
 use super::needs::{Family, Place};
 use super::rules::RuleSet;
 use crate::config::model::{Backend, Config, SendProxyUdp, Source};
@@ -59,6 +60,7 @@ pub fn judge(config: &Config, facts: &HostFacts) -> Vec<Finding> {
     findings.extend(ways_to_clients(facts));
     findings.extend(packet_sizes(config, facts));
     findings.extend(facts.neighbourhoods.iter().map(neighbours));
+    findings.extend(facts.multipath.iter().flat_map(|ways| multiple_ways::judge(config, ways)));
     findings
 }
 

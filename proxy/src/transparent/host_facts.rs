@@ -16,6 +16,7 @@ use tokio::task::LocalSet;
 
 use super::kernel_rules::{self, Missing};
 use super::local_addresses::LocalAddresses;
+use super::multiple_ways::Ways;
 use super::needs::{Family, Needs, Place};
 use super::netlink::Requests;
 use super::rules::RuleSet;
@@ -126,6 +127,8 @@ pub struct HostFacts {
     pub no_ways: Vec<NoWay>,
     /// Of each backend of `source = "client"`; names that have no address now have none.
     pub neighbourhoods: Vec<Neighbourhood>,
+    /// Of Multipath TCP, where the configuration asks for it.
+    pub multipath: Option<Ways>,
 }
 
 impl HostFacts {
@@ -165,6 +168,7 @@ impl HostFacts {
             ways,
             no_ways,
             neighbourhoods: neighbourhoods(config, &addresses)?,
+            multipath: Ways::ask(config, &mut requests)?,
         })
     }
 }
@@ -244,7 +248,7 @@ pub(super) fn is_link_local(ip: IpAddr) -> bool {
     }
 }
 
-fn name_if_up(links: &[RouteNetlinkMessage], index: u32) -> Option<String> {
+pub(super) fn name_if_up(links: &[RouteNetlinkMessage], index: u32) -> Option<String> {
     let usable = links.iter().any(|answer| {
         let RouteNetlinkMessage::NewLink(link) = answer else { return false };
         let flags = link.header.flags;

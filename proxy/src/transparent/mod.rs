@@ -7,6 +7,7 @@ pub mod keeper;
 pub mod keeper_channel;
 pub(crate) mod kernel_rules;
 pub mod local_addresses;
+pub mod multiple_ways;
 pub mod needs;
 mod neighbours;
 mod netlink;

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::doctor::{finding, Finding, Status};
 use super::host_facts::{addresses_of, HostFacts};
 use super::local_addresses::LocalAddresses;
-use super::socket::{connect_tcp, ClientFault, DialError};
+use super::socket::{connect_tcp, ClientFault, DialError, Manner};
 use crate::config::model::{Config, Source, TargetPort};
 
 /// For documentation alone (RFC 5737, RFC 3849), so that no host has them.
@@ -85,7 +85,7 @@ async fn dial_both(probe: Probe) -> (Probe, Said, Option<Said>) {
 }
 
 async fn dial(client: Option<SocketAddr>, source: Source, probe: &Probe) -> Said {
-    let Ok(dialled) = timeout(probe.patience, connect_tcp(client, source, probe.to, false)).await else {
+    let Ok(dialled) = timeout(probe.patience, connect_tcp(client, source, probe.to, Manner::default())).await else {
         return Said::Silence;
     };
     match dialled {

@@ -17,6 +17,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::udp_endpoints::{Claim, UdpEndpoints};
 use crate::config::model::Source;
+use crate::multipath;
 
 /// Which source a backend sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,6 +56,15 @@ pub enum ClientFault {
     NotPermitted,
 }
 
+/// How a backend is connected to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// Bytes will be written as soon as it is connected.
+    pub speaks_at_once: bool,
+    /// From the proxy's own address by Multipath TCP, where kernel and backend have it.
+    pub is_multipath: bool,
+}
+
 /// Why there is no connection to a backend.
 #[derive(Debug, Error)]
 pub enum DialError {
@@ -71,8 +81,8 @@ pub enum DialError {
 
 /// A connection to a backend, and whose address it sees. `client` is whom the backend shall see: `None` where that must be
 /// the proxy (see [`super::local_addresses::LocalAddresses::same_host`]), port 0 where the client's own port must not be
-/// tried (a backend that is the original destination itself). `speaks_at_once`: bytes will be written as soon as it is
-/// connected. It waits as long as the kernel does; deadlines are the caller's.
+/// tried (a backend that is the original destination itself). It waits as long as
+/// the kernel does; deadlines are the caller's.
 ///
 /// # Errors
 /// When no rung that `source` allows led to a connection.
@@ -80,23 +90,23 @@ pub async fn connect_tcp(
     client: Option<SocketAddr>,
     source: Source,
     to: SocketAddr,
-    speaks_at_once: bool,
+    manner: Manner,
 ) -> Result<(TcpStream, Rung), DialError> {
     let to = canonical(to);
     let (client, or_own) = match (source, client) {
-        (Source::Own, _) | (Source::Client { .. }, None) => return own_tcp(to, speaks_at_once, Why::Asked).await,
+        (Source::Own, _) | (Source::Client { .. }, None) => return own_tcp(to, manner, Why::Asked).await,
         (Source::Client { or_own }, Some(client)) => (canonical(client), or_own),
     };
     let fault = match usable(client, to) {
         Err(fault) => fault,
         // On the heap, for most connections need none of it.
-        Ok(()) => match Box::pin(connect_from(client, to, speaks_at_once)).await? {
+        Ok(()) => match Box::pin(connect_from(client, to, manner.speaks_at_once)).await? {
             Ok(connected) => return Ok(connected),
             Err(fault) => fault,
         },
     };
     if or_own {
-        own_tcp(to, speaks_at_once, Why::Fault(fault)).await
+        own_tcp(to, manner, Why::Fault(fault)).await
     } else {
         Err(DialError::Client(fault))
     }
@@ -125,9 +135,9 @@ async fn connect_from(
     Ok(Err(ClientFault::InUse))
 }
 
-async fn own_tcp(to: SocketAddr, speaks_at_once: bool, why: Why) -> Result<(TcpStream, Rung), DialError> {
-    let socket = open(to, Type::STREAM).map_err(DialError::Socket)?;
-    let stream = connect(socket, to, speaks_at_once).await.map_err(DialError::Connect)?;
+async fn own_tcp(to: SocketAddr, manner: Manner, why: Why) -> Result<(TcpStream, Rung), DialError> {
+    let socket = multipath::stream(to, manner.is_multipath).map_err(DialError::Socket)?;
+    let stream = connect(socket, to, manner.speaks_at_once).await.map_err(DialError::Connect)?;
     Ok((stream, Rung::Own(why)))
 }
 
@@ -135,8 +145,8 @@ async fn connect(socket: Socket, to: SocketAddr, speaks_at_once: bool) -> io::Re
     if speaks_at_once {
         // The acknowledgement that ends the handshake goes with the first bytes instead of alone (TCP_QUICKACK, tcp(7)): one
         // packet less. Without bytes to come it would be late, and a server that speaks first with it. Whoever has written
-        // turns it on again.
-        socket.set_tcp_quickack(false)?;
+        // turns it on again. Multipath TCP has no such option, and sends that packet.
+        let _ = socket.set_tcp_quickack(false);
     }
     TcpSocket::from_std_stream(socket.into()).connect(to).await
 }

@@ -109,7 +109,7 @@ impl Flow {
         }
         // No call of the kernel for those that have none to lend, for all are asked.
         let target = self.story.try_borrow().ok().and_then(|story| story.target);
-        if !target.is_some_and(|(target, source)| source == SourceUsed::Own && may_share(target, to)) {
+        if !target.is_some_and(|taken| taken.source == SourceUsed::Own && may_share(taken.at, to)) {
             return ControlFlow::Continue(());
         }
         match self.outlet.try_borrow_mut().as_deref_mut() {

@@ -16,6 +16,7 @@ use crate::operation::outcomes::{HeaderOut, SourceUsed, UdpDrop};
 use crate::operation::CloseReason;
 use crate::route::{decide, final_decision, Arrived, Captures, Decision};
 use crate::sniff::quic_header::{long_header, PacketType};
+use crate::story::Taken;
 use crate::tcp::dial::{failure, seen_client, Caller};
 use crate::transparent::port_sharing::is_out_of_ports;
 use crate::transparent::socket::udp_from;
@@ -160,7 +161,7 @@ impl Flow {
                     let mut story = self.story.borrow_mut();
                     story.header_out = upstream.form();
                     story.backend = Some(choice.backend);
-                    story.target = Some((choice.to, upstream.source));
+                    story.target = Some(Taken::new(choice.to, upstream.source));
                     story.connect = Some(begun.elapsed());
                     return Ok(upstream);
                 }
@@ -332,7 +333,7 @@ impl Flow {
             self.set_alarm();
         }
         if let Outlet::Open(Upstream { condition: Some(condition), .. }) = &*self.outlet.borrow() {
-            let Some((to, _)) = self.story.borrow().target else { return };
+            let Some(Taken { at: to, .. }) = self.story.borrow().target else { return };
             condition.connected_at(Transport::Udp, to, Instant::now().into_std());
         }
     }
@@ -344,7 +345,9 @@ impl Flow {
         let outlet = self.outlet.borrow();
         let upstream = if let Outlet::Open(upstream) = &*outlet { Some(upstream) } else { None };
         let upstream = upstream.filter(|_| absence.is_of_candidate());
-        if let (Some(Upstream { condition: Some(condition), source, .. }), Some((to, _))) = (upstream, story.target) {
+        if let (Some(Upstream { condition: Some(condition), source, .. }), Some(Taken { at: to, .. })) =
+            (upstream, story.target)
+        {
             let client = story.client.ip();
             let failed = Failed {
                 by: Transport::Udp,

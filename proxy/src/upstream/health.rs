@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, Instant};
@@ -17,6 +17,7 @@ use super::condition::{Change, Condition};
 use super::eyeballs::race;
 use crate::config::model::{Backend, HealthCheck, Host, NamePart, SendProxy, TargetPort};
 use crate::hop::Ring;
+use crate::multipath;
 use crate::names::{Chance, NameError, Names};
 use crate::wire::{proxy_v1, proxy_v2};
 
@@ -32,6 +33,8 @@ pub struct Check {
     pub peer: Peer,
     /// At which port.
     pub port: u16,
+    /// Whether it is dialled by Multipath TCP: what lies on the way may drop that alone.
+    pub is_multipath: bool,
     /// Whether it expects a PROXY header.
     pub send_proxy: Option<SendProxy>,
     /// How often, and for how long.
@@ -82,8 +85,8 @@ pub fn checks(backend: &Backend, conditions: &[Arc<Condition>]) -> Vec<Check> {
     let Some(health) = backend.health else { return Vec::new() };
     let check = |(target, condition): (&crate::config::model::Target, &Arc<Condition>)| {
         let TargetPort::Fixed(port) = target.port else { return None };
-        let (send_proxy, condition) = (backend.send_proxy, Arc::clone(condition));
-        Some(Check { peer: peer(&target.host)?, port, health, send_proxy, condition, signer: None })
+        let (is_multipath, send_proxy, condition) = (backend.mptcp, backend.send_proxy, Arc::clone(condition));
+        Some(Check { peer: peer(&target.host)?, port, is_multipath, health, send_proxy, condition, signer: None })
     };
     backend.targets.iter().zip(conditions).filter_map(check).collect()
 }
@@ -161,9 +164,7 @@ impl<D: Fn(SocketAddr) -> bool, R: Fn(&Check, &Observation, Option<Change>)> Rou
         }
         // Nobody closes the semaphore.
         let Ok(_permit) = self.permits.acquire().await else { return Observation::NotAsked };
-        match race(&dialled, check.health.timeout, |address| knock(address, check.send_proxy, check.signer.as_ref()))
-            .await
-        {
+        match race(&dialled, check.health.timeout, |address| knock(address, check)).await {
             Ok(_) => Observation::Answers,
             Err(lost) if lost.failures.iter().any(|(_, error)| is_this_hosts(error)) => Observation::NotAsked,
             Err(mut lost) => Observation::Fails(lost.failures.pop().map(|(_, error)| error)),
@@ -174,8 +175,10 @@ impl<D: Fn(SocketAddr) -> bool, R: Fn(&Check, &Observation, Option<Change>)> Rou
 /// Connects, and says on whose behalf where that is expected: the check's own, so by version 2 LOCAL. "When a load balancing
 /// proxy has to send health checks to a server, it SHOULD build a valid PROXY line which it will fill with a
 /// getsockname()/getpeername() pair" (PROXY protocol, 2.1): many servers refuse UNKNOWN.
-async fn knock(address: SocketAddr, send_proxy: Option<SendProxy>, signer: Option<&Signer>) -> io::Result<()> {
-    let stream = TcpStream::connect(address).await?;
+async fn knock(address: SocketAddr, check: &Check) -> io::Result<()> {
+    let (send_proxy, signer) = (check.send_proxy, check.signer.as_ref());
+    let socket = multipath::stream(address, check.is_multipath)?;
+    let stream = TcpSocket::from_std_stream(socket.into()).connect(address).await?;
     let header = match send_proxy {
         None => return Ok(()),
         Some(SendProxy::V1) => proxy_v1::build(stream.local_addr()?, stream.peer_addr()?),
@@ -224,6 +227,7 @@ mod tests {
             targets,
             balance: Balance::InOrder,
             source: Source::Own,
+            mptcp: false,
             send_proxy: None,
             send_proxy_udp: None,
             send_proxy_udp_id: false,
@@ -255,12 +259,14 @@ mod tests {
         ];
         let conditions: Vec<_> =
             targets.iter().map(|_| Condition::new(None, Some(health()), std::time::Instant::now())).collect();
-        let asked = Backend { send_proxy: Some(SendProxy::V1), ..backend(Some(health()), targets.clone()) };
+        let asked =
+            Backend { send_proxy: Some(SendProxy::V1), mptcp: true, ..backend(Some(health()), targets.clone()) };
         let found = checks(&asked, &conditions);
         let meant = [Peer::Address([192, 0, 2, 1].into()), Peer::Name("nas.tailnet".into())];
         assert_eq!(found.iter().map(|check| check.peer.clone()).collect::<Vec<_>>(), meant);
-        let is_as_asked =
-            |check: &Check| (check.port, check.health, check.send_proxy) == (443, health(), asked.send_proxy);
+        let is_as_asked = |check: &Check| {
+            (check.port, check.is_multipath, check.health, check.send_proxy) == (443, true, health(), asked.send_proxy)
+        };
         assert!(found.iter().all(is_as_asked));
         assert!(Arc::ptr_eq(&found[1].condition, &conditions[1]));
         assert!(checks(&backend(None, targets), &conditions).is_empty());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use edgeproxy::config::model::Source;
 use edgeproxy::transparent::needs::{Family, Needs};
 use edgeproxy::transparent::rules::RuleSet;
-use edgeproxy::transparent::socket::{connect_tcp, DialError, Rung};
+use edgeproxy::transparent::socket::{connect_tcp, DialError, Manner, Rung};
 
 use crate::namespaces::run;
 
@@ -40,7 +40,7 @@ pub(crate) fn dial(
 ) -> Result<(TcpStream, Rung), DialError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let connecting = tokio::time::timeout(patience, connect_tcp(client, source, to, false));
+        let connecting = tokio::time::timeout(patience, connect_tcp(client, source, to, Manner::default()));
         let (stream, rung) = connecting.await.unwrap_or_else(|late| Err(DialError::Connect(late.into())))?;
         let stream = stream.into_std().unwrap();
         stream.set_nonblocking(false).unwrap();

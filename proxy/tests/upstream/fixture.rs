@@ -29,7 +29,7 @@ pub(crate) fn health(interval: Duration, timeout: Duration, rise: u32, fall: u32
 
 pub(crate) fn check_of(peer: Peer, port: u16, health: HealthCheck) -> Check {
     let condition = Condition::new(None, Some(health), Instant::now().into_std());
-    Check { peer, port, health, send_proxy: None, condition, signer: None }
+    Check { peer, port, is_multipath: false, health, send_proxy: None, condition, signer: None }
 }
 
 pub(crate) fn check(address: SocketAddr, health: HealthCheck) -> Check {

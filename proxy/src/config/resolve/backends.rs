@@ -51,6 +51,7 @@ fn as_meant(
         targets,
         balance: file.balance.unwrap_or(Balance::InOrder),
         source: source(file.source),
+        mptcp: file.mptcp,
         send_proxy: send_proxy(&path, file, findings),
         send_proxy_udp: file.send_proxy_udp,
         send_proxy_udp_id: sends_id_by_udp(&path, file, findings),

@@ -58,6 +58,7 @@ fn as_meant(
         name: name.to_owned(),
         tcp,
         udp,
+        mptcp: file.mptcp,
         arrival: file.arrival.unwrap_or(Arrival::Direct),
         proxy_header: trusts(&path, file, keys, findings),
         connections: file.connections.map_or(limits.connections, size),

@@ -6,6 +6,7 @@ mod bounds;
 mod exposed;
 mod keys;
 mod listeners;
+mod multipath;
 mod reach;
 mod rules;
 mod shadow;
@@ -38,6 +39,7 @@ pub(crate) fn resolve(file: &ConfigFile, cores: NonZeroUsize, findings: &mut Fin
 
     let operation = bounds::operation(&file.operation, &listeners, findings);
     exposed::examine(&listeners, &operation, findings);
+    multipath::examine(&listeners, &backends, &operation, &timeouts, findings);
     Config {
         workers: file.workers.map_or(cores, size),
         listeners,

@@ -16,7 +16,7 @@ use crate::operation::outcomes::{HeaderIn, SourceUsed};
 use crate::operation::unique_id::UniqueId;
 use crate::operation::CloseReason;
 use crate::sniff::Found;
-use crate::story::Story;
+use crate::story::{Story, Taken};
 use crate::transparent::port_sharing::{claim_shared, is_shared};
 use crate::transparent::socket::canonical;
 use crate::transparent::udp_endpoints::{Claim, UdpEndpoints};
@@ -191,7 +191,7 @@ impl Flow {
         let story = self.story.borrow();
         let config = story.epoch.config();
         let found = story.spoken.as_deref().map(|(_, found)| found);
-        let (target, source) = story.target?;
+        let Taken { at: target, source, .. } = story.target?;
         let age = |moment: Instant| micros(now.saturating_duration_since(moment));
         Some(Open {
             unique_id: story.unique_id.clone(),
@@ -285,7 +285,7 @@ impl Open {
         story.unique_id = self.unique_id.clone();
         story.spoken = self.protocol.map(|protocol| Box::new((protocol, found)));
         (story.rule, story.backend) = (rule, backend);
-        story.target = Some((self.target, self.source));
+        story.target = Some(Taken::new(self.target, self.source));
         story.header_out = self.header.form;
         (story.bytes_in, story.bytes_out) = (self.bytes_in, self.bytes_out);
         story.accepted = before(now, self.accepted_us);
