@@ -37,9 +37,11 @@ from tests.proxy.running import Proxy
 def led(proxy: Proxy, *ports: int) -> Iterator[list[socket.socket]]:
     """Clients that are with the backend, which says nothing yet."""
     with listening(proxy.here, 9001) as server, ExitStack() as stack:
-        clients = [stack.enter_context(connect(proxy.here, port, "127.0.0.9")) for port in ports]
-        for client in clients:
-            client.sendall(BANNER)
+        clients = []
+        for port in ports:
+            clients.append(stack.enter_context(connect(proxy.here, port, "127.0.0.9")))
+            clients[-1].sendall(BANNER)
+            # Before the next comes: how many of one source wait to be led on may be bounded.
             assert read(stack.enter_context(accepted(server)), len(BANNER)) == BANNER
         yield clients
 
