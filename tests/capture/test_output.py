@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,14 @@ from hypothesis import strategies as st
 
 from lab.capture.output import LatestBlocks, WholeFile, join, open_output
 from lab.errors import UsageError
+
+
+@contextmanager
+def closing(descriptor: int) -> Iterator[int]:
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 @pytest.fixture
@@ -27,20 +36,22 @@ def limit() -> Iterator[int]:
 
 def test_when_a_block_does_not_fit_those_before_are_the_file(tmp_path: Path, limit: int) -> None:
     path = tmp_path / "a"
-    output = WholeFile(open_output(path), "a.pcapng")
-    output.write([b"a" * 300])
-    with pytest.raises(OSError, match="File too large; what came before is in the file, whole") as caught:
-        output.write([b"b" * 300, b"c" * 300, b"d" * 300])
-    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, "a.pcapng")
-    assert path.read_bytes() == b"a" * 300 + b"b" * 300 + b"c" * 300
-    output.write([b"e" * (limit - 900)])  # what is small enough still fits
-    assert path.stat().st_size == limit
+    with closing(open_output(path)) as file:
+        output = WholeFile(file, "a.pcapng")
+        output.write([b"a" * 300])
+        with pytest.raises(OSError, match="File too large; what came before is in the file, whole") as caught:
+            output.write([b"b" * 300, b"c" * 300, b"d" * 300])
+        assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, "a.pcapng")
+        assert path.read_bytes() == b"a" * 300 + b"b" * 300 + b"c" * 300
+        output.write([b"e" * (limit - 900)])  # what is small enough still fits
+        assert path.stat().st_size == limit
 
 
 def test_a_full_device_is_an_error_and_is_not_cut() -> None:
-    output = WholeFile(os.open("/dev/full", os.O_WRONLY | os.O_CLOEXEC), "/dev/full")
-    with pytest.raises(OSError, match=r"No space left on device: '/dev/full'|No space left on device"):
-        output.write([b"block"])
+    with closing(os.open("/dev/full", os.O_WRONLY | os.O_CLOEXEC)) as file:
+        output = WholeFile(file, "/dev/full")
+        with pytest.raises(OSError, match=r"No space left on device: '/dev/full'|No space left on device"):
+            output.write([b"block"])
 
 
 def test_a_pipe_that_nobody_reads_is_an_error() -> None:

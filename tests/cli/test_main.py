@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -110,12 +112,17 @@ def test_debugging_shows_the_whole_traceback(lab: Any, tmp_path: Path) -> None:
 
 def test_output_into_a_closed_pipe_is_quiet(lab: Any, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("nodes: {a: {count: 3000}}\n")
-    result = lab("plan", tmp_path / "a.yaml", stdout=closed_pipe())
+    with closed_pipe() as stdout:
+        result = lab("plan", tmp_path / "a.yaml", stdout=stdout)
     assert (result.returncode, result.stderr) == (141, "")
 
 
-def closed_pipe() -> int:
+@contextmanager
+def closed_pipe() -> Iterator[int]:
     """The end for writing of a pipe that nobody reads."""
     read, write = os.pipe()
     os.close(read)
-    return write
+    try:
+        yield write
+    finally:
+        os.close(write)

@@ -192,10 +192,13 @@ def test_progress_is_a_live_line_on_a_terminal_and_gone_at_the_end(lab: Any, nam
     if pid == 0:
         os.execve(lab.argv()[0], lab.argv("up", "--name", name, file), lab.environment(TERM="xterm"))
     waiting = b"services 0/1, waiting for server/web"
-    shown = read_until(terminal, waiting)
-    lab("exec", "--lab", name, "server", "--", "touch", "/tmp/go", code=0)
-    shown += read_until(terminal, None)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    try:
+        shown = read_until(terminal, waiting)
+        lab("exec", "--lab", name, "server", "--", "touch", "/tmp/go", code=0)
+        shown += read_until(terminal, None)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    finally:
+        os.close(terminal)  # not before, for that is the end of whoever is there (SIGHUP)
     lab("down", name)
     assert code == 0
     assert waiting in shown

@@ -185,9 +185,10 @@ def test_a_reset_in_any_state_is_one_end_and_frees_what_was_held(proxy: Proxy, s
 def test_a_name_server_that_hangs_holds_up_nobody_else_and_has_its_time(start: Start) -> None:
     proxy = start(config(timeout="1s"))
     with silent_names(proxy) as names, ExitStack() as stack:
-        clients = [stack.enter_context(connect(proxy.here, 8443)) for _ in range(40)]
-        for number, client in enumerate(clients):
-            client.sendall(NAMED.replace(b"nas", b"nas%d" % number))
+        clients = []
+        for number in range(40):
+            clients.append(stack.enter_context(connect(proxy.here, 8443)))
+            clients[-1].sendall(NAMED.replace(b"nas", b"nas%d" % number))
         assert names.recv(512)
         is_served(proxy)
         assert all(is_reset(client) for client in clients)
@@ -198,7 +199,7 @@ def test_a_name_server_that_hangs_holds_up_nobody_else_and_has_its_time(start: S
 
 
 def test_a_hello_of_64_kib_is_led_where_so_much_may_be_kept(start: Start) -> None:
-    proxy = start(config(preface="128KiB"))
+    proxy = start(config(preface="128KiB") + '[timeouts]\npreface = "60s"\n')
     said = padded_hello("a.example", 64 * 1024 - 1000)
     assert 64 * 1024 - 1000 < len(said) < 66 * 1024
     with listening(proxy.here, 9001) as server, connect(proxy.here, 8443) as client:

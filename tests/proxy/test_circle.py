@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 
 from lab.realise.asking import wait_until
@@ -58,14 +60,16 @@ def test_an_identifier_is_free_again_when_its_connection_has_ended_and_a_peer_ma
     proxy = start(CONFIG.replace("OTHER", there))
     said = pp.v2(tlvs=pp.tlv(pp.UNIQUE_ID, b"same"), ends=(("203.0.113.7", 40000), (proxy.here, 8443))) + SAID
     with listening(there, 8443) as server:
-        with connect(proxy.here, 8443, "127.0.0.2") as first, connect(proxy.here, 8443, "127.0.0.2") as second:
-            for client in (first, second):
+        with ExitStack() as stack:
+            names = []
+            for number in range(2):
+                client = stack.enter_context(connect(proxy.here, 8443, "127.0.0.2"))
                 client.sendall(said)
                 with accepted(server) as end:
                     read(end, len(SAID))
-                    if client is first:
+                    if number == 0:
                         proxy.ended(refused(proxy.here, 8443, said, "127.0.0.3"), "self_loop")
-            names = own(first), own(second)
+                names.append(own(client))
         assert [proxy.line(name)["header_out"] for name in names] == ["v2", "v2"]
         with connect(proxy.here, 8443, "127.0.0.3") as third:
             third.sendall(said)

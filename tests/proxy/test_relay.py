@@ -269,10 +269,12 @@ def test_silence_ends_a_connection_and_a_byte_puts_that_off(start: Start) -> Non
     proxy = start(CONFIG + '[timeouts]\nidle = "6s"\n')
     with relayed(proxy) as (client, backend):
         who, begun = own(client), time.monotonic()
+        never = threading.Event()
         while time.monotonic() - begun < 7:
             last = time.monotonic()
             client.sendall(b"x")
             assert read(backend, 1) == b"x"
+            assert not never.wait(0.1)  # a pace, not a wait for something
         assert is_reset(client)
         assert time.monotonic() - last > 5.9
         assert is_reset(backend)

@@ -94,7 +94,7 @@ def test_a_first_flight_arrives_whole_and_in_order(start: Start, *, joined: bool
 
 def test_what_an_undecided_flow_may_keep_is_bounded_by_bytes_and_told(start: Start) -> None:
     text = PLAIN.replace('to = "b"', 'protocols = ["quic"]\nto = "b"')
-    proxy = start(text + '[limits]\npreface_bytes = "4KiB"\n[timeouts]\npreface = "300ms"\n')
+    proxy = start(text + '[limits]\npreface_bytes = "4KiB"\n[timeouts]\npreface = "2s"\n')
     # The beginning of a hello, again and again: it never comes to an end.
     beginning = first_flight("aioquic_v1_long")[0]
     with udp(proxy.here) as client:
