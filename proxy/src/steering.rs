@@ -17,6 +17,7 @@ use tokio::time::{interval, Instant};
 use crate::admission::Admission;
 use crate::commands::say;
 use crate::config::model::{Operation, Transport};
+use crate::drain::Heard;
 use crate::generation::Generation;
 use crate::listening::{Bound, Endpoint};
 use crate::names::reader::Reader;
@@ -238,7 +239,7 @@ impl Proxy {
         drop((steps, to_here));
         // Clients of a worker that is lost wait in vain.
         let delay = if lost.is_ok() { self.generation.config.timeouts.drain_delay } else { Duration::ZERO };
-        self.drain(delay, &mut stops).await;
+        self.drain(delay, &mut Heard { stops, hangup, orders, looks }).await;
         self.end();
         lost
     }
@@ -300,7 +301,7 @@ impl Proxy {
     }
 
     /// Who is here.
-    async fn active(&self, page: Page) -> Vec<Active> {
+    pub(crate) async fn active(&self, page: Page) -> Vec<Active> {
         let (mut found, mut skipped) = (Vec::new(), 0);
         for hand in &self.workers {
             let (answer, answered) = oneshot::channel();
