@@ -133,7 +133,7 @@ impl Proxy {
 
     /// Waits until workers have obeyed all orders so far.
     pub(crate) async fn obeyed(&self) {
-        self.active(Page { skip: 0, most: 0 }).await;
+        self.hold(&[]).await;
     }
 
     /// Listens; with what an earlier process leaves to this one. Whether it does: else it was told to end before that was there,
