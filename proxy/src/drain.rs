@@ -9,6 +9,7 @@ use tokio::time::{sleep_until, Instant, Interval};
 
 use crate::commands::say;
 use crate::config::model::Transport;
+use crate::listening::Bound;
 use crate::operation::admin::{write, Order as Asked, Response};
 use crate::operation::admin_socket::Ordered;
 use crate::operation::notify::ServiceState;
@@ -19,9 +20,6 @@ use crate::worker::Order;
 
 /// How often the end of the last connection is looked for while draining.
 pub(crate) const DRAIN_LOOK: Duration = Duration::from_millis(20);
-
-/// How long a handshake may take that has begun before the drain: a long way there and back.
-const HANDSHAKE: Duration = Duration::from_secs(1);
 
 /// Who asks to be heard while it ends.
 pub(crate) struct Heard {
@@ -45,8 +43,9 @@ impl Proxy {
         let mut deadline = Instant::now() + most;
         // What is done to a socket is done to its copies: a new process may have them, and serve.
         let are_own = self.giving.is_none();
-        if are_own && self.sockets.iter().filter(|bound| bound.refuse_newcomers()).count() > 0 {
-            let until = deadline.min(Instant::now() + HANDSHAKE);
+        let handshakes = self.sockets.iter().filter(|_| are_own).filter_map(Bound::refuse_newcomers).max();
+        if let Some(most) = handshakes {
+            let until = deadline.min(Instant::now() + most);
             if self.rests_in_vain(until, heard).await {
                 deadline = Instant::now();
             }

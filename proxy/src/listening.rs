@@ -3,14 +3,14 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::config::model::{Arrival, Listener, Timeouts, Transport};
-use crate::{mend, multipath};
+use crate::{kernel, mend, multipath};
 
 /// Connections that wait to be accepted, at most; the kernel's own bound is `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -18,8 +18,9 @@ const BACKLOG: i32 = 4096;
 /// Bytes that a UDP socket may hold for a worker that is busy; the kernel's own bound is `net.core.rmem_max`.
 const UDP_BUFFER: usize = 4 * 1024 * 1024;
 
-/// The loopback device, which each network namespace has.
-const LOOPBACK: &[u8] = b"lo";
+/// How long a handshake may take that has begun: a long way there and back, or within this host.
+const FAR_HANDSHAKE: Duration = Duration::from_secs(1);
+const NEAR_HANDSHAKE: Duration = Duration::from_millis(20);
 
 /// An endpoint of a listener. Two configurations that name the same one mean the same sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -77,16 +78,14 @@ pub(crate) struct Bound {
 
 impl Bound {
     /// Has the kernel refuse whoever begins to connect, and let in those whose handshake is under way, whom it resets when the
-    /// socket is closed: a listener is looked up for SYN segments alone, and one that is bound to the loopback device is found
-    /// by none from elsewhere (`SO_BINDTODEVICE`, socket(7)). Whether any handshake may be under way: on the loopback device
-    /// it takes no time.
-    pub(crate) fn refuse_newcomers(&self) -> bool {
+    /// socket is closed: a listener is looked up for SYN segments alone. Between the last accept and the end of the socket nobody
+    /// comes then. How long a handshake may be under way; none, where the kernel does not let it, or nobody connects.
+    pub(crate) fn refuse_newcomers(&self) -> Option<Duration> {
         let Endpoint { transport, address, is_tproxy, .. } = self.endpoint;
         let is_reached = is_tproxy || !address.ip().is_loopback();
-        // Where the kernel does not let it, the socket is closed as it is.
-        transport == Transport::Tcp
-            && is_reached
-            && self.sockets.iter().all(|socket| SockRef::from(socket).bind_device(Some(LOOPBACK)).is_ok())
+        let refuses = |socket: &OwnedFd| kernel::bind_to_no_device(socket.as_fd()).is_ok();
+        let are_refused = transport == Transport::Tcp && self.sockets.iter().all(refuses);
+        are_refused.then_some(if is_reached { FAR_HANDSHAKE } else { NEAR_HANDSHAKE })
     }
 }
 
@@ -218,10 +217,52 @@ pub(crate) fn keep_alive(socket: &SockRef<'_>, timeouts: &Timeouts) -> io::Resul
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::net::TcpStream;
+
     use super::*;
 
     fn endpoint(transport: Transport, address: &str, port: u16) -> Endpoint {
         Endpoint::new(transport, SocketAddr::new(address.parse().expect("an address"), port), Arrival::Direct)
+    }
+
+    fn timeouts() -> Timeouts {
+        let second = Duration::from_secs(1);
+        Timeouts {
+            header: second,
+            preface: second,
+            silence: second,
+            idle: second,
+            half_closed: second,
+            udp_one_way: second,
+            udp_idle: second,
+            drain: second,
+            drain_delay: second,
+            handed_over: second,
+            keepalive: second,
+            user_timeout: None,
+        }
+    }
+
+    #[test]
+    fn whoever_comes_is_refused_and_whoever_waits_stays() {
+        for is_multipath in [false, true] {
+            let endpoint = Endpoint { is_multipath, ..endpoint(Transport::Tcp, "127.0.0.1", 0) };
+            let sockets = bind_all(&[endpoint], &[], 2, &timeouts()).expect("free");
+            let [bound] = sockets.as_slice() else { panic!() };
+            let at = SockRef::from(&bound.sockets[0]).local_addr().expect("bound").as_socket().expect("an address");
+            let mut early: Vec<_> = (0..8).map(|_| TcpStream::connect(at).expect("let in")).collect();
+            assert_eq!(bound.refuse_newcomers(), Some(NEAR_HANDSHAKE));
+            let refused = TcpStream::connect(at).expect_err("refused");
+            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+            let mut late = Vec::new();
+            for socket in &bound.sockets {
+                late.extend(std::iter::from_fn(|| SockRef::from(socket).accept().ok()));
+            }
+            assert_eq!(late.len(), early.len());
+            late.iter().for_each(|(accepted, _)| assert_eq!(accepted.send(b"x").expect("sent"), 1));
+            early.iter_mut().for_each(|stream| stream.read_exact(&mut [0]).expect("connected"));
+        }
     }
 
     #[test]
@@ -237,21 +278,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_within_one_of_our_own_can_be_had_and_one_of_another_process_cannot() {
-        let second = Duration::from_secs(1);
-        let timeouts = Timeouts {
-            header: second,
-            preface: second,
-            silence: second,
-            idle: second,
-            half_closed: second,
-            udp_one_way: second,
-            udp_idle: second,
-            drain: second,
-            drain_delay: second,
-            handed_over: second,
-            keepalive: second,
-            user_timeout: None,
-        };
+        let timeouts = timeouts();
         for transport in [Transport::Tcp, Transport::Udp] {
             // Below those that the kernel gives to other tests, on any address (ip_local_port_range of ip(7)).
             let free = |port: &u16| bound(endpoint(transport, "0.0.0.0", *port), false).is_ok();

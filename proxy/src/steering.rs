@@ -326,7 +326,9 @@ impl Proxy {
         let (left, kept) = self.sockets.drain(..).partition(|bound| is_left(bound.endpoint));
         self.sockets = kept;
         let left: Vec<Bound> = left;
-        for Bound { endpoint, .. } in left {
+        for Bound { endpoint, sockets } in left {
+            // Workers have copies. Whoever came between theirs and this one would be accepted by the kernel alone, and reset.
+            drop(sockets);
             for hand in &self.workers {
                 hand.tell(Order::Leave(endpoint));
             }
