@@ -348,6 +348,16 @@ pub(crate) fn allow_fragments(socket: BorrowedFd<'_>, is_ipv6: bool, allowed: bo
     set(socket, level, option, if allowed { may } else { must_not })
 }
 
+/// Has nobody's first segment find a socket that listens: it is bound to a device that is not there, of which the kernel asks no
+/// proof (`SO_BINDTOIFINDEX`, `sock_bindtoindex` in its net/core/sock.c).
+///
+/// # Errors
+///
+/// What the kernel says: before 5.7 it takes CAP_NET_RAW.
+pub(crate) fn bind_to_no_device(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, libc::c_int::MAX)
+}
+
 fn switch_on(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
     set(socket, level, option, 1)
 }

@@ -12,7 +12,7 @@ use crate::config::model::Config;
 use crate::config::{Checked, Fault, Faults};
 use crate::generation::Generation;
 use crate::hop::{self, KeyFault};
-use crate::listening::bind_all;
+use crate::listening::{bind_all, Endpoint};
 use crate::mend;
 use crate::multipath;
 use crate::operation::ledger;
@@ -109,7 +109,12 @@ impl Proxy {
         };
         generation.come_into_force(Instant::now());
         // Before the new configuration, which knows nothing of those who wait at an endpoint that it has not got.
-        self.leave(|endpoint| !wanted.contains(&endpoint));
+        let left = |endpoint: Endpoint| !wanted.contains(&endpoint);
+        // Whoever came between the last accept and the end of a socket would be reset.
+        for bound in self.sockets.iter().filter(|bound| left(bound.endpoint)) {
+            let _ = bound.refuse_newcomers(); // nobody waits for handshakes here
+        }
+        self.leave(left);
         for (hand, counters) in self.workers.iter().zip(counters) {
             hand.tell(Order::Serve(Arc::clone(&generation), counters));
         }

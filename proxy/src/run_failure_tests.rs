@@ -2,8 +2,12 @@
 
 use std::io::ErrorKind;
 
+use tokio::sync::mpsc::{channel, UnboundedSender};
+use tokio::time::{interval, timeout};
+
 use super::tests::{own_address, text};
 use super::*;
+use crate::drain::Heard;
 use crate::operation::scratch::Scratch;
 use crate::run_error::Failure;
 
@@ -22,19 +26,25 @@ fn what_cannot_be_opened_is_told_with_its_key_and_how_to_mend_it() {
     }
 }
 
+/// Within a runtime; failures are told by the sender.
+fn started(path: &Path) -> (Proxy, UnboundedSender<Failure>) {
+    let config = crate::config::load(path).expect("right");
+    let opened = Opened::all(config, Loaded::default(), None).expect("all can be had");
+    let mut proxy = opened.start(path, REST).expect("threads");
+    let (failing, failures) = unbounded_channel();
+    proxy.failures = failures;
+    (proxy, failing)
+}
+
 #[test]
 fn a_worker_that_fails_while_it_serves_ends_the_proxy_so_that_it_is_started_anew() {
     let scratch = Scratch::new();
     let path = scratch.path("c.toml");
     let text = format!("[listener.in]\ntcp = [\"{}:1000\"]\n[[rule]]\nrefuse = true\n", own_address());
     std::fs::write(&path, text).expect("written");
-    let opened =
-        Opened::all(crate::config::load(&path).expect("right"), Loaded::default(), None).expect("all can be had");
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let _inside = runtime.enter();
-    let mut proxy = opened.start(&path, REST).expect("threads");
-    let (failing, failures) = unbounded_channel();
-    proxy.failures = failures;
+    let (mut proxy, failing) = started(&path);
     let ending = tokio::task::LocalSet::new().block_on(&runtime, async {
         let mut signals = Signals::hear().expect("signals");
         assert!(proxy.begin(None, &mut signals.stops).await.expect("it begins"));
@@ -43,4 +53,24 @@ fn a_worker_that_fails_while_it_serves_ends_the_proxy_so_that_it_is_started_anew
     });
     let Err(error @ RunError::WorkerLost(_)) = ending else { panic!("{ending:?}") };
     assert_eq!(error.exit_status(), crate::commands::RAN_AND_FAILED);
+}
+
+#[test]
+fn nobody_is_led_to_a_worker_that_is_lost_until_a_delay_is_over() {
+    let scratch = Scratch::new();
+    let path = scratch.path("c.toml");
+    let text = format!("[listener.in]\ntcp = [\"{}:1000\"]\n[[rule]]\nrefuse = true\n", own_address());
+    std::fs::write(&path, text).expect("written");
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let _inside = runtime.enter();
+    let (mut proxy, failing) = started(&path);
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let Signals { hangup, mut stops } = Signals::hear().expect("signals");
+        assert!(proxy.begin(None, &mut stops).await.expect("it begins"));
+        Failure::tell(&failing, "a worker ended".to_owned(), ErrorKind::OutOfMemory.into());
+        let (_asking, orders) = channel(1);
+        let second = Duration::from_secs(1);
+        let mut heard = Heard { stops, hangup, orders, looks: interval(second) };
+        timeout(60 * second, proxy.drain(3600 * second, &mut heard)).await.expect("it ends");
+    });
 }

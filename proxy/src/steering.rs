@@ -17,6 +17,7 @@ use tokio::time::{interval, Instant};
 use crate::admission::Admission;
 use crate::commands::say;
 use crate::config::model::{Operation, Transport};
+use crate::drain::Heard;
 use crate::generation::Generation;
 use crate::listening::{Bound, Endpoint};
 use crate::names::reader::Reader;
@@ -132,7 +133,7 @@ impl Proxy {
 
     /// Waits until workers have obeyed all orders so far.
     pub(crate) async fn obeyed(&self) {
-        self.active(Page { skip: 0, most: 0 }).await;
+        self.hold(&[]).await;
     }
 
     /// Listens; with what an earlier process leaves to this one. Whether it does: else it was told to end before that was there,
@@ -238,7 +239,7 @@ impl Proxy {
         drop((steps, to_here));
         // Clients of a worker that is lost wait in vain.
         let delay = if lost.is_ok() { self.generation.config.timeouts.drain_delay } else { Duration::ZERO };
-        self.drain(delay, &mut stops).await;
+        self.drain(delay, &mut Heard { stops, hangup, orders, looks }).await;
         self.end();
         lost
     }
@@ -300,7 +301,7 @@ impl Proxy {
     }
 
     /// Who is here.
-    async fn active(&self, page: Page) -> Vec<Active> {
+    pub(crate) async fn active(&self, page: Page) -> Vec<Active> {
         let (mut found, mut skipped) = (Vec::new(), 0);
         for hand in &self.workers {
             let (answer, answered) = oneshot::channel();
@@ -325,7 +326,9 @@ impl Proxy {
         let (left, kept) = self.sockets.drain(..).partition(|bound| is_left(bound.endpoint));
         self.sockets = kept;
         let left: Vec<Bound> = left;
-        for Bound { endpoint, .. } in left {
+        for Bound { endpoint, sockets } in left {
+            // Workers have copies. Whoever came between theirs and this one would be accepted by the kernel alone, and reset.
+            drop(sockets);
             for hand in &self.workers {
                 hand.tell(Order::Leave(endpoint));
             }

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import http.client
+import json
 import signal
+from contextlib import closing
 
 import pytest
 
 from lab.realise.asking import wait_until
 from tests.proxy.conftest import Start
-from tests.proxy.ends import accepted, connect, listening, read
+from tests.proxy.ends import accepted, connect, listening, own, read
 from tests.proxy.running import DEADLINE, METRICS_PORT, Proxy
 from tests.proxy.udp_bench import heard, udp
+from tests.proxy.upgrading import Heir
 
 CONFIG = """
 [listener.in]
@@ -79,3 +82,22 @@ def test_without_it_it_drains_at_once(start: Start) -> None:
     proxy = start(CONFIG.replace('drain_delay = "DELAY"\n', ""))
     proxy.send_signal(signal.SIGTERM)
     assert proxy.wait(DEADLINE) == 0
+
+
+@pytest.mark.parametrize("delay", ["1h", "0s"])
+def test_until_the_end_whoever_asks_is_answered_at_once(start: Start, delay: str) -> None:
+    """And the access log is opened anew, in both times: the one before the drain, and the drain's."""
+    proxy = start(CONFIG.replace("DELAY", delay))
+    with listening(proxy.here, 9001) as server, connect(proxy.here, 8443) as client, accepted(server):
+        proxy.send_signal(signal.SIGTERM)
+        wait_until(lambda: proxy.metrics()["edgeproxy_draining"] == 1, DEADLINE, "it is to end")
+        wait_until(lambda: ready(proxy)[0] == 503, DEADLINE, "it says that it ends")
+        (line,) = proxy.connections()
+        assert line["peer"] == own(client), "who is here still"
+        told = json.loads(proxy.ask("reload", "--json", status=1))
+        assert (told["reloaded"], told["why"]) == (False, "it is told to end")
+        with closing(Heir(proxy)) as heir:
+            assert heir.hear() == {"error": "it is told to end"}
+        (proxy.folder / "log").rename(proxy.folder / "log.1")
+        proxy.send_signal(signal.SIGHUP)
+        wait_until((proxy.folder / "log").exists, DEADLINE, "the new log")

@@ -8,9 +8,10 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from tests.proxy.conftest import Start
 from tests.proxy.ends import connect, read
 from tests.proxy.running import DEADLINE, Proxy, own_address, running_in
 from tests.proxy.udp_bench import drops, udp
-from tests.proxy.upgrading import Flow, Load, UdpEcho, echo_by, echoing, has_ended
+from tests.proxy.upgrading import Flow, Heir, Load, UdpEcho, echo_by, echoing, has_ended
 from tests.realise.conftest import Up
 
 HOME = """
@@ -198,3 +199,21 @@ def test_a_flow_of_datagrams_that_is_there_goes_on_and_a_new_one_waits_for_the_e
         wait_until(is_answered, DEADLINE, "the other home's answer")
     kept.close()
     assert 'edgeproxy_opened_total{listener="in",transport="udp"} 0' not in second.scrape()
+
+
+def messages(heir: Heir) -> list[dict[str, Any]]:
+    """What is offered."""
+    return [message for message in heir.hear_until("offer_ends") if isinstance(message, dict)]
+
+
+def test_a_newer_process_that_has_the_sockets_is_reached_all_the_same(module_up: Up, folder: Path) -> None:
+    """What is done to a socket is done to its copies. The one before is told to end before it hears that it may."""
+    lab = module_up(TOPOLOGY)
+    with running_in(lab["two"], AT_HOME, "127.0.0.1", folder) as proxy, closing(Heir(proxy)) as heir:
+        offered = [message["sockets"] for message in messages(heir) if "sockets" in message]
+        heir.say({"taken": {"endpoints": [each["endpoint"] for each in offered], "admin_socket": False}})
+        assert heir.hear_until("over") == []
+        proxy.send_signal(signal.SIGTERM)
+        assert proxy.wait(DEADLINE) == 0
+        for address in ("198.51.100.12", "2001:db8:1::12"):
+            lab["client"].connect((address, 8443), DEADLINE).close()

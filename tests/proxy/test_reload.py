@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import ExitStack, closing
+
 import pytest
 
+from lab.realise.asking import wait_until
 from tests.proxy.conftest import Start
 from tests.proxy.ends import connect, read
+from tests.proxy.running import DEADLINE
 from tests.proxy.test_upgrade import CONFIG
-from tests.proxy.upgrading import Flow, Load, UdpEcho, echoing
+from tests.proxy.upgrading import Flow, Heir, Load, UdpEcho, echoing
 
 
 @pytest.mark.essential
@@ -33,3 +38,18 @@ def test_fifty_reloads_lose_no_connection_and_no_flow(start: Start) -> None:
         assert [line for line in proxy.lines() if line["transport"] == "udp"] == []
         for flow in flows:
             flow.close()
+
+
+def test_an_endpoint_that_goes_refuses_whoever_comes_before_its_sockets_are_closed(start: Start) -> None:
+    """Else they would be connected, and reset. The sockets stay open here, in a process that did not take over."""
+    proxy = start(CONFIG.replace('"HERE:8000"', '"HERE:8000", "HERE:8010"'))
+    with ExitStack() as stack:
+        with closing(Heir(proxy)) as heir:
+            heir.hear_until("offer_ends")
+            for number in heir.descriptors:
+                stack.callback(os.close, os.dup(number))
+        wait_until(lambda: "did not take over" in proxy.said, DEADLINE, "it goes on")
+        connect(proxy.here, 8010).close()
+        proxy.reload(CONFIG)
+        with pytest.raises(ConnectionRefusedError):
+            connect(proxy.here, 8010)

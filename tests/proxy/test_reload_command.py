@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -122,6 +124,25 @@ def test_nobody_to_ask_is_a_failure(start: Start) -> None:
     ) as it:
         assert b"is edgeproxy running" in it.communicate(timeout=DEADLINE)[1]
     assert it.returncode == 1
+
+
+def test_the_words_of_an_older_process_are_understood(tmp_path: Path) -> None:
+    """The program may be a newer one than the process that runs."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "admin"))
+        server.listen()
+        server.settimeout(DEADLINE)
+        for answer, status in (("done", 0), ("error", 1)):
+            command = [edgeproxy(), "reload", "--socket", str(tmp_path / "admin")]
+            with (
+                subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process,
+                server.accept()[0] as asked,
+            ):
+                asked.settimeout(DEADLINE)
+                assert read(asked, 16) == b'{"do":"reload"}\n'
+                asked.sendall(json.dumps({answer: "reloaded"}).encode() + b"\n")
+                said, _ = process.communicate(timeout=DEADLINE)
+            assert (process.returncode, said) == (status, "" if status else "reloaded\n")
 
 
 class Pipe:

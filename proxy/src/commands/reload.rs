@@ -39,12 +39,13 @@ pub(crate) fn run(asked: &Reload) -> ExitCode {
 fn ask(asked: &Reload) -> Result<ReloadTold, AskError> {
     match Asker::connect(&asked.socket)?.ask(&Request::Reload {})? {
         Response::Reload(told) => Ok(*told),
+        // An older process, which says the same in words.
+        Response::Done(words) => Ok(ReloadTold::done(&words)),
         Response::Status(_)
         | Response::Connections(_)
         | Response::Denied(_)
         | Response::Changed(_)
         | Response::Metrics(_)
-        | Response::Done(_)
         | Response::Error(_) => Err(AskError::Unexpected),
     }
 }

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Fault;
 
+const LATER: &str = "reloaded, but what was changed here holds from the next start on: ";
+
 /// What became of a reload.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReloadTold {
@@ -34,6 +36,13 @@ impl ReloadTold {
         Self { faults, ..Self::default() }
     }
 
+    /// What [`Self::outcome`] says of one that succeeded.
+    #[must_use]
+    pub fn done(outcome: &str) -> Self {
+        let waiting = outcome.strip_prefix(LATER).into_iter().flat_map(|keys| keys.split(", "));
+        Self { reloaded: true, next_start: waiting.map(str::to_owned).collect(), ..Self::default() }
+    }
+
     /// In a line, without faults and notes.
     #[must_use]
     pub fn outcome(&self) -> String {
@@ -41,7 +50,7 @@ impl ReloadTold {
             _ if self.reloaded && self.next_start.is_empty() => "reloaded".to_owned(),
             _ if self.reloaded => {
                 let keys = self.next_start.join(", ");
-                format!("reloaded, but what was changed here holds from the next start on: {keys}")
+                format!("{LATER}{keys}")
             }
             None => "not reloaded, the old configuration stays".to_owned(),
             Some(why) => format!("not reloaded, the old configuration stays: {why}"),
@@ -72,8 +81,12 @@ mod tests {
     fn each_outcome_has_its_words() {
         let taken = ReloadTold { reloaded: true, ..ReloadTold::default() };
         assert_eq!(taken.to_string(), "reloaded");
-        let waits = ReloadTold { next_start: vec!["workers".to_owned()], ..taken };
+        let waits = ReloadTold { next_start: vec!["workers".to_owned()], ..taken.clone() };
         assert_eq!(waits.to_string(), "reloaded, but what was changed here holds from the next start on: workers");
+        let several = ReloadTold { next_start: ["workers", "operation.metrics"].map(str::to_owned).to_vec(), ..waits };
+        for told in [taken, several] {
+            assert_eq!(ReloadTold::done(&told.outcome()), told);
+        }
         let stays = "not reloaded, the old configuration stays";
         assert_eq!(ReloadTold::refused("no room").to_string(), format!("{stays}: no room"));
         let faulty = ReloadTold::faulty(vec![fault(1), fault(2)]);

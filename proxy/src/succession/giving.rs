@@ -121,7 +121,7 @@ impl Proxy {
     }
 
     /// Has workers take nothing more at these endpoints, whose sockets stay open; the flows that were there.
-    async fn hold(&self, endpoints: &[Endpoint]) -> Vec<crate::udp::flow::handover::Heritage> {
+    pub(crate) async fn hold(&self, endpoints: &[Endpoint]) -> Vec<crate::udp::flow::handover::Heritage> {
         let mut flows = Vec::new();
         for hand in &self.workers {
             let (answer, answered) = oneshot::channel();
