@@ -177,6 +177,7 @@ def test_a_client_whose_peer_speaks_from_its_own_address_is_no_check_of_that_pee
         client.sendall(pp.v2((client.getsockname(), client.getpeername())))
         client.shutdown(socket.SHUT_WR)
         with accepted(server) as end:
+            assert read_all(end) == b""
             end.sendall(b"the server speaks first")
         assert read_all(client) == b"the server speaks first"
         proxy.ended(own(client), "client_closed")
