@@ -4,6 +4,7 @@
 #![allow(clippy::cast_possible_truncation)] // sizes of C structures, all below 64 KiB
 
 pub(crate) mod clock;
+mod cutting;
 pub(crate) mod descriptors;
 pub(crate) mod ending;
 mod memory;
@@ -19,6 +20,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
+pub(crate) use cutting::cut;
 pub(crate) use memory::give_back;
 pub(crate) use queue::await_readable;
 pub(crate) use subflows::subflows;

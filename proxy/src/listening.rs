@@ -193,10 +193,26 @@ fn bound(endpoint: Endpoint, is_shared: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// What accepted connections take over from the socket that they were accepted at, which spares a call for each.
+/// What accepted connections take over from the socket that they were accepted at, which spares calls for each.
 fn prepare_tcp(socket: &Socket, timeouts: &Timeouts) -> io::Result<()> {
-    socket.set_tcp_nodelay(true)?;
+    as_far_as_known(socket.set_tcp_nodelay(true))?;
     keep_alive(&SockRef::from(socket), timeouts)
+}
+
+/// The same for one that was accepted at a socket of Multipath TCP, which may not have had it to pass on.
+pub(crate) fn prepare_accepted(stream: &SockRef<'_>, timeouts: &Timeouts) {
+    // A kernel that refuses it is no reason to refuse a client.
+    let _ = stream.set_tcp_nodelay(true);
+    let _ = keep_alive(stream, timeouts);
+}
+
+/// Multipath TCP has fewer options than TCP, and on older kernels still fewer: TCP_NODELAY from Linux 5.17, those of keepalive
+/// from 6.10, TCP_USER_TIMEOUT nowhere, for what one way does not carry another one may.
+fn as_far_as_known(set: io::Result<()>) -> io::Result<()> {
+    match set {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOPROTOOPT | libc::EOPNOTSUPP)) => Ok(()),
+        done => done,
+    }
 }
 
 /// Probes that an end may leave without an answer. They go out each quarter of the idle time, so an end that is gone is found
@@ -207,12 +223,8 @@ const PROBES: u32 = 4;
 pub(crate) fn keep_alive(socket: &SockRef<'_>, timeouts: &Timeouts) -> io::Result<()> {
     let interval = (timeouts.keepalive / PROBES).max(Duration::from_secs(1));
     let probing = TcpKeepalive::new().with_time(timeouts.keepalive).with_interval(interval).with_retries(PROBES);
-    socket.set_tcp_keepalive(&probing)?;
-    match socket.set_tcp_user_timeout(timeouts.user_timeout) {
-        // Multipath TCP has none: what one way does not carry another one may.
-        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(()),
-        done => done,
-    }
+    as_far_as_known(socket.set_tcp_keepalive(&probing))?;
+    as_far_as_known(socket.set_tcp_user_timeout(timeouts.user_timeout))
 }
 
 #[cfg(test)]
@@ -234,10 +246,9 @@ mod tests {
         assert_eq!(serde_json::from_str::<Endpoint>(&written).expect("an endpoint"), several);
     }
 
-    #[test]
-    fn an_endpoint_within_one_of_our_own_can_be_had_and_one_of_another_process_cannot() {
+    fn timeouts() -> Timeouts {
         let second = Duration::from_secs(1);
-        let timeouts = Timeouts {
+        Timeouts {
             header: second,
             preface: second,
             silence: second,
@@ -250,7 +261,37 @@ mod tests {
             handed_over: second,
             keepalive: second,
             user_timeout: None,
+        }
+    }
+
+    #[test]
+    fn a_socket_that_knows_no_option_of_tcp_is_listened_at_all_the_same() {
+        // Those of Unix have none, as those of Multipath TCP on older kernels.
+        let (socket, _other) = Socket::pair(Domain::UNIX, Type::STREAM, None).expect("a pair");
+        assert_eq!(socket.set_tcp_nodelay(true).map_err(|error| error.raw_os_error()), Err(Some(libc::EOPNOTSUPP)));
+        prepare_tcp(&socket, &Timeouts { user_timeout: Some(Duration::from_secs(1)), ..timeouts() }).expect("prepared");
+        let closed = as_far_as_known(Err(io::Error::from_raw_os_error(libc::EINVAL)));
+        assert!(closed.is_err(), "all else counts");
+    }
+
+    #[test]
+    fn what_a_listener_could_not_pass_on_is_set_where_clients_are_accepted() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let _client = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("a connection");
+        let (accepted, _) = listener.accept().expect("accepted");
+        let (socket, second) = (SockRef::from(&accepted), Duration::from_secs(1));
+        let seen = || {
+            let kept = (socket.keepalive().ok(), socket.tcp_keepalive_time().ok(), socket.tcp_keepalive_retries().ok());
+            (socket.tcp_nodelay().ok(), kept, socket.tcp_user_timeout().ok().flatten())
         };
+        assert_eq!((seen().0, seen().1 .0), (Some(false), Some(false)));
+        prepare_accepted(&socket, &Timeouts { user_timeout: Some(2 * second), ..timeouts() });
+        assert_eq!(seen(), (Some(true), (Some(true), Some(second), Some(PROBES)), Some(2 * second)));
+    }
+
+    #[test]
+    fn an_endpoint_within_one_of_our_own_can_be_had_and_one_of_another_process_cannot() {
+        let timeouts = timeouts();
         for transport in [Transport::Tcp, Transport::Udp] {
             // Below those that the kernel gives to other tests, on any address (ip_local_port_range of ip(7)).
             let free = |port: &u16| bound(endpoint(transport, "0.0.0.0", *port), false).is_ok();

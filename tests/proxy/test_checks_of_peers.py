@@ -169,3 +169,16 @@ def test_a_client_of_a_peer_and_who_is_not_trusted_leave_a_line(start: Start) ->
         untrusted = own(client)
     proxy.ended(untrusted, "client_left_early")
     assert ends(proxy, "health_check") == 0
+
+
+def test_a_client_whose_peer_speaks_from_its_own_address_is_no_check_of_that_peer(start: Start) -> None:
+    proxy = start(WITH_THE_REST.replace(":9001", ":9").replace(":9", ":9001"))
+    with listening(proxy.here, 9001) as server, connect(proxy.here, 8443, MUST) as client:
+        client.sendall(pp.v2((client.getsockname(), client.getpeername())))
+        client.shutdown(socket.SHUT_WR)
+        with accepted(server) as end:
+            assert read_all(end) == b""
+            end.sendall(b"the server speaks first")
+        assert read_all(client) == b"the server speaks first"
+        proxy.ended(own(client), "client_closed")
+    assert ends(proxy, "health_check") == 0

@@ -67,6 +67,8 @@ def test_clients_of_plain_tcp_are_served_alike(lab: Lab, proxies: tuple[Proxy, P
     with lab["edge"].connect(("10.2.0.2", 4443), DEADLINE) as client, accepted(server) as backend:
         exchange(client, backend)
         who = own(client)
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(backend) == b""
     assert home.line(who)["close"] == "client_closed"
     assert (counted(home, "client", "tcp"), counted(home, "client", "mptcp")) == (1, 0)
 

@@ -10,6 +10,9 @@ use crate::wire::signature::Stamp;
 /// second; of more, the window becomes shorter.
 const MOST: usize = 262_144;
 
+/// Those that are over are forgotten by so many at a time: all workers wait for whoever forgets.
+const FORGOTTEN_AT_ONCE: usize = 16;
+
 /// Why a right signature is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
@@ -50,8 +53,10 @@ impl Used {
     pub(super) fn take(&self, stamp: Stamp, now: u64) -> Result<(), Refused> {
         let memory = &mut *self.memory();
         let over = now.saturating_sub(millis(WINDOW));
-        while memory.taken.first().is_some_and(|oldest| oldest.time < over) {
-            memory.forget_oldest();
+        for _ in 0..FORGOTTEN_AT_ONCE {
+            if memory.taken.first().is_some_and(|oldest| oldest.time < over) {
+                memory.forget_oldest();
+            }
         }
         // Where this host's clock was set back by more, it is waited for as long as for any, and not until it is there again.
         memory.since = memory.since.min(now.saturating_add(millis(WINDOW)));
@@ -124,6 +129,22 @@ mod tests {
         assert_eq!(used.take(at(later, 2), later), Ok(()));
         assert_eq!(used.memory().taken.len(), 1, "it takes no room");
         assert_eq!(used.take(at(NOW, 1), NOW), Err(Refused::Stale));
+    }
+
+    #[test]
+    fn whoever_comes_after_many_waits_for_the_forgetting_of_few() {
+        let used = Used::since(0);
+        for time in 0..100 {
+            assert_eq!(used.take(at(NOW + time, 0), NOW), Ok(()));
+        }
+        let later = NOW + 100 + millis(WINDOW);
+        for number in 1..=10 {
+            assert_eq!(used.take(at(later, number), later), Ok(()));
+            let left = used.memory().taken.len();
+            assert!(if number == 1 { left > 50 } else { left < 100 }, "{number}: {left}");
+            assert!(used.take(at(NOW + 99, 0), NOW + 99).is_err(), "be it forgotten or not");
+        }
+        assert_eq!(used.memory().taken.len(), 10, "all that is over has gone");
     }
 
     #[test]

@@ -157,9 +157,10 @@ async fn prepare<'a>(
         if introduced.outcome != HeaderIn::Absent {
             begun = Instant::now();
         }
-        // A check by version 1 names its own two ends, as there is no LOCAL (PROXY protocol, 2.1).
+        // A check by version 1 names its own two ends, as there is no LOCAL (PROXY protocol, 2.1); by version 2 a client does,
+        // behind a peer that speaks from the client's own address.
         let names_itself = introduced.addresses == Some((story.peer, story.original_dst));
-        story.is_peers_own = introduced.is_peers_own || names_itself;
+        story.is_peers_own = introduced.is_peers_own || names_itself && introduced.outcome == HeaderIn::V1;
         if let Some((named, destination)) = introduced.addresses {
             (story.client, story.original_dst) = (named, destination);
         }

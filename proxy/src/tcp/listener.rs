@@ -16,7 +16,7 @@ use crate::admission::{Bound, ListenerKey};
 use crate::config::model::{Arrival, HeaderPolicy, ListenerId, Transport};
 use crate::generation::Epoch;
 use crate::kernel;
-use crate::listening::Endpoint;
+use crate::listening::{prepare_accepted, Endpoint};
 use crate::operation::outcomes::Peer;
 use crate::operation::{CloseReason, Limit};
 use crate::story::Story;
@@ -75,7 +75,7 @@ fn begin(worker: &Rc<Worker>, endpoint: Endpoint, stream: TcpStream, peer: Socke
         }
     };
     if endpoint.is_multipath {
-        note_multipath(&epoch, &stream);
+        begin_multipath(&epoch, &stream);
     }
     match admit(worker, &epoch, listener, peer) {
         Ok(permit) => {
@@ -92,14 +92,10 @@ fn begin(worker: &Rc<Worker>, endpoint: Endpoint, stream: TcpStream, peer: Socke
     }
 }
 
-/// Counts what a client of a socket of Multipath TCP speaks. One of plain TCP has not inherited what that socket has not.
-fn note_multipath(epoch: &Epoch, stream: &TcpStream) {
-    let is_multipath = kernel::subflows(stream.as_fd()).is_some();
-    epoch.counters.multipath(Peer::Client, is_multipath);
-    if let Some(limit) = epoch.config().timeouts.user_timeout.filter(|_| !is_multipath) {
-        // A kernel that refuses it is no reason to refuse a client.
-        let _ = SockRef::from(stream).set_tcp_user_timeout(Some(limit));
-    }
+/// Counts what a client of a socket of Multipath TCP speaks, and gives it what others have inherited.
+fn begin_multipath(epoch: &Epoch, stream: &TcpStream) {
+    epoch.counters.multipath(Peer::Client, kernel::subflows(stream.as_fd()).is_some());
+    prepare_accepted(&SockRef::from(stream), &epoch.config().timeouts);
 }
 
 fn admit(
