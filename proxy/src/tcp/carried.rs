@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -17,6 +18,7 @@ use crate::story::{SharedStory, Story};
 use crate::upstream::condition::Active;
 use crate::worker::Worker;
 
+use super::delivery::all_taken;
 use super::dial::subflows_of;
 use super::direction::Direction;
 use super::last_words::{last_words, Longest};
@@ -71,6 +73,9 @@ pub(crate) async fn carry(worker: Rc<Worker>, mut carried: Box<Carried>, since: 
         carried.story.borrow_mut().close = reason(&end);
         Box::pin(carried.pass_last_words(&worker, *broken)).await;
     }
+    if matches!(end, RelayEnd::Closed { .. }) {
+        carried.see_delivered(half_closed).await;
+    }
     carried.end(&worker, &end);
 }
 
@@ -116,6 +121,22 @@ impl Carried {
         let seen = story.target.as_mut().and_then(|taken| taken.subflows.as_mut());
         if let (Some(seen @ 1..), Some(backend)) = (seen, self.backend.get()) {
             *seen = (*seen).max(subflows_of(backend));
+        }
+    }
+
+    /// Of plain TCP the kernel sees to it.
+    async fn see_delivered(&mut self, patience: Duration) {
+        let (by_client, by_backend) = {
+            let story = self.story.borrow();
+            let listener = story.epoch.listener(story.listener);
+            let subflows = story.target.as_ref().and_then(|taken| taken.subflows);
+            (listener.is_some_and(|listener| listener.mptcp), subflows.is_some_and(|subflows| subflows > 0))
+        };
+        if let Some(client) = self.client.get().filter(|client| by_client && subflows_of(client) > 0) {
+            Box::pin(all_taken(client, patience)).await;
+        }
+        if let Some(backend) = self.backend.get().filter(|_| by_backend) {
+            Box::pin(all_taken(backend, patience)).await;
         }
     }
 

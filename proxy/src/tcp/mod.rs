@@ -3,6 +3,7 @@
 pub(crate) mod allowance;
 mod carried;
 pub(crate) mod connection;
+mod delivery;
 pub(crate) mod dial;
 mod direction;
 mod header;
