@@ -1,6 +1,7 @@
 //! A start that fails, and a proxy that fails later: what is said of it, and how it ends.
 
 use std::io::ErrorKind;
+use std::path::PathBuf;
 
 use tokio::sync::mpsc::{channel, UnboundedSender};
 use tokio::time::{interval, timeout};
@@ -26,6 +27,14 @@ fn what_cannot_be_opened_is_told_with_its_key_and_how_to_mend_it() {
     }
 }
 
+/// A configuration that refuses all who come.
+fn refusing(scratch: &Scratch) -> PathBuf {
+    let path = scratch.path("c.toml");
+    let text = format!("[listener.in]\ntcp = [\"{}:1000\"]\n[[rule]]\nrefuse = true\n", own_address());
+    std::fs::write(&path, text).expect("written");
+    path
+}
+
 /// Within a runtime; failures are told by the sender.
 fn started(path: &Path) -> (Proxy, UnboundedSender<Failure>) {
     let config = crate::config::load(path).expect("right");
@@ -39,9 +48,7 @@ fn started(path: &Path) -> (Proxy, UnboundedSender<Failure>) {
 #[test]
 fn a_worker_that_fails_while_it_serves_ends_the_proxy_so_that_it_is_started_anew() {
     let scratch = Scratch::new();
-    let path = scratch.path("c.toml");
-    let text = format!("[listener.in]\ntcp = [\"{}:1000\"]\n[[rule]]\nrefuse = true\n", own_address());
-    std::fs::write(&path, text).expect("written");
+    let path = refusing(&scratch);
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let _inside = runtime.enter();
     let (mut proxy, failing) = started(&path);
@@ -58,9 +65,7 @@ fn a_worker_that_fails_while_it_serves_ends_the_proxy_so_that_it_is_started_anew
 #[test]
 fn nobody_is_led_to_a_worker_that_is_lost_until_a_delay_is_over() {
     let scratch = Scratch::new();
-    let path = scratch.path("c.toml");
-    let text = format!("[listener.in]\ntcp = [\"{}:1000\"]\n[[rule]]\nrefuse = true\n", own_address());
-    std::fs::write(&path, text).expect("written");
+    let path = refusing(&scratch);
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let _inside = runtime.enter();
     let (mut proxy, failing) = started(&path);

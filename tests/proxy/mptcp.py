@@ -53,6 +53,12 @@ to = "out"
 [backend.out]
 targets = ["127.0.0.1:9001"]
 """
+# Where data that nobody acknowledges ends a connection soon: of MPTCP that is not so, of which a note tells.
+TIMES = """
+[timeouts]
+keepalive = "1s"
+user_timeout = "2s"
+"""
 ASKED = "mptcp = true\n"
 BY = 'edgeproxy_mptcp_connections_total{{peer="{}",protocol="{}"}}'
 FLAG = "net.mptcp.enabled"

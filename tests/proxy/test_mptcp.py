@@ -22,6 +22,7 @@ from tests.proxy.mptcp import (
     ASKED,
     EDGE,
     HOME,
+    TIMES,
     TOPOLOGY,
     both,
     coming,
@@ -39,12 +40,6 @@ from tests.realise.conftest import Up
 
 pytestmark = needs_mptcp
 
-# Where data that nobody acknowledges ends a connection soon: of MPTCP that is not so, of which a note tells.
-TIMES = """
-[timeouts]
-keepalive = "1s"
-user_timeout = "2s"
-"""
 PART = 3_000_000  # bytes, of which each transfer has two, each way
 
 

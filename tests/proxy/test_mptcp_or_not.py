@@ -20,6 +20,7 @@ from tests.proxy.mptcp import (
     EDGE,
     FLAG,
     HOME,
+    TIMES,
     TOPOLOGY,
     both,
     connections,
@@ -35,12 +36,6 @@ from tests.proxy.running import Proxy, edgeproxy
 from tests.realise.conftest import Up
 
 pytestmark = needs_mptcp
-
-TIMES = """
-[timeouts]
-keepalive = "1s"
-user_timeout = "2s"
-"""
 
 
 @pytest.fixture(scope="module")
