@@ -5,18 +5,21 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import random
+import re
+import select
 import socket
 import struct
 import termios
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from lab.realise.asking import wait_until
 from lab.realise.lab import Lab
+from lab.realise.node import Node
 from tests.proxy.ends import DEADLINE, accepted, is_reset, own, read, read_all, reset
 from tests.proxy.mptcp import (
     ASKED,
@@ -40,6 +43,7 @@ from tests.realise.conftest import Up
 
 pytestmark = needs_mptcp
 
+GIVING_UP = "net.mptcp.close_timeout"  # seconds until a connection without ways is ended
 PART = 3_000_000  # bytes, of which each transfer has two, each way
 
 
@@ -165,18 +169,23 @@ def test_without_the_key_at_either_end_it_does_not(lab: Lab, folder: Path, serve
             assert counted(edge, "backend", "tcp") == 1
 
 
-def test_both_lines_dead_is_a_peer_that_has_vanished(lab: Lab, folder: Path, server: socket.socket) -> None:
-    edge = lab["edge"]
-    before = edge.run(["sysctl", "-n", "net.mptcp.close_timeout"], check=True).stdout.strip()
-    edge.run(["sysctl", "-w", "net.mptcp.close_timeout=1"], check=True)
+@contextmanager
+def tuned(node: Node, settings: dict[str, str]) -> Iterator[None]:
+    """Its kernel has these (kernel: Documentation/networking/mptcp-sysctl.rst, ip-sysctl.rst)."""
+    before = [f"{name}={node.run(['sysctl', '-n', name], check=True).stdout.strip()}" for name in settings]
+    node.run(["sysctl", "-w", *(f"{name}={value}" for name, value in settings.items())], check=True)
     try:
-        with both(lab, folder, EDGE + TIMES) as (proxy, _), joined(lab, server) as (client, _backend):
-            who = own(client)
-            with lab.link("home:fibre").cut(), lab.link("home:lte").cut():
-                assert is_reset(client)
-            assert proxy.line(who)["close"] == "peer_vanished"
+        yield
     finally:
-        edge.run(["sysctl", "-w", f"net.mptcp.close_timeout={before}"], check=True)
+        node.run(["sysctl", "-w", *before], check=True)
+
+
+def test_both_lines_dead_is_a_peer_that_has_vanished(lab: Lab, folder: Path, server: socket.socket) -> None:
+    with both(lab, folder, EDGE + TIMES) as (proxy, _), joined(lab, server) as (client, _backend):
+        who = own(client)
+        with tuned(lab["edge"], {GIVING_UP: "1"}), lab.link("home:fibre").cut(), lab.link("home:lte").cut():
+            assert is_reset(client)
+        assert proxy.line(who)["close"] == "peer_vanished"
 
 
 def test_ends_pass_as_they_are_meant(lab: Lab, proxies: tuple[Proxy, Proxy], server: socket.socket) -> None:
@@ -248,3 +257,41 @@ def test_last_words_before_a_reset_arrive(lab: Lab, proxies: tuple[Proxy, Proxy]
         assert read(client, 200_000) == b"w" * 200_000
         assert is_reset(client)
     assert edge.line(who)["close"] == "backend_reset"
+
+
+def left_at(lab: Lab) -> int:
+    """Bytes that home has for the edge and that the edge has no room for."""
+    told = lab["home"].run(["ss", "-MniOH", "sport", ":4443", "dst", "10.1.0.1"], check=True).stdout
+    (written,) = re.findall(r"write_seq:(\S+)", told)
+    (taken,) = re.findall(r"snd_una:(\S+)", told)
+    return (int(written, 16) - int(taken, 16)) % 2**64
+
+
+def test_a_connection_is_not_closed_before_a_reader_that_pauses_has_all(
+    lab: Lab, folder: Path, server: socket.socket
+) -> None:
+    """Home has room for all bytes, all beyond it for a part. Of a closed connection its kernel would drop the rest."""
+    small, large = "4096 65536 65536", "4096 8000000 8000000"
+    with (
+        tuned(lab["client"], {"net.ipv4.tcp_rmem": small}),
+        tuned(lab["edge"], {"net.ipv4.tcp_rmem": small, "net.ipv4.tcp_wmem": small}),
+        tuned(lab["home"], {"net.ipv4.tcp_wmem": large}),
+        both(lab, folder) as (edge, home),
+        joined(lab, server) as (client, backend),
+    ):
+        who = own(client)
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(backend) == b""
+        data = random.Random(3).randbytes(PART)
+        backend.sendall(data)
+        home.wait_for(lambda line: line["bytes_out"] == len(b"back") + PART, "home has passed all on")
+        backend.close()
+        ends = select.poll()
+        ends.register(client, 0)  # tells of no bytes, but of a reset, or of the end
+        assert ends.poll(1_000) == []
+        assert left_at(lab) > 0
+        assert [line["bytes_out"] for line in home.connections()] == [len(b"back") + PART]
+        assert hashlib.sha256(read_all(client)).digest() == hashlib.sha256(data).digest()
+        line = edge.line(who)
+        assert (line["close"], line["backend_subflows"] >= 1) == ("client_closed", True)
+        wait_until(lambda: home.connections() == [], DEADLINE, "home has closed it")
