@@ -26,7 +26,7 @@ demo: setup ## the homelab comes up, shows that it works, and goes
 
 test: setup static ## all tests: as you, and, when you are root, the essential ones again as ordinary users
 	PROPTEST_RNG_SEED=1 cargo test --workspace --locked --quiet
-	$(BIN)/pytest -n 4 -m "not alone" tests scenarios
+	$(BIN)/pytest -n 6 -m "not alone" tests scenarios
 	$(BIN)/pytest -m alone tests scenarios
 	@if [ "$$(id -u)" -eq 0 ]; then $(MAKE) --no-print-directory test-user; fi
 
@@ -37,8 +37,7 @@ static: setup
 		cargo build --locked --quiet --target $(STATIC) -p homelab-lab --bin edgeproxy; fi
 
 test-user: setup ## (root) the essential tests as users without rights
-	tests/as_user.sh labtest essential
-	tests/as_user.sh labtest1 single_id
+	tests/as_users.sh labtest essential labtest1 single_id
 
 check: setup ## format, lint, types, pure tests; no rights, under a minute
 	$(BIN)/ruff format --check .
