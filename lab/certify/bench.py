@@ -108,6 +108,8 @@ class Bench:
         self.peers: tuple[Endpoint, ...] = tuple(
             (address, port) for address in (here, there) for port in (peer_port, peer_port + 1)
         )
+        forwards = (subject.declared or {}).get("forwards", ())
+        self._others = {port for _, port in self.peers} | {forward["port"] for forward in forwards}
         try:
             self.observer = observer
             self.first, self.second = (Side(nodes[name], self._stack) for name in (guests.first, guests.second))
@@ -159,8 +161,8 @@ class Bench:
         return role < len(self.addresses)
 
     def port(self) -> int:
-        """An inside port that no other probe uses."""
-        return next(self._ports)
+        """A port that no other probe uses, inside or as a stranger beside the peers; no peer's, and of no forward."""
+        return next(port for port in self._ports if port not in self._others)
 
     def sequence(self) -> int:
         """An initial sequence number for TCP that no other connection has."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lab.certify import bench
+from lab.certify import bench, probing
 from lab.certify.certificate import Verdict
 from lab.certify.certify import certify_nat
 from lab.certify.subject import INSIDE_ADDRESSES, guests, subject, subjects
@@ -186,6 +186,29 @@ def test_routers_beside_each_other_are_told_apart_where_all_numbers_are_the_same
     for each in certify_nat(lab, ["isp", "small", "modern"], patience=1.5):
         row = each.row("ICMP timer")
         assert (row.verdict, row.measured, row.why) == (Verdict.HOLDS, row.measured, "")
+
+
+def test_no_probe_has_the_port_of_a_peer_or_of_a_forward(
+    module_up: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stranger at a peer's own endpoint would take for an answer what others say to that peer."""
+    monkeypatch.setattr(probing, "_PEER_PORTS", 2)
+    others = {probing._FIRST_PEER_PORT, probing._FIRST_PEER_PORT + 1, probing._FIRST_PEER_PORT + 2}
+    monkeypatch.setattr(bench, "_FIRST_PORT", min(others) - 3)
+    monkeypatch.setattr(bench, "_FIRST_PORTS", 1)
+    given: list[int] = []
+    port = bench.Bench.port
+
+    def told(self: bench.Bench) -> int:
+        given.append(port(self))
+        return given[-1]
+
+    monkeypatch.setattr(bench.Bench, "port", told)
+    forwards = f"forwards: [{{udp: {max(others)}, to: 'pi:51820'}}]"
+    topology = TOPOLOGY.replace("{outside: access}", f"{{outside: access, {forwards}}}")
+    certify_nat(module_up(topology + "  pi: {links: {home: auto}}\n"), ["house"], patience=0.1)
+    assert min(given) < min(others) < max(others) < max(given)
+    assert not others & set(given)
 
 
 def blocks(outside_ports: str) -> str:
