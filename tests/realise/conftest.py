@@ -27,11 +27,13 @@ def own_name() -> str:
 
 def labs_in(folder: Path, stack: ExitStack) -> Up:
     def up(topology: str | dict[str, Any], **options: Any) -> Lab:
-        """A lab of a topology, as YAML text or as its values."""
+        """A lab of a topology, as YAML text or as its values; one whose test is killed ends too."""
         options.setdefault("name", own_name())
         file = folder / f"{options['name']}.yaml"
         file.write_text(topology if isinstance(topology, str) else json.dumps(topology))
-        return stack.enter_context(Lab.up(file, **options))
+        lab = stack.enter_context(Lab.up(file, **options))
+        lab.hold()
+        return lab
 
     return up
 
